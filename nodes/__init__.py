@@ -1,0 +1,1 @@
+"""nodeadmin's one app: the physical hosts of a libvirt/KVM cluster."""

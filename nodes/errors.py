@@ -1,0 +1,149 @@
+"""Errors that nodeadmin raises at its boundaries.
+
+Every error has a stable ``code`` (part of the API's contract), the HTTP status it becomes, whether trying
+again can help, and a message that is safe to show: it never carries a secret, a traceback or text that a
+host sent unasked. What nobody expected is not one of these; it is logged and answered with a reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class NodeAdminError(Exception):
+    """Base of all expected failures.
+
+    ``message`` says what happened, ``remedy`` what to do about it, ``field`` names the input that caused it
+    (or ""), ``errors`` further field errors, and ``extra`` members that the problem document carries beside
+    the standard ones (RFC 9457, section 3.2).
+    """
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    title: ClassVar[str] = "The request could not be carried out"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        remedy: str = "",
+        field: str = "",
+        errors: Sequence[Mapping[str, str]] = (),
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.message = message or self.title
+        self.remedy = remedy
+        self.field = field
+        self.errors: tuple[Mapping[str, str], ...] = tuple(errors)
+        self.extra: dict[str, Any] = dict(extra or {})
+        super().__init__(self.message)
+
+    def detail(self) -> str:
+        """Message and remedy as one text."""
+        return f"{self.message} {self.remedy}".strip()
+
+
+class InvalidInput(NodeAdminError):
+    code, http_status = "invalid_input", 400
+    title = "The request has an invalid value"
+
+
+class InvalidUri(NodeAdminError):
+    code, http_status = "invalid_uri", 400
+    title = "The address of the node is not supported"
+
+
+class UnknownNode(NodeAdminError):
+    code, http_status = "unknown_node", 404
+    title = "There is no such node"
+
+
+class UnknownOperation(NodeAdminError):
+    code, http_status = "unknown_operation", 404
+    title = "There is no such operation"
+
+
+class NodeExists(NodeAdminError):
+    code, http_status = "node_exists", 409
+    title = "The name is taken"
+
+
+class DuplicateHost(NodeAdminError):
+    code, http_status = "duplicate_host", 409
+    title = "This host is a node already"
+
+
+class NodeBusy(NodeAdminError):
+    code, http_status, retryable = "node_busy", 409, True
+    title = "Another operation is changing this node"
+
+
+class IdempotencyKeyReused(NodeAdminError):
+    code, http_status = "idempotency_key_reused", 422
+    title = "The idempotency key belongs to another request"
+
+
+class PermissionDenied(NodeAdminError):
+    code, http_status = "permission_denied", 403
+    title = "You may see this, but not do it"
+
+
+class RateLimited(NodeAdminError):
+    code, http_status, retryable = "rate_limited", 429, True
+    title = "Too many requests"
+
+
+class HostError(NodeAdminError):
+    """A host did not do what was asked of it. ``layer`` names the step of reaching it that failed."""
+
+    layer: ClassVar[str] = "reach"
+
+
+class HostUnreachable(HostError):
+    code, http_status, retryable = "host_unreachable", 502, True
+    title = "The host cannot be reached"
+    layer = "reach"
+
+
+class HostTimeout(HostError):
+    code, http_status, retryable = "timeout", 504, True
+    title = "The host did not answer in time"
+    layer = "reach"
+
+
+class HostKeyRequired(HostError):
+    code, http_status = "host_key_required", 422
+    title = "The host's key has not been confirmed"
+    layer = "host_key"
+
+
+class HostKeyMismatch(HostError):
+    code, http_status = "host_key_mismatch", 409
+    title = "The host shows another key than the one confirmed"
+    layer = "host_key"
+
+
+class AuthenticationFailed(HostError):
+    code, http_status = "authentication_failed", 422
+    title = "The host refused the credential"
+    layer = "authenticate"
+
+
+class InsufficientRightsOnHost(HostError):
+    code, http_status = "insufficient_rights_on_host", 422
+    title = "The user may not do this on the host"
+    layer = "rights"
+
+
+class LibvirtUnavailable(HostError):
+    code, http_status, retryable = "libvirt_unavailable", 502, True
+    title = "libvirt does not answer on the host"
+    layer = "libvirt"
+
+
+class ProbeFailed(HostError):
+    code, http_status, retryable = "probe_failed", 502, True
+    title = "The host's inventory could not be taken"
+    layer = "probe"

@@ -1,0 +1,1 @@
+"""How to reach a host. No Django in here; every error of paramiko and libvirt leaves as one of ours."""

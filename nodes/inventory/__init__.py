@@ -1,0 +1,1 @@
+"""The pure layer: text from a host in, typed facts out. Standard library and lxml only."""

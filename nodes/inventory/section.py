@@ -1,0 +1,41 @@
+"""A section of the inventory: a slug, a title, its sources, and a pure function from document to facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from nodes.inventory.document import HostDocument, Problem
+from nodes.inventory.source import LibvirtSource, Source
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[T_co]):
+    """What a parser gives: the facts (a frozen dataclass), and problems that no source status shows."""
+
+    facts: T_co
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section(Generic[T_co]):
+    """One section.
+
+    ``parse`` takes the whole document and never raises for what a host may print: what cannot be read is
+    None in the facts and, where the reader should know, a Problem. Should it raise all the same, build.py
+    turns that into a problem of this section alone. ``required`` names sources without which there are no
+    facts worth showing; a failed other source only becomes a problem. ``tab`` False keeps a section that
+    another one's page shows (pools under VMs, say) out of the tabs.
+    """
+
+    slug: str
+    title: str
+    sources: tuple[Source, ...]
+    parse: Callable[[HostDocument], Parsed[T_co]]
+    libvirt: tuple[LibvirtSource, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Sources whose absence (a tool that is not installed) is normal for many hosts and no problem."""
+    tab: bool = True
