@@ -8,6 +8,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 CACHE="${NODEADMIN_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/nodeadmin}"
 APT_LOCK_WAIT_S=600
 VENV_LOCK_WAIT_S=1800
+POLICY=/usr/sbin/policy-rc.d
 
 if [[ -t 2 && -z "${NO_COLOR:-}" ]]; then BOLD=$'\e[1m' RED=$'\e[31m' PLAIN=$'\e[0m'; else BOLD='' RED='' PLAIN=''; fi
 
@@ -71,8 +72,20 @@ ensure_packages() {
     say "These system packages are missing and will be installed with apt:"
     for package in "${missing[@]}"; do printf '    %-26s %s\n' "$package" "${purpose[$package]}" >&2; done
     require_root_for "install them" "apt-get install --no-install-recommends ${missing[*]}"
-    apt_install "${missing[@]}"
+    if [[ -n "${NO_DAEMONS:-}" ]]; then without_daemons apt_install "${missing[@]}"; else apt_install "${missing[@]}"; fi
 }
+
+# Packages that bring a daemon start it when they are installed, unless a file of Debian's says no. One that this
+# machine has already is left alone; ours says whose it is, so that a killed set-up does not leave it for ever.
+without_daemons() (
+    mark="# Left by nodeadmin's set-up; may be removed."
+    if [[ ! -e "$POLICY" ]] || grep -qxF "$mark" "$POLICY"; then
+        trap 'as_root rm -f "$POLICY"' EXIT
+        printf '#!/bin/sh\n%s\nexit 101\n' "$mark" | as_root tee "$POLICY" >/dev/null
+        as_root chmod 0755 "$POLICY"
+    fi
+    "$@"
+)
 
 apt_install() {
     local -a apt=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -qq
@@ -170,3 +183,20 @@ link_venv() {
     ln -sfn "$1" "$link.$$"
     mv -T "$link.$$" "$link"
 }
+
+# --- what tests and benchmarks share --------------------------------------------------------------------------
+
+set_up_for_tests() {
+    # The daemons among these packages listen on every address of the machine: the tests start their own, on
+    # loopback.
+    NO_DAEMONS=1 ensure_packages "$TEST_PACKAGES"
+    ensure_venv dev base scale
+    join_libvirt_group
+    mkdir -p "$CACHE/run"
+    start_libvirt "$CACHE/run"
+}
+
+# shellcheck source=script/packages.sh
+. "$ROOT/script/packages.sh"
+# shellcheck source=script/libvirt.sh
+. "$ROOT/script/libvirt.sh"

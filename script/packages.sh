@@ -1,0 +1,55 @@
+# The system packages, each with what it is for. Sourced after lib.sh.
+# shellcheck shell=bash disable=SC2034
+
+case "$(uname -m)" in
+    x86_64) QEMU_PACKAGE=qemu-system-x86 ;;
+    aarch64 | armv7l) QEMU_PACKAGE=qemu-system-arm ;;
+    ppc64le) QEMU_PACKAGE=qemu-system-ppc ;;
+    s390x) QEMU_PACKAGE=qemu-system-s390x ;;
+    *) QEMU_PACKAGE=qemu-system ;;
+esac
+
+# What building the virtual environment needs.
+BUILD_PACKAGES="
+    python3                 the language nodeadmin is written in
+    python3-venv            a virtual environment, so that nothing else on this machine changes
+    python3-dev             Python's headers, to compile libvirt-python
+    gcc                     to compile libvirt-python
+    libc6-dev               to compile libvirt-python
+    pkgconf                 to find libvirt's headers
+    libvirt-dev             libvirt's headers: libvirt-python has to fit the libvirt of this machine
+    ca-certificates         to download the Python packages over TLS
+"
+
+# What a server needs to manage the machine it runs on, and to reach others.
+SERVER_PACKAGES="$BUILD_PACKAGES
+    libvirt-daemon-system   libvirt, which runs the virtual machines of this host
+    libvirt-clients         virsh, to see whether libvirt answers
+    $QEMU_PACKAGE           the hypervisor libvirt drives
+    qemu-utils              disk images of virtual machines
+    hwdata                  the names of PCI and USB devices
+    iproute2                network interfaces, bonds and bridges of this host
+    ethtool                 speeds and drivers of its network cards
+    pciutils                its PCI devices
+    usbutils                its USB devices
+    smartmontools           the health of its disks
+    openssh-client          keys for other hosts
+    procps                  the processes of this host
+"
+
+# What the tests need on top: a browser, and hosts to test on.
+TEST_PACKAGES="$SERVER_PACKAGES
+    chromium                the browser that the page tests drive
+    fonts-dejavu-core       letters for its screenshots
+    fonts-noto-cjk          Chinese letters for its screenshots
+    openssh-server          sshd: the remote hosts of the tests, on loopback
+    redis-server            the scaled-out set-up, on loopback
+    postgresql              the scaled-out set-up, on loopback
+    mmdebstrap              to build the disk image of the test hosts
+    e2fsprogs               to build the disk image of the test hosts
+    lvm2                    logical volumes among the test disks
+    nvme-cli                NVMe disks among the test disks
+    git                     tests that look at the tree
+    gettext                 translations
+    sudo                    tests of hosts whose user is not root
+"
