@@ -37,7 +37,7 @@ class SourceStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceOutput:
-    """One source's output. ``stdout`` and ``stderr`` are surrogate-escaped text; ``duration_s`` in seconds."""
+    """One source's output. ``stdout`` and ``stderr`` are surrogate-escaped text, ``duration_s`` seconds."""
 
     name: str
     status: SourceStatus

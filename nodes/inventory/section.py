@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from nodes.inventory.document import HostDocument, Problem
@@ -39,3 +39,10 @@ class Section(Generic[T_co]):
     optional: tuple[str, ...] = ()
     """Sources whose absence (a tool that is not installed) is normal for many hosts and no problem."""
     tab: bool = True
+    identity: Mapping[str, str] = field(default_factory=dict)
+    """For changes.py: lists in the plain facts whose items have a name of their own, as path and key field
+    (``{"devices": "address", "devices.functions": "number"}``). Items of a list that is not named here are
+    compared by value (texts and numbers) or by position (objects)."""
+    volatile: frozenset[str] = frozenset()
+    """For changes.py: fields, by name or by path, that go up and down by themselves (counters, temperatures,
+    free memory, ages). They are facts, but no change of the host."""
