@@ -101,7 +101,7 @@ class _Failure:
 
 
 def _failures(section: Section[Any], document: HostDocument) -> Iterator[_Failure]:
-    declared = (*section.sources, *section.libvirt)
+    declared: tuple[Source | LibvirtSource, ...] = (*section.sources, *section.libvirt)
     names = {source.name for source in declared}
     for source in declared:
         outputs = [] if source.name in _ITEMS_ONLY else [document.get(source.name)]
