@@ -1,0 +1,102 @@
+"""Open a TCP connection to a host: names resolved and every address tried, under one deadline."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+
+from nodes.errors import HostTimeout, HostUnreachable
+from nodes.hosts.deadlines import Clock, run_within
+
+_NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EACCES}
+_Address = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
+
+
+def dial(host: str, port: int, timeout_s: float) -> socket.socket:
+    """A connected socket: without Nagle's delay, and noticing within a minute that the peer is gone.
+
+    Raises HostUnreachable, whose ``extra["reason"]`` is ``name_unknown``, ``refused``, ``no_route`` or
+    ``network``, or HostTimeout when no address answers.
+    """
+    clock = Clock(timeout_s)
+    addresses = _resolve(host, port, clock)
+    failures: list[OSError] = []
+    for position, (family, address) in enumerate(addresses):
+        # An IPv6 address that swallows everything leaves time for the IPv4 one behind it.
+        share = clock.left / (len(addresses) - position)
+        if share <= 0:
+            break
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(share)
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failures.append(error)
+        else:
+            _tune(sock)
+            return sock
+    raise _explain(host, port, failures, timeout_s)
+
+
+def _resolve(host: str, port: int, clock: Clock) -> list[_Address]:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+        literal = True
+    except ValueError:
+        literal = False
+
+    def lookup() -> list[_Address]:
+        flags = socket.AI_NUMERICHOST if literal else 0
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
+
+    try:
+        # The resolver has time-outs of its own, in tens of seconds; a literal address asks nobody.
+        return lookup() if literal else run_within(lookup, clock.left, f"Looking up {host}")
+    except (socket.gaierror, UnicodeError) as error:
+        again = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        raise HostUnreachable(
+            f"The name {host} could not be looked up: "
+            + ("the name server does not answer." if again else "it is not known."),
+            remedy="Check the name, or give the host's address.",
+            extra={"reason": "name_unknown"},
+        ) from error
+
+
+def _tune(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    # What was sent and is not acknowledged: otherwise the kernel tries for a quarter of an hour.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
+
+
+def _explain(
+    host: str, port: int, failures: list[OSError], timeout_s: float
+) -> HostUnreachable | HostTimeout:
+    numbers = {failure.errno for failure in failures}
+    where = f"{host}, port {port}"
+    if errno.ECONNREFUSED in numbers:
+        return HostUnreachable(
+            f"Nothing listens at {where}: the connection was refused.",
+            remedy="Check the port, and that sshd runs on the host.",
+            extra={"reason": "refused"},
+        )
+    if not failures or any(isinstance(failure, TimeoutError) for failure in failures):
+        return HostTimeout(
+            f"No answer from {where} within {timeout_s:g} s.",
+            remedy="The host may be down, or a firewall drops what is sent to it.",
+            extra={"reason": "silent"},
+        )
+    if numbers & _NO_ROUTE:
+        return HostUnreachable(
+            f"There is no route to {where}.",
+            remedy="Check the address and this machine's network.",
+            extra={"reason": "no_route"},
+        )
+    text = os.strerror(failures[-1].errno) if failures[-1].errno else "network error"
+    return HostUnreachable(f"{where} cannot be reached: {text}.", extra={"reason": "network"})

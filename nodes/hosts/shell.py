@@ -1,0 +1,164 @@
+"""Run commands on a host: one interface, whether it is this machine or one behind SSH."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+from nodes.errors import HostTimeout, HostUnreachable
+
+MAX_BYTES = 8 << 20
+MAX_STDERR = 64 << 10
+"""Standard error kept of one command; what comes beyond is read and dropped, so that it blocks nobody."""
+
+CHUNK = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a command ended.
+
+    ``exit_status`` is None where there is none: the command was killed by a signal, cut off by the bound on
+    its output (``truncated``), or lost with the connection. Output is bytes: a host may print anything.
+    """
+
+    exit_status: int | None
+    stdout: bytes = field(repr=False)
+    stderr: bytes
+    duration_s: float
+    truncated: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.exit_status == 0
+
+    @property
+    def error_text(self) -> str:
+        """The last line of standard error, short enough for a message."""
+        lines = self.stderr.decode("utf-8", errors="replace").strip().splitlines()
+        return "".join(c if c.isprintable() else "?" for c in lines[-1])[:300] if lines else ""
+
+
+class CommandTimeout(HostTimeout):
+    """The command still ran at its deadline and has been ended; ``partial`` is what came till then."""
+
+    def __init__(self, message: str, partial: CommandResult) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class ConnectionLost(HostUnreachable):
+    """The connection ended under the command; ``partial`` is what came till then."""
+
+    def __init__(self, message: str, partial: CommandResult) -> None:
+        super().__init__(message, extra={"reason": "lost"})
+        self.partial = partial
+
+
+class CommandStream(Protocol):
+    """A running command whose output is read piece by piece.
+
+    Nothing is read ahead beyond a bounded buffer: a reader that stops also stops the command at the host's
+    end of the pipe. ``close`` ends the command; leaving the ``with`` block does too.
+    """
+
+    def read(self, n: int = CHUNK, timeout_s: float | None = None) -> bytes:
+        """Up to ``n`` bytes, as soon as there are any; b"" at the end of the output.
+
+        Raises HostTimeout when nothing comes within ``timeout_s`` (the command goes on, and reading may be
+        tried again), ConnectionLost when the connection ends.
+        """
+        ...
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status, once the output has ended and there is one."""
+        ...
+
+    @property
+    def stderr(self) -> bytes:
+        """The beginning of standard error so far, at most :data:`MAX_STDERR` bytes."""
+        ...
+
+    def close(self) -> None: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Shell(Protocol):
+    """Runs POSIX sh commands on a host. Safe to use from several threads at once."""
+
+    @property
+    def user(self) -> str:
+        """The user the commands run as."""
+        ...
+
+    @property
+    def is_root(self) -> bool: ...
+
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes = b"",
+        timeout_s: float,
+        max_bytes: int = MAX_BYTES,
+        sudo: bool = False,
+    ) -> CommandResult:
+        """Run ``command`` under ``sh -c`` to its end.
+
+        ``sudo`` runs it through ``sudo -n`` where the user is not root; it then has to be a simple command
+        (no pipes, no ``;``), as which an administrator may have allowed it in sudoers. A command whose
+        output exceeds ``max_bytes`` is ended and its result ``truncated``. Raises CommandTimeout at the
+        deadline, after which the command is gone from the host as well (one through sudo, which its user
+        may not signal, ends with its next output), and ConnectionLost.
+        """
+        ...
+
+    def stream(self, command: str, *, sudo: bool = False) -> CommandStream:
+        """Start ``command`` and give its output as it comes. Its standard input is empty."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def with_sudo(command: str, *, sudo: bool, is_root: bool) -> str:
+    """``command`` through ``sudo -n`` where asked for and needed. It never waits for a password."""
+    return f"sudo -n -- {command}" if sudo and not is_root else command
+
+
+def bounded_command(command: str, timeout_s: float) -> str:
+    """A command line for a login shell of any kind, which runs ``command`` under sh and the host's own clock.
+
+    Closing an SSH channel does not end what runs behind it, and OpenSSH delivers no signals in a root login;
+    without a clock at the host's end a hung command would hold one of the connection's ten sessions for ever.
+    """
+    seconds = math.ceil(timeout_s) + 1
+    return f"exec timeout -s KILL {seconds} sh -c {shlex.quote(command)}"
+
+
+def watched_command(command: str, *, sudo: bool) -> str:
+    """A command line which runs ``command`` until its end or until its standard input is closed.
+
+    A follower (``journalctl -f``) that prints nothing never notices that its reader is gone. A watcher in the
+    same process group waits for the end of standard input, which comes when the channel closes for whatever
+    reason, and then ends the group. The watcher holds neither output, so the end of the command is seen.
+    """
+    watcher = "trap '' TERM; read -r _ <&3; kill -TERM 0; sleep 2; kill -KILL 0"
+    script = f"exec 3<&0; ({watcher}) >/dev/null 2>&1 & exec 3<&- </dev/null; {command}"
+    if not sudo:
+        return f"exec sh -c {shlex.quote(script)}"
+    # Root's processes take no signals from the user, so the watcher has to be root's too; where sudoers
+    # names single commands and no shell, the command alone is run and ends with its next line.
+    inner = (
+        f"if sudo -n -l sh >/dev/null 2>&1; then exec sudo -n -- sh -c {shlex.quote(script)}; "
+        f"else exec sudo -n -- {command}; fi"
+    )
+    return f"exec sh -c {shlex.quote(inner)}"

@@ -1,0 +1,255 @@
+"""paramiko's transport, made to fit: the pinned key is checked where it arrives, channels open side by side
+without mixing up their errors, and ``direct-streamlocal@openssh.com`` is spoken.
+
+Sources: RFC 4253 (transport), RFC 4254 (channels), OpenSSH's PROTOCOL, section 2.4 (streamlocal).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+from paramiko.common import (
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    cMSG_CHANNEL_OPEN,
+    cMSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_WINDOW_ADJUST,
+)
+
+from nodes.hosts.deadlines import Clock
+from nodes.hosts.shell import MAX_STDERR
+from nodes.hosts.target import HostKey
+
+WIRE_LOG = "nodes.hosts.wire"
+"""paramiko logs here. It logs tracebacks of failures that we answer ourselves, so it is off by default."""
+
+WINDOW_BYTES = 1 << 20
+"""What one channel buffers at most when its reader stops."""
+
+_CHANNEL_NUMBERS = 1 << 12
+_POLL_S = 2.0
+
+_CIPHERS = (
+    "aes128-gcm@openssh.com",  # one call into OpenSSL a packet; CTR needs the MAC besides, in Python
+    "aes256-gcm@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+)
+_MACS = (
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+)
+
+
+class PinnedKeyMismatch(paramiko.SSHException):
+    """The server proved that it holds another key than the pinned one."""
+
+    def __init__(self, shown: HostKey) -> None:
+        super().__init__("host key mismatch")
+        self.shown = shown
+
+
+class ChannelRefused(paramiko.SSHException):
+    """The server did not open a channel; ``reason`` is a number of RFC 4254, section 5.1."""
+
+    def __init__(self, reason: int) -> None:
+        super().__init__(f"channel refused ({reason})")
+        self.reason = reason
+
+
+class ChannelTimeout(paramiko.SSHException):
+    """The server did not say whether it opens the channel."""
+
+
+def algorithms_of(key_type: str) -> tuple[str, ...]:
+    """Signature algorithms to ask for so that the server shows its key of this type (RFC 8332 for RSA)."""
+    return ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)
+
+
+class Wire(paramiko.Transport):
+    """One SSH connection.
+
+    ``key_types`` are the host key types asked for; ``pinned`` is compared inside the key exchange, right
+    after the server's signature over it has been verified and before anything encrypted is sent.
+    """
+
+    _active_check_timeout = _POLL_S  # paramiko wakes this often when idle; ten times a second by default
+    _CLIENT_ID = "nodeadmin"
+    _preferred_ciphers = _CIPHERS
+    _preferred_macs = _MACS
+
+    if TYPE_CHECKING:  # parts of paramiko.Transport that its type stubs leave out
+        _channels: Any
+        _channel_counter: int
+
+        _channel_handler_table: dict[int, Callable[..., None]]
+
+        def _send_user_message(self, message: paramiko.Message) -> None: ...
+
+    def __init__(self, sock: socket.socket, key_types: tuple[str, ...], pinned: HostKey | None) -> None:
+        super().__init__(sock, default_window_size=WINDOW_BYTES)
+        self.set_log_channel(WIRE_LOG)
+        logging.getLogger(WIRE_LOG).setLevel(logging.CRITICAL)
+        self._key_algorithms = tuple(name for kind in key_types for name in algorithms_of(kind))
+        self._pinned = pinned
+        self._refusals: dict[int, int] = {}
+        self.shown_key: HostKey | None = None
+        self.offered_key_algorithms: tuple[str, ...] = ()
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        return self._key_algorithms
+
+    def _really_parse_kex_init(self, m: paramiko.Message, ignore_first_byte: bool = False) -> dict[str, Any]:
+        parsed: dict[str, Any] = super()._really_parse_kex_init(m, ignore_first_byte)  # type: ignore[misc]
+        self.offered_key_algorithms = tuple(parsed["server_key_algo_list"])
+        return parsed
+
+    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        super()._verify_key(host_key, sig)  # type: ignore[misc]
+        self.shown_key = HostKey.from_blob(host_key)
+        if self._pinned is not None and self.shown_key.blob != self._pinned.blob:
+            raise PinnedKeyMismatch(self.shown_key)
+
+    def _next_channel(self) -> int:
+        # paramiko remembers every number it ever used: a beat a second would fill 8 MB a day and host.
+        number = self._channel_counter
+        while self._channels.get(number) is not None:
+            number = (number + 1) % _CHANNEL_NUMBERS
+        self._channel_counter = (number + 1) % _CHANNEL_NUMBERS
+        return number
+
+    def _parse_channel_open_failure(self, m: paramiko.Message) -> None:
+        number, reason = m.get_int(), m.get_int()
+        with self.lock:
+            # By channel: paramiko's one field for the last exception hands it to whoever asks first.
+            self._refusals[number] = reason
+            self._channels.delete(number)
+            event = self.channel_events.pop(number, None)
+        if event is not None:
+            event.set()
+
+    def open(self, kind: str, timeout_s: float, payload: bytes = b"") -> WireChannel:
+        """Open a channel of ``kind``; ``payload`` is the part of the request that is particular to the kind.
+
+        Raises ChannelRefused, ChannelTimeout, or EOFError when the connection has ended.
+        """
+        clock = Clock(timeout_s)
+        event = threading.Event()
+        with self.lock:
+            number = self._next_channel()
+            channel = WireChannel(number)
+            self._channels.put(number, channel)
+            self.channel_events[number] = event
+            self.channels_seen[number] = True
+            self._refusals.pop(number, None)
+            channel.attach(self, WINDOW_BYTES, self.default_max_packet_size)
+        message = paramiko.Message()
+        message.add_byte(cMSG_CHANNEL_OPEN)
+        message.add_string(kind)
+        message.add_int(number)
+        message.add_int(WINDOW_BYTES)
+        message.add_int(self.default_max_packet_size)
+        message.add_bytes(payload)
+        self._send_user_message(message)
+        while not event.wait(min(clock.left, 0.5)):
+            # A connection that died just before the event was registered sets none.
+            if not self.is_active():
+                raise EOFError("connection lost")
+            if clock.passed:
+                raise ChannelTimeout("no answer to the opening of a channel")
+        if (reason := self._refusals.pop(number, None)) is not None:
+            raise ChannelRefused(reason)
+        if not self.is_active():
+            raise EOFError("connection lost")
+        return channel
+
+    def open_exec(self, command: str, timeout_s: float) -> WireChannel:
+        """A session channel running ``command``; a refusal shows as a channel that closes without status."""
+        channel = self.open("session", timeout_s)
+        message = paramiko.Message()
+        message.add_byte(cMSG_CHANNEL_REQUEST)
+        message.add_int(channel.remote_chanid)
+        message.add_string("exec")
+        message.add_boolean(True)
+        message.add_string(command.encode("utf-8", errors="surrogateescape"))
+        # The answer is not awaited: input may follow at once, which saves a round trip a command.
+        self._send_user_message(message)
+        return channel
+
+    def open_streamlocal(self, path: str, timeout_s: float) -> WireChannel:
+        """A channel to the Unix socket ``path`` of the host (OpenSSH's PROTOCOL, section 2.4)."""
+        raw = path.encode("utf-8")
+        payload = struct.pack(">I", len(raw)) + raw + struct.pack(">II", 0, 0)
+        return self.open("direct-streamlocal@openssh.com", timeout_s, payload)
+
+    def shut(self) -> None:
+        """End the connection now; the reader thread wakes at once instead of at its next poll."""
+        sock = self.sock
+        if isinstance(sock, socket.socket):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:  # ended already
+                pass
+        self.close()
+        sock.close()
+
+
+class WireChannel(paramiko.Channel):
+    """A channel whose standard error is kept up to a bound and can never stall its standard output.
+
+    Both share one window (RFC 4254, section 5.2). With paramiko alone a command that fills it with errors
+    would wait for ever while its reader waits for output.
+    """
+
+    if TYPE_CHECKING:
+
+        def _set_transport(self, transport: paramiko.Transport) -> None: ...
+        def _set_window(self, window: int, max_packet: int) -> None: ...
+        def _check_add_window(self, n: int) -> int: ...
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.errors = bytearray()
+        self._credit = 0
+
+    def attach(self, wire: Wire, window: int, max_packet: int) -> None:
+        self._wire = wire
+        self._set_transport(wire)
+        self._set_window(window, max_packet)
+
+    def _feed(self, m: paramiko.Message) -> None:
+        super()._feed(m)  # type: ignore[misc]
+        if len(self.in_buffer) > 2 * WINDOW_BYTES:
+            # paramiko takes whatever comes; a host that ignores the window would fill our memory.
+            raise paramiko.SSHException("the server sends more than its window allows")
+
+    def _feed_extended(self, m: paramiko.Message) -> None:
+        m.get_int()
+        chunk = m.get_binary()
+        self.errors += chunk[: MAX_STDERR - len(self.errors)]
+        self._credit += self._check_add_window(len(chunk))
+        # In the middle of a key exchange sending would block this thread, which is the one that ends it.
+        if self._credit and self._wire.clear_to_send.is_set():
+            message = paramiko.Message()
+            message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
+            message.add_int(self.remote_chanid)
+            message.add_int(self._credit)
+            self._credit = 0
+            self._wire._send_user_message(message)
+
+
+# paramiko dispatches to the functions of its own Channel, past what a subclass overrides.
+Wire._channel_handler_table = Wire._channel_handler_table | {
+    MSG_CHANNEL_DATA: WireChannel._feed,
+    MSG_CHANNEL_EXTENDED_DATA: WireChannel._feed_extended,
+}
