@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 
 LIBVIRT_START_S=20
+LIBVIRT_CONFIG=/run/nodeadmin/libvirtd.conf
 
 # "Permission denied" is an answer too: somebody listens.
 libvirt_answers() {
@@ -37,7 +38,8 @@ start_libvirt() {
         say "Starting libvirt (virtlogd and libvirtd), as no init system here does."
         require_root_for "start libvirt" "virtlogd -d && libvirtd -d"
         start_daemon virtlogd "$pids/virtlogd.pid"
-        start_daemon libvirtd "$pids/libvirtd.pid"
+        write_libvirt_config
+        start_daemon libvirtd "$pids/libvirtd.pid" --config "$LIBVIRT_CONFIG"
     fi
     until libvirt_answers; do
         if ((SECONDS >= deadline)); then
@@ -49,7 +51,28 @@ start_libvirt() {
     done
 }
 
+# By default libvirtd asks polkit who may use its socket, over the system bus. Without an init system there is
+# often no bus, and then everybody but root is refused: the rights of the socket file decide instead, and give the
+# group libvirt what Debian's rule for polkit gives it. What the administrator has set stands first and holds.
+write_libvirt_config() {
+    local config
+    config="$(grep -vE '^[[:space:]]*(#|$)' /etc/libvirt/libvirtd.conf 2>/dev/null || true)"
+    if [[ ! -S /run/dbus/system_bus_socket && "$config" != *auth_unix_rw* ]]; then
+        config+='
+unix_sock_group = "libvirt"
+unix_sock_rw_perms = "0770"
+auth_unix_ro = "none"
+auth_unix_rw = "none"'
+    fi
+    as_root mkdir -p "$(dirname "$LIBVIRT_CONFIG")"
+    printf '# Written at each start by nodeadmin, from /etc/libvirt/libvirtd.conf.\n%s\n' "$config" |
+        as_root tee "$LIBVIRT_CONFIG" >/dev/null
+}
+
 # A daemon that is already there keeps its lock, and the second one ends by itself; that is no failure.
 start_daemon() {
-    as_root "/usr/sbin/$1" --daemon --pid-file "$2" </dev/null >&2 || note "$1 did not start; perhaps it runs already."
+    local daemon="$1" pid_file="$2"
+    shift 2
+    as_root "/usr/sbin/$daemon" --daemon --pid-file "$pid_file" "$@" </dev/null >&2 ||
+        note "$daemon did not start; perhaps it runs already."
 }
