@@ -1,0 +1,67 @@
+"""What the image of a lab host is made of, and the name that changes when any of it does."""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOTFS = HERE / "rootfs"
+CUSTOMIZE = HERE / "customize.sh"
+
+SUITE = "bookworm"
+ARCHITECTURE = "amd64"
+DISK_SIZE = "3G"
+
+PACKAGES = (
+    "linux-image-amd64",  # the cloud kernel lacks the drivers of the emulated hardware
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "polkitd",
+    "sudo",
+    "openssh-server",
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "qemu-system-x86",
+    "qemu-utils",
+    "smartmontools",
+    "pciutils",
+    "usbutils",
+    "iproute2",
+    "iputils-ping",
+    "ethtool",
+    "nvme-cli",
+    "lvm2",
+    "kmod",
+    "dmidecode",
+    "fdisk",
+)
+
+# Nobody reads manuals in a host that lives for minutes; copying them costs a tenth of the build.
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+# Raised by hand when image.py makes something else of the same ingredients.
+FORMAT = 1
+
+
+def files() -> list[Path]:
+    """The files that go into the image from this folder, in a fixed order."""
+    return [CUSTOMIZE, *sorted(path for path in ROOTFS.rglob("*") if path.is_file())]
+
+
+def recipe_hash() -> str:
+    """Sixteen hex digits that stand for all ingredients: two images of one name are interchangeable."""
+    digest = hashlib.sha256(repr((FORMAT, SUITE, ARCHITECTURE, DISK_SIZE, PACKAGES, LEFT_OUT)).encode())
+    for path in files():
+        executable = bool(path.stat().st_mode & stat.S_IXUSR)
+        digest.update(repr((str(path.relative_to(HERE)), executable)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_directory() -> Path:
+    """Where images and running hosts are kept, outside the tree: a fresh clone finds them ready."""
+    if named := os.environ.get("NODEADMIN_CACHE"):
+        return Path(named) / "lab"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "nodeadmin" / "lab"
