@@ -52,6 +52,8 @@ class BlockDevices:
     swaps: frozenset[str] = frozenset()
     zfs: Mapping[str, str] = field(default_factory=dict)
     """The imported pool whose member it is."""
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    """What it carries, in blkid's words (``ext4``, ``LVM2_member``)."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Names by path below ``/dev``."""
 
@@ -114,13 +116,15 @@ def read_block_devices(
     for name, others in _btrfs(listed).items():
         of_whole = tuple(point for other in others for point in mounts.get(other, ()))
         mounts.setdefault(name, of_whole or ("(btrfs)",))
+    carried = _carried(text, numbers)
     return BlockDevices(
         files=files,
         paths=devices,
         holders=_holders(listed),
         mounts=mounts,
         swaps=frozenset(_swaps(values.get("/proc/swaps", []), aliases)),
-        zfs=_zfs(text, numbers, listed),
+        zfs=_zfs(carried, listed),
+        signatures={name: found["TYPE"] for name, found in carried.items() if found.get("TYPE")},
         aliases=aliases,
     )
 
@@ -199,19 +203,24 @@ def _btrfs(listed: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(names) for names in members.values() for name in names}
 
 
-def _zfs(text: str, numbers: Mapping[str, str], listed: Iterable[str]) -> dict[str, str]:
-    """Members of imported pools. A member's label, which udev reads, is its pool's name."""
-    root = "/proc/spl/kstat/zfs/"
-    imported = {path[len(root) :] for path in listed if _is_entry(path, root)}
-    types: dict[str, dict[str, str]] = {}
+def _carried(text: str, numbers: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """TYPE and LABEL of what each device carries, from udev's database."""
+    found: dict[str, dict[str, str]] = {}
     for line in text.split("\n"):
         match = _UDEV.match(line)
-        if match is not None:
-            types.setdefault(match.group(1), {})[match.group(2)] = match.group(3)
+        if match is not None and match.group(1) in numbers:
+            found.setdefault(numbers[match.group(1)], {})[match.group(2)] = match.group(3)
+    return found
+
+
+def _zfs(carried: Mapping[str, Mapping[str, str]], listed: Iterable[str]) -> dict[str, str]:
+    """Members of imported pools. A member's label is its pool's name."""
+    root = "/proc/spl/kstat/zfs/"
+    imported = {path[len(root) :] for path in listed if _is_entry(path, root)}
     return {
-        numbers[number]: found["LABEL"]
-        for number, found in types.items()
-        if number in numbers and found.get("TYPE") == "zfs_member" and found.get("LABEL") in imported
+        name: found["LABEL"]
+        for name, found in carried.items()
+        if found.get("TYPE") == "zfs_member" and found.get("LABEL") in imported
     }
 
 

@@ -121,7 +121,7 @@ def _running(text: str) -> dict[str, bool]:
     """Whether each domain of ``libvirt:domains`` is active, by UUID."""
     try:
         domains = json.loads(text) if text else []
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     found: dict[str, bool] = {}
     for domain in domains if isinstance(domains, list) else []:
