@@ -1,0 +1,119 @@
+"""Careful reads of smartctl's output as a tree of JSON values.
+
+Versions, bridges and controllers leave members out, print numbers as text, or fill a counter with its
+sentinel. Every read here gives None for what is not what it should be, so that no reader of the facts has
+to doubt them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+Tree: TypeAlias = Mapping[str, Any]
+
+_NUMBER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|\d[\d,]*)(?:\.\d+)?")
+_LONGEST_NUMBER = 60
+
+
+def load_tree(text: str) -> Tree | None:
+    """The JSON object in ``text``, None without one. Other lines may stand before it (a warning of sudo)."""
+    start = 0 if text.startswith("{") else text.find("\n{") + 1
+    if text[start : start + 1] != "{":
+        return None
+    try:
+        value, _ = json.JSONDecoder(parse_constant=lambda _: None).raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def branch(tree: object, *path: str) -> Any:
+    """The value at ``path``, or None where a step of it is missing or no object."""
+    for step in path:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(step)
+    return tree
+
+
+def rows(tree: object, *path: str) -> Iterator[Tree]:
+    """The objects in the list at ``path``."""
+    found = branch(tree, *path)
+    if isinstance(found, list):
+        yield from (row for row in found if isinstance(row, Mapping))
+
+
+def whole(value: object, low: int = 0, high: int = 2**127) -> int | None:
+    """``value`` as a whole number from ``low`` to ``high``, else None.
+
+    Texts count by the number they begin with (decimal, with thousands' commas, or hexadecimal after 0x):
+    smartctl prints ``26 (Min/Max 13/41)`` for an attribute whose raw number packs three temperatures.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        match = _NUMBER.match(value[:_LONGEST_NUMBER])
+        if match is None:
+            return None
+        digits = match.group(2).replace(",", "")
+        number = int(digits, 16) if digits[:2] in ("0x", "0X") else int(digits)
+        number = -number if match.group(1) == "-" else number
+    elif isinstance(value, int):
+        number = value
+    elif isinstance(value, float) and abs(value) < 2**127:
+        number = int(value)
+    else:
+        return None
+    return number if low <= number <= high else None
+
+
+def decimal(value: object, high: float = 1e30) -> float | None:
+    """``value`` (a number, or text such as ``162438.759``) as a number from 0 to ``high``, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value[:_LONGEST_NUMBER].replace(",", "")) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number <= high else None
+
+
+def words(value: object) -> str | None:
+    """``value`` as text without surrounding blanks; None where it is no text or empty."""
+    if not isinstance(value, str):
+        return None
+    text = " ".join(value.split())
+    return text or None
+
+
+def truth(value: object) -> bool | None:
+    """``value`` as yes or no, also where a tool wrote it as a word; None for all else."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str):
+        return {
+            "true": True,
+            "passed": True,
+            "ok": True,
+            "false": False,
+            "failed": False,
+            "failed!": False,
+        }.get(value.strip().lower())
+    return None
+
+
+def first(*values: int | None) -> int | None:
+    """The first that is known (0 is)."""
+    return next((value for value in values if value is not None), None)
+
+
+def counter(tree: object, *path: str) -> int | None:
+    """A counter at ``path``; one beyond 53 bits may stand as text under the same name with ``_s``."""
+    *way, name = path
+    found = whole(branch(tree, *path))
+    return found if found is not None else whole(branch(tree, *way, f"{name}_s"))
