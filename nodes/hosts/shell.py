@@ -140,8 +140,8 @@ def bounded_command(command: str, timeout_s: float) -> str:
     Closing an SSH channel does not end what runs behind it, and OpenSSH delivers no signals in a root login;
     without a clock at the host's end a hung command would hold one of the connection's ten sessions for ever.
     """
-    seconds = math.ceil(timeout_s) + 1
-    return f"exec timeout -s KILL {seconds} sh -c {shlex.quote(command)}"
+    # First asked to end, which lets a script remove its temporary files, then killed.
+    return f"exec timeout -k 1 {math.ceil(timeout_s)} sh -c {shlex.quote(command)}"
 
 
 def watched_command(command: str, *, sudo: bool) -> str:

@@ -1,0 +1,399 @@
+"""Reaching a host over SSH: each way to fail is named, says what to do, and keeps its deadline."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nodes.errors import (
+    AuthenticationFailed,
+    HostError,
+    HostKeyMismatch,
+    HostKeyRequired,
+    HostTimeout,
+    HostUnreachable,
+)
+from nodes.hosts.shell import ConnectionLost
+from nodes.hosts.ssh import MAX_CHANNELS, SshConnection, scan_host_keys
+from nodes.hosts.target import HostKey, PasswordCredential, SshKeyCredential
+from tests.hosts.conftest import SHORT, Freezer, tcp_peer
+from tests.sshd import IS_ROOT, LoopbackSshd, TemporaryUser, free_port, make_key, public_of
+
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="makes users of this machine")
+
+
+@contextmanager
+def refused_within(kind: type[HostError], seconds: float) -> Iterator[list[HostError]]:
+    """The block ends with this error in time; gives it in a list."""
+    caught: list[HostError] = []
+    started = time.monotonic()
+    with pytest.raises(kind) as info:
+        yield caught
+    assert time.monotonic() - started < seconds
+    caught.append(info.value)
+
+
+# -- host keys ------------------------------------------------------------------------------------
+
+
+def test_a_scan_gives_one_key_of_each_type_and_logs_nobody_in(sshd: LoopbackSshd) -> None:
+    keys = scan_host_keys("127.0.0.1", sshd.port, timeout_s=10)
+    assert keys == (sshd.host_key("ed25519"), sshd.host_key("ecdsa"), sshd.host_key("rsa"))
+
+
+def test_without_a_pinned_key_nothing_is_sent(sshd: LoopbackSshd) -> None:
+    contacts: list[socket.socket] = []
+    with tcp_peer(contacts.append) as port:
+        with pytest.raises(HostKeyRequired) as caught:
+            SshConnection(sshd.target(port=port, host_key=None), SHORT)
+        time.sleep(0.1)
+    assert not contacts
+    assert caught.value.code == "host_key_required"
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_any_type_of_host_key_can_be_pinned(sshd: LoopbackSshd, kind: str) -> None:
+    with SshConnection(sshd.target(host_key=sshd.host_key(kind)), SHORT) as connection:
+        assert connection.shell.run("echo in", timeout_s=10).stdout == b"in\n"
+
+
+def test_a_changed_host_key_is_refused_with_both_fingerprints_before_any_login(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path / "s", key_types=("ed25519",)) as sshd:
+        before = sshd.target(user="somebody-to-look-for")
+        sshd.change_host_key()
+        with refused_within(HostKeyMismatch, 5) as caught:
+            SshConnection(before, SHORT)
+        error = caught[0]
+        assert before.host_key is not None
+        for key in (before.host_key, sshd.host_key()):
+            assert key.fingerprint in error.message
+        assert error.extra["expected_fingerprint"] == before.host_key.fingerprint
+        assert error.extra["shown_fingerprints"] == [sshd.host_key().fingerprint]
+        assert "somebody-to-look-for" not in sshd.log
+
+
+def test_a_host_without_a_key_of_the_pinned_type_is_a_mismatch(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path / "s", key_types=("rsa",)) as sshd:
+        gone = HostKey.parse(public_of(make_key(tmp_path / "old", "ed25519")))
+        with refused_within(HostKeyMismatch, 6) as caught:
+            SshConnection(sshd.target(host_key=gone), SHORT)
+        assert gone.fingerprint in caught[0].message
+        assert sshd.host_key("rsa").fingerprint in caught[0].message
+
+
+def test_another_key_type_added_later_changes_nothing(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path / "s", key_types=("rsa",)) as sshd:
+        pinned = sshd.target()
+        sshd.change_host_key("ed25519")
+        with SshConnection(pinned, SHORT) as connection:
+            assert connection.alive
+
+
+# -- reaching -------------------------------------------------------------------------------------
+
+
+def test_a_closed_port_is_refused_at_once(sshd: LoopbackSshd) -> None:
+    with refused_within(HostUnreachable, 1) as caught:
+        SshConnection(sshd.target(port=free_port()), SHORT)
+    assert caught[0].extra["reason"] == "refused"
+    assert "sshd" in caught[0].remedy
+
+
+def test_an_unknown_name_is_told_apart(sshd: LoopbackSshd) -> None:
+    with refused_within((HostUnreachable, HostTimeout), 4) as caught:  # type: ignore[arg-type]
+        SshConnection(sshd.target(host="no-such-host.invalid"), SHORT)
+    if isinstance(caught[0], HostUnreachable):
+        assert caught[0].extra["reason"] == "name_unknown"
+
+
+def test_no_route_is_told_apart(sshd: LoopbackSshd) -> None:
+    # 240.0.0.0/4 is reserved (RFC 1112): Linux refuses to route to the last of it.
+    with refused_within((HostUnreachable, HostTimeout), 4) as caught:  # type: ignore[arg-type]
+        SshConnection(sshd.target(host="255.255.255.255"), SHORT)
+    assert isinstance(caught[0], HostTimeout) or caught[0].extra["reason"] == "no_route"
+
+
+def _silent(client: socket.socket) -> None:
+    client.recv(1)
+    threading.Event().wait(30)
+
+
+def _only_a_greeting(client: socket.socket) -> None:
+    client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+    threading.Event().wait(30)
+
+
+def _web_server(client: socket.socket) -> None:
+    client.recv(100)
+    client.sendall(b"HTTP/1.1 400 Bad Request\r\n" * 200)
+
+
+def _hangs_up(client: socket.socket) -> None:
+    client.close()
+
+
+def _endless(client: socket.socket) -> None:
+    while True:
+        client.sendall(b"x" * 1000)
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("serve", "kind", "reason"),
+    [
+        (_silent, HostTimeout, "silent"),
+        (_only_a_greeting, HostTimeout, "silent"),
+        (_endless, HostTimeout, "silent"),
+        (_web_server, HostUnreachable, "not_ssh"),
+        (_hangs_up, HostUnreachable, "closed"),
+    ],
+)
+def test_what_is_no_willing_ssh_server_is_told_apart(
+    sshd: LoopbackSshd, serve: Callable[[socket.socket], None], kind: type[HostError], reason: str
+) -> None:
+    with tcp_peer(serve) as port:
+        with refused_within(kind, 4) as caught:
+            SshConnection(sshd.target(port=port), SHORT)
+        assert caught[0].extra["reason"] == reason
+        with refused_within(kind, 4):
+            scan_host_keys("127.0.0.1", port, timeout_s=2)
+
+
+def test_a_full_backlog_is_a_timeout(sshd: LoopbackSshd) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        port = listener.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", port))
+            with refused_within(HostTimeout, 4):
+                SshConnection(sshd.target(port=port), SHORT)
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+@pytest.mark.parametrize("after", [1300, 1700, 2600])
+def test_a_line_that_dies_during_the_beginning_keeps_the_deadline(sshd: LoopbackSshd, after: int) -> None:
+    freezer = Freezer(sshd.port, freeze_after=after)
+    with (
+        tcp_peer(freezer.serve) as port,
+        refused_within(HostTimeout, 9),
+        SshConnection(sshd.target(port=port), SHORT) as connection,
+    ):
+        connection.shell.run("true", timeout_s=2)
+
+
+def test_a_line_that_dies_later_ends_the_command_at_its_deadline(sshd: LoopbackSshd) -> None:
+    freezer = Freezer(sshd.port)
+    with tcp_peer(freezer.serve) as port, SshConnection(sshd.target(port=port), SHORT) as connection:
+        assert connection.shell.run("echo up", timeout_s=5).stdout == b"up\n"
+        freezer.frozen.set()
+        with refused_within(HostTimeout, 2.5):
+            connection.shell.run("true", timeout_s=1)
+        assert not connection.alive, "a server that opens no channel is not to be asked again"
+
+
+def test_a_connection_cut_under_a_command_is_said_so_with_what_came(tmp_path: Path) -> None:
+    with (
+        LoopbackSshd(tmp_path / "s", key_types=("ed25519",)) as sshd,
+        SshConnection(sshd.target(), SHORT) as connection,
+    ):
+        threading.Timer(0.7, sshd.drop_connections).start()
+        with refused_within(ConnectionLost, 5) as caught:
+            connection.shell.run("echo begun; sleep 20", timeout_s=20)
+        assert isinstance(caught[0], ConnectionLost)
+        assert caught[0].partial.stdout == b"begun\n"
+        assert not connection.alive
+        with refused_within(HostUnreachable, 1):
+            connection.shell.run("true", timeout_s=5)
+
+
+def test_ipv6_works(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path / "s", key_types=("ed25519",), address="::1") as sshd:
+        with SshConnection(sshd.target(), SHORT) as connection:
+            assert connection.shell.run("echo six", timeout_s=5).stdout == b"six\n"
+        assert connection.address == f"[::1]:{sshd.port}"
+
+
+# -- logging in -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+@pytest.mark.parametrize("passphrase", ["", "open sesame"])
+@pytest.mark.parametrize("pem", [False, True])
+def test_keys_of_every_type_and_form_let_one_in(
+    sshd: LoopbackSshd, tmp_path: Path, kind: str, passphrase: str, pem: bool
+) -> None:
+    path = make_key(tmp_path / "key", kind, passphrase=passphrase, pem=pem)
+    sshd.authorize(public_of(path))
+    credential = SshKeyCredential(path.read_text(), passphrase or None)
+    with SshConnection(sshd.target(credential=credential), SHORT) as connection:
+        assert connection.alive
+
+
+def test_a_wrong_key_says_which_key_and_user_and_what_is_accepted(sshd: LoopbackSshd, tmp_path: Path) -> None:
+    path = make_key(tmp_path / "stranger")
+    with refused_within(AuthenticationFailed, 5) as caught:
+        SshConnection(sshd.target(credential=SshKeyCredential(path.read_text())), SHORT)
+    error = caught[0]
+    assert HostKey.parse(public_of(path)).fingerprint in error.message
+    assert f"“{sshd.target().user}”" in error.message
+    assert error.extra["accepts"] == ["publickey"]
+    assert "authorized_keys" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("spoil", "passphrase", "field", "says"),
+    [
+        (lambda text: text, "wrong one", "passphrase", "passphrase does not open"),
+        (lambda text: text, None, "passphrase", "protected by a passphrase"),
+        (lambda text: text[: len(text) // 2], "open sesame", "passphrase", "does not open"),
+        (lambda text: "hello", None, "private_key", "not a private key"),
+        (lambda text: "PuTTY-User-Key-File-3: ssh-ed25519", None, "private_key", "PuTTY"),
+        (lambda text: "ssh-ed25519 AAAA you@there", None, "private_key", "public half"),
+    ],
+)
+@pytest.mark.parametrize("pem", [False, True])
+def test_a_key_that_cannot_be_read_says_why(
+    sshd: LoopbackSshd,
+    tmp_path: Path,
+    pem: bool,
+    spoil: Callable[[str], str],
+    passphrase: str | None,
+    field: str,
+    says: str,
+) -> None:
+    text = make_key(tmp_path / "key", "ecdsa", passphrase="open sesame", pem=pem).read_text()
+    credential = SshKeyCredential(spoil(text), passphrase)
+    with refused_within(AuthenticationFailed, 5) as caught:
+        SshConnection(sshd.target(credential=credential), SHORT)
+    assert says in caught[0].message
+    assert caught[0].field == field
+
+
+def test_a_password_where_only_keys_are_taken_says_so(sshd: LoopbackSshd) -> None:
+    with refused_within(AuthenticationFailed, 5) as caught:
+        SshConnection(sshd.target(credential=PasswordCredential("hunter2")), SHORT)
+    assert caught[0].extra["accepts"] == ["publickey"]
+    assert "does not take a password" in caught[0].remedy
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"PasswordAuthentication": "yes"},
+        {"UsePAM": "yes", "PasswordAuthentication": "no", "KbdInteractiveAuthentication": "yes"},
+    ],
+    ids=["password", "keyboard-interactive"],
+)
+def test_passwords_are_taken_and_wrong_ones_refused(tmp_path: Path, options: dict[str, str]) -> None:
+    tmp_path.chmod(0o755)
+    with (
+        TemporaryUser("na-test-pw") as user,
+        LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options=options) as sshd,
+    ):
+        target = sshd.target(user=user.name, credential=user.credential)
+        with SshConnection(target) as connection:
+            assert connection.shell.run("id -un", timeout_s=5).stdout.decode().strip() == user.name
+            assert not connection.shell.is_root
+        with refused_within(AuthenticationFailed, 10) as caught:
+            SshConnection(sshd.target(user=user.name, credential=PasswordCredential("wrong")))
+        assert user.name in caught[0].message
+        assert set(caught[0].extra["accepts"]) & {"password", "keyboard-interactive"}
+
+
+def test_secrets_are_in_no_error_traceback_or_log(
+    sshd: LoopbackSshd, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    path = make_key(tmp_path / "stranger", passphrase="open sesame")
+    body = path.read_text().splitlines()[1]
+    attempts = [
+        PasswordCredential("hunter2-secret"),
+        SshKeyCredential(path.read_text(), "open sesame"),
+        SshKeyCredential(path.read_text(), "wrong sesame"),
+    ]
+    for credential in attempts:
+        with pytest.raises(AuthenticationFailed) as caught:
+            SshConnection(sshd.target(credential=credential), SHORT)
+        shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value.extra) + caplog.text
+        shown += repr(caught.value.__dict__)
+        assert not any(secret in shown for secret in ("hunter2", "sesame", body))
+
+
+# -- channels -------------------------------------------------------------------------------------
+
+
+def test_more_commands_than_channels_wait_for_their_turn(tmp_path: Path) -> None:
+    with (
+        LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options={"MaxSessions": "10"}) as sshd,
+        SshConnection(sshd.target()) as connection,
+    ):
+        streams = [connection.shell.stream("echo up; sleep 20") for _ in range(MAX_CHANNELS)]
+        for stream in streams:
+            assert stream.read(timeout_s=10) == b"up\n"
+        with pytest.raises(HostTimeout) as caught:
+            connection.open_exec("true", 0.3)
+        assert caught.value.extra["reason"] == "channels_busy"
+        assert connection.alive
+        streams[0].close()
+        assert connection.shell.run("echo now", timeout_s=5).stdout == b"now\n"
+        for stream in streams:
+            stream.close()
+
+
+def test_a_server_that_allows_fewer_sessions_is_still_served(tmp_path: Path) -> None:
+    with (
+        LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options={"MaxSessions": "2"}) as sshd,
+        SshConnection(sshd.target()) as connection,
+    ):
+        results: list[bytes] = []
+        threads = [
+            threading.Thread(
+                target=lambda: results.append(connection.shell.run("echo x", timeout_s=20).stdout)
+            )
+            for _ in range(12)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert results == [b"x\n"] * 12
+
+
+def test_a_session_that_is_never_opened_is_an_error_of_ours(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options={"MaxSessions": "0"}) as sshd:
+        with SshConnection(sshd.target()) as connection, refused_within(HostUnreachable, 3) as caught:
+            connection.shell.run("true", timeout_s=1)
+        assert caught[0].extra["reason"] == "no_session"
+
+
+def test_closing_a_connection_leaves_no_thread(sshd: LoopbackSshd) -> None:
+    before = threading.active_count()
+    for _ in range(3):
+        with SshConnection(sshd.target()) as connection:
+            connection.shell.run("true", timeout_s=5)
+    deadline = time.monotonic() + 1.5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= before
+
+
+def test_an_idle_connection_costs_next_to_nothing(sshd: LoopbackSshd) -> None:
+    with SshConnection(sshd.target()):
+        time.sleep(0.2)
+        before = sum(os.times()[:2])
+        time.sleep(2)
+        assert sum(os.times()[:2]) - before < 0.05
