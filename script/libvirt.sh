@@ -37,8 +37,8 @@ start_libvirt() {
     else
         say "Starting libvirt (virtlogd and libvirtd), as no init system here does."
         require_root_for "start libvirt" "virtlogd -d && libvirtd -d"
-        start_daemon virtlogd "$pids/virtlogd.pid"
         write_libvirt_config
+        start_daemon virtlogd "$pids/virtlogd.pid"
         start_daemon libvirtd "$pids/libvirtd.pid" --config "$LIBVIRT_CONFIG"
     fi
     until libvirt_answers; do
