@@ -5,7 +5,7 @@ set -eu
 # An address, identity or key that two hosts share would make them one host to everybody who looks.
 : >/etc/machine-id
 rm -f /var/lib/dbus/machine-id /etc/ssh/ssh_host_* /etc/hostname /etc/resolv.conf
-rm -f /etc/apt/apt.conf.d/99mmdebstrap
+rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/motd
 
 for user in ops limited virt pw; do useradd --create-home --shell /bin/bash "$user"; done
 usermod --append --groups libvirt virt
@@ -23,5 +23,5 @@ systemctl enable --quiet systemd-networkd.service lab-hardware.service
 # Work that a host would do unasked while a test measures something else, and waits that nothing here needs.
 systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer man-db.timer logrotate.timer systemd-networkd-wait-online.service \
-    systemd-timesyncd.service systemd-pstore.service libvirt-guests.service getty@tty1.service \
+    systemd-timesyncd.service systemd-pstore.service nvmf-autoconnect.service libvirt-guests.service getty@tty1.service \
     serial-getty@ttyS0.service systemd-network-generator.service

@@ -21,6 +21,11 @@ class HostSpec:
         """Its address on the switch that joins the lab's hosts, for migrations."""
         return f"10.99.0.{self.number}"
 
+    @property
+    def cables(self) -> tuple[str, ...]:
+        """The names of its links, as `LabHost.set_link` takes them."""
+        return ("management", "bond_first", "bond_second") if self.rich else ("management", "lan")
+
 
 RICH = HostSpec("rich", 1, rich=True, memory_mib=2048, cpus=4)
 PLAIN = HostSpec("plain", 2, rich=False, memory_mib=1024, cpus=2)

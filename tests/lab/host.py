@@ -149,6 +149,17 @@ class LabHost:
                 raise LabError(f"the lab host {self.name} was still running after {deadline_s:.0f} s")
             time.sleep(0.1)
 
+    def mend(self) -> None:
+        """Undoes power cut, freeze and cut cables, and returns when the host answers SSH: at once if all was well."""
+        if not self.is_running():
+            self.start()
+        self.thaw()
+        with self.monitor() as monitor:
+            for name in self.spec.cables:
+                monitor.execute("set_link", name=name, up=True)
+        if not self.ssh.answers():
+            self.wait_for_ssh()
+
     # --- network and devices ---
 
     def cut_network(self) -> None:

@@ -110,7 +110,7 @@ def _purge(current: Path) -> None:
 def _build(target: Path) -> None:
     if os.geteuid() != 0:
         raise LabError("building the image of the lab hosts needs root; run `sudo -E script/lab prepare` once")
-    for tool in ("mmdebstrap", "mke2fs", "ssh-keygen"):
+    for tool in ("mmdebstrap", "mke2fs", "ssh-keygen", "as", "ld"):
         if shutil.which(tool) is None:
             raise LabError(f"{tool} is missing; `script/lab prepare` installs what the lab needs")
     logger.info("building the image of the lab hosts, once: %s packages and what they need", len(recipe.PACKAGES))
@@ -123,6 +123,7 @@ def _build(target: Path) -> None:
         with log.open("wb") as output:
             _bootstrap(root, output)
             _open_users(root, work, output)
+            _assemble(root, work, output)
             seconds_to_tree = time.monotonic() - started
             _make_disk(root, work, output)
     except subprocess.SubprocessError as error:
@@ -188,6 +189,19 @@ def _open_users(root: Path, work: Path, output: IO[bytes]) -> None:
     # Over standard input: an argument would stand in the process list.
     password = (work / "password").read_text()
     _run(["chroot", str(root), "chpasswd"], output, stdin_text=f"pw:{password}")
+
+
+def _assemble(root: Path, work: Path, output: IO[bytes]) -> None:
+    """Puts the little system of vm.py's obedient machines into the image."""
+    target = root / "usr/share/lab/obedient"
+    target.parent.mkdir(parents=True)
+    built = work / "obedient.o"
+    _run(["as", "--32", "-o", str(built), str(recipe.OBEDIENT)], output)
+    linked = ["ld", "-m", "elf_i386", "-Ttext", "0x100000", "-e", "start", "--oformat", "binary"]
+    _run([*linked, "-o", str(target), str(built)], output)
+    # Readable by the user that libvirt runs QEMU as.
+    target.chmod(0o644)
+    built.unlink()
 
 
 def _make_disk(root: Path, work: Path, output: IO[bytes]) -> None:

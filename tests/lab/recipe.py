@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOTFS = HERE / "rootfs"
 CUSTOMIZE = HERE / "customize.sh"
+OBEDIENT = HERE / "obedient.S"
 
 SUITE = "bookworm"
 ARCHITECTURE = "amd64"
@@ -47,7 +48,7 @@ FORMAT = 1
 
 def files() -> list[Path]:
     """The files that go into the image from this folder, in a fixed order."""
-    return [CUSTOMIZE, *sorted(path for path in ROOTFS.rglob("*") if path.is_file())]
+    return [CUSTOMIZE, OBEDIENT, *sorted(path for path in ROOTFS.rglob("*") if path.is_file())]
 
 
 def recipe_hash() -> str:
