@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
 Transport = Literal["local", "ssh", "test"]
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 HOST_KEY_TYPES = (
     "ssh-ed25519",
@@ -38,6 +40,11 @@ class HostKey:
         """As OpenSSH prints it: ``SHA256:`` and unpadded base64, 43 characters."""
         digest = hashlib.sha256(self.blob).digest()
         return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
+
+    @staticmethod
+    def is_fingerprint(text: str) -> bool:
+        """Whether ``text`` has the form that :attr:`fingerprint` gives."""
+        return _FINGERPRINT.fullmatch(text) is not None
 
     @classmethod
     def parse(cls, text: str) -> Self:

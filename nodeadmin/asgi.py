@@ -1,0 +1,54 @@
+"""The server's entry: HTTP, and the lifespan that starts and stops what runs beside them.
+
+Channels' router does not know the ASGI lifespan protocol, so a thin wrapper answers it: the engine starts
+when the server does, and never because somebody imported a module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodeadmin.settings.local")
+_http = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter  # noqa: E402 - models are ready only now
+
+from nodes.services import Services  # noqa: E402
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class WithLifespan:
+    """The application, with the services of this process started before its first request."""
+
+    def __init__(self, application: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await self._application(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        services = Services()
+        await receive()
+        try:
+            await asyncio.to_thread(services.start)
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(services.stop)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+application = WithLifespan(ProtocolTypeRouter({"http": _http}))

@@ -1,0 +1,122 @@
+"""Typed readers of the environment.
+
+Every reader takes the variable's name and a default; a value that does not fit raises ImproperlyConfigured
+with the name, what was found and what fits. Secrets may also come from a file, named by ``NAME_FILE``
+(systemd credentials, container secrets), so that they stand in no process list.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def text(name: str, default: str = "", *, choices: tuple[str, ...] = ()) -> str:
+    """The variable's text without surrounding blanks; one of ``choices`` where given."""
+    value = os.environ.get(name, default).strip()
+    if choices and value not in choices:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it takes one of: {', '.join(choices)}.")
+    return value
+
+
+def boolean(name: str, default: bool) -> bool:
+    """True for 1/true/yes/on, False for 0/false/no/off, the default where empty or absent."""
+    value = os.environ.get(name, "").strip().lower()
+    if not value:
+        return default
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise ImproperlyConfigured(f"{name} is {value!r}; it takes true or false.")
+
+
+def integer(name: str, default: int, *, minimum: int = 0, maximum: int | None = None) -> int:
+    """A whole number within the bounds."""
+    return int(_number(name, default, int, minimum, maximum))
+
+
+def seconds(name: str, default: float, *, minimum: float = 0.0, maximum: float | None = None) -> float:
+    """A duration in seconds within the bounds."""
+    return float(_number(name, default, float, minimum, maximum))
+
+
+def _number(
+    name: str, default: float, kind: Callable[[str], float], minimum: float, maximum: float | None
+) -> float:
+    raw = os.environ.get(name, "").strip()
+    if not raw:
+        return default
+    try:
+        value = kind(raw)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} is {raw!r}; it takes a number.") from None
+    if value < minimum or (maximum is not None and value > maximum):
+        bound = f"at least {minimum}" + (f" and at most {maximum}" if maximum is not None else "")
+        raise ImproperlyConfigured(f"{name} is {raw}; it must be {bound}.")
+    return value
+
+
+def words(name: str, default: tuple[str, ...] = ()) -> list[str]:
+    """A list separated by commas."""
+    raw = os.environ.get(name)
+    if raw is None:
+        return list(default)
+    return [word.strip() for word in raw.split(",") if word.strip()]
+
+
+def path(name: str, default: Path) -> Path:
+    """An absolute path; ``~`` stands for the user's home."""
+    return Path(os.environ.get(name) or default).expanduser().absolute()
+
+
+def secret(name: str, default: str | None = None) -> str:
+    """A secret from ``NAME``, or from the file that ``NAME_FILE`` names.
+
+    Raises ImproperlyConfigured where both are absent and there is no default. The value is in no message.
+    """
+    value = os.environ.get(name, "").strip()
+    if value:
+        return value
+    file = os.environ.get(f"{name}_FILE", "").strip()
+    if file:
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ImproperlyConfigured(f"{name}_FILE names {file}: {error.strerror}.") from error
+    if default is not None:
+        return default
+    raise ImproperlyConfigured(f"Set {name}, or {name}_FILE to the path of a file that holds it.")
+
+
+def kept_secret(name: str, file: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(50)) -> str:
+    """A secret from the environment, else from ``file``, which is made at its first use (mode 0600).
+
+    Two processes that start at once agree: the file is linked into place whole, and who comes second reads
+    what the first one wrote.
+    """
+    value = secret(name, default="")
+    if value:
+        return value
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(make() + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return file.read_text(encoding="utf-8").strip()

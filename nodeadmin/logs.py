@@ -1,0 +1,79 @@
+"""Structured logs: one event a line, with the request's and the operation's id bound to it."""
+
+from __future__ import annotations
+
+import logging.config
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_SECRET_NAME = re.compile(r"pass(word|phrase)|secret|private_?key|token|authorization|cookie|credential", re.I)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)
+
+
+def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace values whose name tells of a secret, and private keys in any text."""
+    for name, value in list(event.items()):
+        if isinstance(name, str) and _SECRET_NAME.search(name) and name != "token_name":
+            event[name] = "[hidden]"
+        elif isinstance(value, str) and "PRIVATE KEY" in value:
+            event[name] = _PRIVATE_KEY.sub("[hidden]", value)
+    return event
+
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    hide_secrets,
+]
+
+
+def logging_config(*, json: bool, level: str) -> dict[str, Any]:
+    """The dictionary for Django's LOGGING: to standard error, as JSON or for people."""
+    renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    chain = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if json:
+        chain.append(structlog.processors.format_exc_info)
+    chain += [hide_secrets, renderer]
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structured": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": _SHARED,
+                "processors": chain,
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            # Paramiko logs what peers say, and every connection at INFO.
+            "paramiko": {"level": "CRITICAL"},
+            "django.request": {"level": "ERROR"},
+            "django_structlog": {"level": "WARNING"},
+            "axes": {"level": "WARNING"},
+            "uvicorn.access": {"level": "WARNING"},
+        },
+    }
+
+
+def configure(config: dict[str, Any]) -> None:
+    """Django's LOGGING_CONFIG hook: the standard library's loggers and structlog write alike."""
+    logging.config.dictConfig(config)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,25 @@
+"""For pytest: a database in a scratch directory, fixed keys, fast password hashes."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("NODEADMIN_DATA_DIR", str(Path(tempfile.gettempdir()) / f"nodeadmin-test-{os.getpid()}"))
+
+from nodeadmin.settings.base import *  # noqa: E402, F403
+from nodeadmin.settings.base import DATABASES, DATA_DIR  # noqa: E402
+
+NODEADMIN_PROFILE = "test"
+SECRET_KEY = "test-only-and-long-enough-to-please-the-system-checks-0123456789"  # noqa: S105
+NODEADMIN_SEAL_KEYS = "bm9kZWFkbWluLXRlc3QtaXMtbm90LWEtc2VjcmV0LTE="
+NODEADMIN_ALLOW_TEST_URI = True
+NODEADMIN_SWEEP_S = 0.2
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# In a file, not in memory: threads of the engine and a server under test open connections of their own.
+DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
+DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+AXES_ENABLED = True

@@ -1,0 +1,152 @@
+"""The only bridge from a Node row to a host: who reads credentials, and who connects.
+
+Everything that reaches out asks here for a target or a connection; nothing else opens a sealed secret.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from nodes.errors import InvalidInput
+from nodes.hosts.connection import ConnectionPool, HostConnection
+from nodes.hosts.connection import connect as open_connection
+from nodes.hosts.libvirt_facts import LastGood
+from nodes.hosts.target import Credential as HostCredential
+from nodes.hosts.target import HostKey, HostTarget, PasswordCredential, SshKeyCredential
+from nodes.hosts.uri import NodeUri, parse_uri
+from nodes.models import Credential, Node, Operation, OwnKeyPair
+from nodes.models.credential import CredentialKind
+
+DEFAULT_USER = "root"
+
+_pool: ConnectionPool | None = None
+_last_good: dict[str, LastGood] = {}
+_guard = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How a host is entered: an address, a credential and the host key that was confirmed."""
+
+    uri: NodeUri
+    kind: str = ""
+    secret: Mapping[str, Any] | None = field(default=None, repr=False)
+    host_key: HostKey | None = None
+    key: str = ""
+
+    @classmethod
+    def of_node(cls, node: Node) -> Login:
+        """The node's stored login."""
+        credential = Credential.objects.filter(node=node).first()
+        return cls(
+            uri=read_uri(node.uri),
+            kind=credential.kind if credential else "",
+            secret=credential.secret if credential else None,
+            host_key=node.pinned_host_key,
+            key=str(node.uuid),
+        )
+
+    @classmethod
+    def from_operation(cls, operation: Operation, node: Node | None = None) -> Login:
+        """The login that an operation was asked to try; what it leaves open is the node's own."""
+        params = operation.params
+        old = cls.of_node(node) if node is not None else None
+        uri = params.get("uri") or (old.uri.canonical() if old else "")
+        kind = params.get("credential_kind") or (old.kind if old else "")
+        secret = operation.secret if params.get("credential_kind") else (old.secret if old else None)
+        return cls(read_uri(uri), kind, secret, old.host_key if old else None)
+
+    def secret_to_keep(self) -> Mapping[str, Any] | None:
+        """What is stored: nothing for nodeadmin's own key, which has a row of its own."""
+        return None if self.kind == CredentialKind.NODEADMIN_KEY else self.secret
+
+    def credential(self) -> HostCredential | None:
+        """The secret in the form that ``hosts`` takes."""
+        secret = self.secret or {}
+        if self.kind == CredentialKind.NODEADMIN_KEY:
+            return SshKeyCredential((OwnKeyPair.load().secret or {})["private_key"])
+        if self.kind == CredentialKind.PASSWORD:
+            return PasswordCredential(secret["password"])
+        if self.kind == CredentialKind.SSH_KEY:
+            return SshKeyCredential(secret["private_key"], secret.get("passphrase"))
+        return None
+
+    def target(self) -> HostTarget:
+        """The target to connect to."""
+        return HostTarget(
+            key=self.key,
+            transport=self.uri.transport,
+            host=self.uri.host,
+            port=self.uri.port,
+            user=self.uri.user or DEFAULT_USER,
+            credential=self.credential() if self.uri.transport == "ssh" else None,
+            host_key=self.host_key,
+            libvirt_uri=self.uri.libvirt_uri,
+        )
+
+
+def read_uri(text: str) -> NodeUri:
+    """The address, checked by what the settings allow. Raises InvalidUri."""
+    return parse_uri(text, allow_test=settings.NODEADMIN_ALLOW_TEST_URI)
+
+
+def with_user(uri: NodeUri, user: str) -> NodeUri:
+    """The address with the credential's user in it; root where neither names one.
+
+    Raises InvalidInput where the two name different users.
+    """
+    if uri.transport != "ssh":
+        return uri
+    if user and uri.user and user != uri.user:
+        raise InvalidInput(
+            _("The address names the user “%(a)s”, the credential “%(b)s”.") % {"a": uri.user, "b": user},
+            remedy=_("Name the user in one place."),
+            field="credential.user",
+        )
+    host = f"[{uri.host}]" if ":" in uri.host else uri.host
+    return read_uri(f"qemu+ssh://{user or uri.user or DEFAULT_USER}@{host}:{uri.port}{uri.path}")
+
+
+def target_for(node: Node) -> HostTarget:
+    """The target of a node."""
+    return Login.of_node(node).target()
+
+
+def pool() -> ConnectionPool:
+    """This process's connections, one a host, made at the first use."""
+    global _pool
+    with _guard:
+        if _pool is None:
+            _pool = ConnectionPool()
+        return _pool
+
+
+def close_pool() -> None:
+    """Close all connections: at the server's end, and in tests."""
+    global _pool
+    with _guard:
+        old, _pool = _pool, None
+    if old is not None:
+        old.close()
+
+
+def connect(target: HostTarget) -> HostConnection:
+    """The pool's connection to a known node; it stays open for the next one who asks."""
+    return pool().get(target)
+
+
+def connect_once(target: HostTarget) -> HostConnection:
+    """A connection of its own, which the caller closes: for hosts that are not nodes yet."""
+    return open_connection(target)
+
+
+def last_good(node: Node) -> LastGood:
+    """What libvirt last answered for this node where answers are slow to come (kept in memory)."""
+    with _guard:
+        return _last_good.setdefault(str(node.uuid), LastGood())

@@ -1,0 +1,376 @@
+"""What endpoints give: typed, and the source of the schema's components.
+
+Built from rows that were loaded before; nothing here queries. Units stand in the names, unknown is null,
+times are RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from nodes.models import Event, Node, Operation, OperationStep, SnapshotSection
+from nodes.models.operation import StepStatus
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingAnswer:
+    """What people decided about the node."""
+
+    state: str
+    reason: str
+    by: str | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionAnswer:
+    """What we see of the host. ``reason`` is null while it is online."""
+
+    state: str
+    reason: str | None
+    detail: str
+    since: datetime | None
+    last_seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnswer:
+    """A node in a list. Figures are of the newest inventory or heartbeat."""
+
+    name: str
+    uuid: UUID
+    uri: str
+    type: str
+    labels: Json
+    status: str
+    scheduling: str
+    connection: str
+    reason: str | None
+    cpu_model: str | None
+    cpu_threads: int | None
+    cpu_used_percent: float | None
+    memory_total_bytes: int | None
+    memory_used_bytes: int | None
+    memory_used_percent: float | None
+    vm_count: int | None
+    vm_running_count: int | None
+    pool_count: int | None
+    uptime_s: float | None
+    last_seen_at: datetime | None
+    observed_at: datetime | None
+    age_s: float | None
+    stale: bool
+    problem_count: int | None
+
+    @classmethod
+    def of(cls, node: Node) -> NodeAnswer:
+        uptime = node.uptime
+        return cls(
+            name=node.name,
+            uuid=node.uuid,
+            uri=node.uri,
+            type=node.node_type,
+            labels=node.labels,
+            status=node.status.value,
+            scheduling=node.scheduling,
+            connection=node.connection,
+            reason=node.status_reason or None,
+            cpu_model=node.cpu_model or None,
+            cpu_threads=node.cpu_threads,
+            cpu_used_percent=node.cpu_used_percent,
+            memory_total_bytes=node.memory_total_bytes,
+            memory_used_bytes=node.memory_used_bytes,
+            memory_used_percent=node.memory_used_percent,
+            vm_count=node.vm_count,
+            vm_running_count=node.vm_running_count,
+            pool_count=node.pool_count,
+            uptime_s=uptime.total_seconds() if uptime is not None else None,
+            last_seen_at=node.last_seen_at,
+            observed_at=node.observed_at,
+            age_s=node.age_s,
+            stale=node.is_stale,
+            problem_count=node.problem_count,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VersionsAnswer:
+    """Software on the host, as its newest inventory has it."""
+
+    libvirt: str | None
+    hypervisor: str | None
+    kernel: str | None
+    os: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDetail:
+    """One node. ``host_key_fingerprint`` is null for nodes that need none."""
+
+    name: str
+    uuid: UUID
+    uri: str
+    type: str
+    labels: Json
+    notes: str
+    status: str
+    scheduling: SchedulingAnswer
+    connection: ConnectionAnswer
+    virtualization_type: str | None
+    versions: VersionsAnswer
+    host_model: str | None
+    vm_count: int | None
+    vm_running_count: int | None
+    pool_count: int | None
+    last_heartbeat_at: datetime | None
+    boot_id: str | None
+    booted_at: datetime | None
+    migration_address: str | None
+    host_key_fingerprint: str | None
+    credential_kind: str | None
+    permissions: list[str]
+    created_at: datetime
+    observed_at: datetime | None
+    age_s: float | None
+    stale: bool
+    problems: list[Json]
+
+    @classmethod
+    def of(
+        cls, node: Node, permissions: Iterable[str], problems: list[Json], credential_kind: str | None
+    ) -> NodeDetail:
+        by = node.scheduling_by
+        pinned = node.pinned_host_key
+        return cls(
+            name=node.name,
+            uuid=node.uuid,
+            uri=node.uri,
+            type=node.node_type,
+            labels=node.labels,
+            notes=node.notes,
+            status=node.status.value,
+            scheduling=SchedulingAnswer(
+                node.scheduling,
+                node.scheduling_reason,
+                by.get_username() if by is not None else None,
+                node.scheduling_since,
+            ),
+            connection=ConnectionAnswer(
+                node.connection,
+                node.status_reason or None,
+                node.connection_detail,
+                node.connection_since,
+                node.last_seen_at,
+            ),
+            virtualization_type=node.virtualization_type or None,
+            versions=VersionsAnswer(
+                node.libvirt_version or None,
+                node.hypervisor_version or None,
+                node.kernel_release or None,
+                node.os_name or None,
+            ),
+            host_model=node.host_model or None,
+            vm_count=node.vm_count,
+            vm_running_count=node.vm_running_count,
+            pool_count=node.pool_count,
+            last_heartbeat_at=node.last_seen_at,
+            boot_id=node.boot_id or None,
+            booted_at=node.booted_at,
+            migration_address=node.migration_address or None,
+            host_key_fingerprint=pinned.fingerprint if pinned is not None else None,
+            credential_kind=credential_kind,
+            permissions=sorted(permissions),
+            created_at=node.created_at,
+            observed_at=node.observed_at,
+            age_s=node.age_s,
+            stale=node.is_stale,
+            problems=problems,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SectionAnswer:
+    """One section of a node's inventory. ``facts`` is null where there is none yet; problems say why."""
+
+    node: str
+    uuid: UUID
+    observed_at: datetime | None
+    age_s: float | None
+    stale: bool
+    problems: list[Json]
+    facts: Json | None
+
+    @classmethod
+    def of(cls, node: Node, section: SnapshotSection | None, facts: Json | None) -> SectionAnswer:
+        problems = section.problems if section is not None else []
+        return cls(node.name, node.uuid, node.observed_at, node.age_s, node.is_stale, problems, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class StepAnswer:
+    """A step of an operation; ``progress`` from 0 to 1, null where it cannot tell."""
+
+    code: str
+    title: str
+    status: str
+    progress: float | None
+    message: str
+    vm_uuid: UUID | None
+    vm_name: str | None
+    target: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, step: OperationStep) -> StepAnswer:
+        return cls(
+            step.code,
+            step.title,
+            step.status,
+            step.progress,
+            step.message,
+            step.vm_uuid,
+            step.vm_name or None,
+            step.target or None,
+            step.started_at,
+            step.finished_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OperationAnswer:
+    """Long work. ``progress`` is the share of steps that have ended, from 0 to 1."""
+
+    id: UUID
+    kind: str
+    node: str | None
+    node_uuid: UUID | None
+    status: str
+    progress: float
+    message: str
+    error: Json | None
+    result: Json | None
+    requested_by: str | None
+    cancel_requested: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    steps: list[StepAnswer] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, operation: Operation) -> OperationAnswer:
+        """The operation with ``node`` and ``steps`` loaded before."""
+        steps = list(operation.steps.all())
+        return cls(
+            id=operation.pk,
+            kind=operation.kind,
+            node=operation.node_name or None,
+            node_uuid=operation.node.uuid if operation.node is not None else None,
+            status=operation.status,
+            progress=progress(steps),
+            message=operation.message,
+            error=operation.error,
+            result=operation.result,
+            requested_by=operation.requested_by_name or None,
+            cancel_requested=operation.cancel_requested_at is not None,
+            created_at=operation.created_at,
+            started_at=operation.started_at,
+            finished_at=operation.finished_at,
+            steps=[StepAnswer.of(step) for step in steps],
+        )
+
+
+def progress(steps: list[OperationStep]) -> float:
+    """How much of the operation is done: ended steps count whole, a running one by its own progress."""
+    if not steps:
+        return 0.0
+    ended = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+    done = sum(1.0 if step.status in ended else step.progress or 0.0 for step in steps)
+    return round(done / len(steps), 4)
+
+
+@dataclass(frozen=True, slots=True)
+class EventAnswer:
+    """One entry of the record."""
+
+    id: int
+    time: datetime
+    kind: str
+    severity: str
+    node: str | None
+    user: str | None
+    source_ip: str | None
+    operation: UUID | None
+    message: str
+    data: Json
+
+    @classmethod
+    def of(cls, event: Event) -> EventAnswer:
+        return cls(
+            event.pk,
+            event.created_at,
+            event.kind,
+            event.severity,
+            event.node_name or None,
+            event.user_name or None,
+            event.source_ip,
+            event.operation_id,
+            event.message,
+            event.data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HostKeyAnswer:
+    type: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostKeysAnswer:
+    """The keys that the host shows. Nothing is trusted by asking."""
+
+    host: str
+    port: int
+    keys: list[HostKeyAnswer]
+    how_to_compare: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodePage:
+    count: int
+    results: list[NodeAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationPage:
+    count: int
+    results: list[OperationAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    count: int
+    results: list[EventAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemAnswer:
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[Json]
+    remedy: str | None = None
+    retryable: bool | None = None
+
+

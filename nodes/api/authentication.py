@@ -1,0 +1,31 @@
+"""``Authorization: Bearer TOKEN`` (RFC 6750)."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext as _
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from nodes.models import ApiToken, User
+
+
+class BearerTokenAuthentication(BaseAuthentication):
+    """One query a request; CSRF does not matter, because no browser sends the header by itself."""
+
+    keyword = b"bearer"
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        parts = get_authorization_header(request).split()
+        if not parts or parts[0].lower() != self.keyword:
+            return None
+        if len(parts) != 2:
+            raise AuthenticationFailed(_("The Authorization header takes “Bearer” and one token."))
+        token = ApiToken.find(parts[1].decode("latin-1"))
+        if token is None:
+            raise AuthenticationFailed(_("The token is unknown, expired or revoked."))
+        token.touch()
+        return token.user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="nodeadmin"'

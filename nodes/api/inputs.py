@@ -1,0 +1,171 @@
+"""What endpoints take: one serializer a shape. A field that nobody knows is an error, not silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from nodes.models import Status
+from nodes.models.credential import CredentialKind
+from nodes.models.node import Connection, name_validator, type_validator
+from nodes.models.operation import OperationStatus
+
+LABEL_KEY = r"^[a-z0-9]([a-z0-9./-]{0,61}[a-z0-9])?\Z"
+
+
+class Input(serializers.Serializer):
+    """Base: refuses unknown fields and bodies that are no object."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = sorted(set(map(str, data)) - set(self.fields))
+            if unknown:
+                known = ", ".join(self.fields) or "none"
+                raise serializers.ValidationError(
+                    {name: [_("Unknown field. Known here: %s.") % known] for name in unknown[:20]}
+                )
+        return super().to_internal_value(data)
+
+
+class Strict(serializers.CharField):
+    """Text that was sent as text: a number or a boolean is refused, not turned into words."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        if "\0" in data:
+            raise serializers.ValidationError(_("NUL characters are not allowed."))
+        return str(super().to_internal_value(data))
+
+
+class LabelsField(serializers.DictField):
+    """Labels: up to 32 keys of letters, digits, dots, slashes and hyphens, with values up to 128 characters."""
+
+    child = Strict(max_length=128, allow_blank=True)
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        labels: dict[str, str] = super().to_internal_value(data)
+        if len(labels) > 32:
+            raise serializers.ValidationError(_("At most 32 labels."))
+        key_field = serializers.RegexField(LABEL_KEY)
+        for key in labels:
+            try:
+                key_field.run_validation(key)
+            except serializers.ValidationError:
+                raise serializers.ValidationError(
+                    {key: [_("A label's name has lower-case letters, digits, dots, slashes and hyphens.")]}
+                ) from None
+        return labels
+
+
+class Empty(Input):
+    """No options."""
+
+
+class PageInput(Input):
+    page = serializers.IntegerField(min_value=1, max_value=100_000, default=1)
+    page_size = serializers.IntegerField(min_value=1, max_value=500, default=50)
+
+
+class NodeInput(Input):
+    node = Strict(max_length=63, help_text=_("The node's name or UUID."))
+
+
+class DescribeInput(NodeInput):
+    refresh = serializers.BooleanField(default=False, help_text=_("Take a new inventory first."))
+    wait_s = serializers.FloatField(
+        min_value=0, max_value=60, default=10, help_text=_("Wait for it this long at most, in seconds.")
+    )
+
+
+class ScanHostKeyInput(Input):
+    uri = Strict(max_length=400, help_text="qemu+ssh://[user@]host[:port]/system")
+
+
+class CredentialInput(Input):
+    """How to authenticate. Write-only: no answer ever carries it."""
+
+    kind = serializers.ChoiceField(choices=CredentialKind.choices)
+    user = Strict(max_length=64, required=False)
+    private_key = Strict(max_length=32_768, required=False, trim_whitespace=False)
+    passphrase = Strict(max_length=1024, required=False, trim_whitespace=False)
+    password = Strict(max_length=1024, required=False, trim_whitespace=False)
+    install_key = serializers.BooleanField(
+        required=False, help_text=_("Use the password once to install nodeadmin's own key, then forget it.")
+    )
+
+    _FITS: dict[str, set[str]] = {
+        CredentialKind.SSH_KEY: {"private_key", "passphrase"},
+        CredentialKind.PASSWORD: {"password", "install_key"},
+        CredentialKind.NODEADMIN_KEY: set(),
+    }
+    _NEEDS = {CredentialKind.SSH_KEY: "private_key", CredentialKind.PASSWORD: "password"}
+
+    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
+        kind = data["kind"]
+        surplus = set(data) - {"kind", "user"} - self._FITS[kind]
+        if surplus:
+            raise serializers.ValidationError(
+                {name: _("Does not go with the kind “%s”.") % kind for name in sorted(surplus)}
+            )
+        needed = self._NEEDS.get(kind)
+        if needed and not data.get(needed):
+            raise serializers.ValidationError({needed: _("The kind “%s” needs it.") % kind})
+        return data
+
+
+class AddNodeInput(Input):
+    name = Strict(max_length=63, validators=[name_validator])
+    uri = Strict(max_length=400)
+    type = Strict(max_length=32, validators=[type_validator], default="compute")
+    host_key_fingerprint = Strict(max_length=64, required=False, help_text=_("As scan-host-key gives it."))
+    credential = CredentialInput(required=False)
+    labels = LabelsField(required=False)
+
+
+class UpdateNodeInput(NodeInput):
+    name = Strict(max_length=63, validators=[name_validator], required=False)
+    type = Strict(max_length=32, validators=[type_validator], required=False)
+    labels = LabelsField(required=False)
+    notes = Strict(max_length=20_000, allow_blank=True, required=False)
+    migration_address = Strict(max_length=255, allow_blank=True, required=False)
+    uri = Strict(max_length=400, required=False)
+    host_key_fingerprint = Strict(max_length=64, required=False)
+    credential = CredentialInput(required=False)
+
+
+class ListNodesInput(PageInput):
+    ORDERS = (
+        "name", "type", "status", "cpu_used_percent", "memory_used_percent", "memory_total_bytes",
+        "cpu_threads", "vm_running_count", "pool_count", "uptime_s", "last_seen_at", "observed_at",
+    )  # fmt: skip
+    status = serializers.ChoiceField(choices=Status.choices, required=False)
+    connection = serializers.ChoiceField(choices=Connection.choices, required=False)
+    type = Strict(max_length=32, required=False)
+    name = Strict(max_length=63, required=False, help_text=_("Letters of the name, in order; gaps are fine."))
+    labels = LabelsField(required=False)
+    order_by = serializers.ChoiceField(
+        choices=[sign + name for name in ORDERS for sign in ("", "-")], required=False
+    )
+
+
+class OperationInput(Input):
+    operation = serializers.UUIDField()
+
+
+class ListOperationsInput(PageInput):
+    node = Strict(max_length=63, required=False)
+    status = serializers.ChoiceField(choices=OperationStatus.choices, required=False)
+    kind = Strict(max_length=32, required=False)
+    since = serializers.DateTimeField(required=False)
+    until = serializers.DateTimeField(required=False)
+
+
+class ListEventsInput(PageInput):
+    node = Strict(max_length=63, required=False)
+    kind = Strict(max_length=48, required=False)
+    user = Strict(max_length=150, required=False)
+    since = serializers.DateTimeField(required=False)
+    until = serializers.DateTimeField(required=False)

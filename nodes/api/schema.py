@@ -1,0 +1,125 @@
+"""OpenAPI 3.1: requests from the serializers, answers from the dataclasses that are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+
+from nodes.api import answers
+from nodes.inventory.registry import SECTIONS
+from nodes.inventory.section import Section
+
+REF = "#/components/schemas/{name}"
+_ANSWERS: tuple[type, ...] = (
+    answers.NodeDetail,
+    answers.NodePage,
+    answers.OperationAnswer,
+    answers.OperationPage,
+    answers.EventPage,
+    answers.HostKeysAnswer,
+    answers.ProblemAnswer,
+)
+_IDEMPOTENCY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key and body give the first answer again."
+)
+_PREFER = OpenApiParameter(
+    "Prefer", str, OpenApiParameter.HEADER, description="`wait=N`: wait up to N seconds (60 at most) for the end."
+)
+
+
+class AutoSchema(SpectacularAutoSchema):
+    """One tag, and operation ids that are the endpoint's name."""
+
+    def get_operation_id(self) -> str:
+        return self.path.removeprefix("/api/").replace("-", "_")
+
+    def get_tags(self) -> list[str]:
+        return [self.path.removeprefix("/api/").split("-")[0]]
+
+
+def facts_type(section: Section[Any]) -> type:
+    """The dataclass that a section's parser gives, read off its annotation."""
+    return_type = get_type_hints(section.parse)["return"]
+    return get_args(return_type)[0]  # type: ignore[no-any-return]
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"$ref": REF.format(name=name)}
+
+
+def section_schema(section: Section[Any]) -> dict[str, Any]:
+    """The schema of ``describe-node-<slug>``."""
+    facts = {"oneOf": [ref(facts_type(section).__name__), {"type": "null"}]}
+    return {
+        "type": "object",
+        "description": section.title,
+        "required": ["node", "uuid", "observed_at", "age_s", "stale", "problems", "facts"],
+        "properties": {
+            "node": {"type": "string"},
+            "uuid": {"type": "string", "format": "uuid"},
+            "observed_at": {"type": ["string", "null"], "format": "date-time"},
+            "age_s": {"type": ["number", "null"]},
+            "stale": {"type": "boolean"},
+            "problems": {"type": "array", "items": ref("Problem")},
+            "facts": facts,
+        },
+    }
+
+
+def add_components(result: dict[str, Any], generator: Any, request: Any, public: Any) -> dict[str, Any]:
+    """drf-spectacular's post-processing hook: the dataclasses' schemas beside the serializers'."""
+    from nodes.inventory.document import Problem
+
+    types = [*_ANSWERS, Problem, *(facts_type(section) for section in SECTIONS)]
+    _schemas, components = msgspec.json.schema_components(types, ref_template=REF, schema_hook=_any_object)
+    schemas = result.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update({name: schema for name, schema in components.items() if name not in schemas})
+    return result
+
+
+def _any_object(_type: type) -> dict[str, Any]:
+    return {"type": "object"}
+
+
+def documented(
+    summary: str,
+    request: Any,
+    answer: type | Mapping[str, Any],
+    *,
+    example: Mapping[str, Any],
+    long: bool = False,
+    changes: bool = False,
+    description: str = "",
+    errors: Sequence[tuple[int, str]] = (),
+) -> Any:
+    """``extend_schema`` with this API's conventions.
+
+    ``long`` marks what answers 202 with an operation; ``changes`` what honours an Idempotency-Key;
+    ``errors`` are statuses and codes beyond 400, 401 and 404.
+    """
+    shape: Any = ref(answer.__name__) if isinstance(answer, type) else answer
+    problem = ref("ProblemAnswer")
+    responses: dict[Any, Any] = {
+        (200, "application/json"): OpenApiResponse(shape, "The operation, ended" if long else ""),
+        (400, "application/problem+json"): OpenApiResponse(problem, "invalid_input"),
+        (401, "application/problem+json"): OpenApiResponse(problem, "not_authenticated"),
+        (404, "application/problem+json"): OpenApiResponse(problem, "unknown_node, or not to be seen"),
+        (405, "application/problem+json"): OpenApiResponse(problem, "method_not_allowed"),
+        (429, "application/problem+json"): OpenApiResponse(problem, "rate_limited"),
+    }
+    if long:
+        responses[202, "application/json"] = OpenApiResponse(shape, "Accepted: the operation")
+    for status, codes in ((403, "permission_denied"), *errors):
+        responses[status, "application/problem+json"] = OpenApiResponse(problem, codes)
+    return extend_schema(
+        summary=summary,
+        description=description or None,
+        request={"application/json": request},
+        responses=responses,
+        parameters=[*([_IDEMPOTENCY] if changes or long else []), *([_PREFER] if long else [])],
+        examples=[OpenApiExample(summary, value=dict(example), request_only=True)],
+    )

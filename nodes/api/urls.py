@@ -1,0 +1,36 @@
+"""/api/: every endpoint by its name. What takes POST says so to anything else with 405."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+
+from nodes.api.inventory import InventoryEndpoints
+from nodes.api.missing import NoSuchEndpoint
+from nodes.api.viewsets import EventEndpoints, NodeEndpoints, OperationEndpoints
+from nodes.inventory.registry import SECTIONS
+
+ENDPOINTS = {
+    NodeEndpoints: (
+        "scan-host-key",
+        "add-node",
+        "list-nodes",
+        "describe-node",
+        "refresh-node",
+        "update-node",
+    ),
+    InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),
+    OperationEndpoints: ("list-operations", "describe-operation", "cancel-operation", "retry-operation"),
+    EventEndpoints: ("list-events",),
+}
+
+urlpatterns = [
+    path(name, viewset.as_view({"post": name.replace("-", "_")}), name=f"api-{name}")
+    for viewset, names in ENDPOINTS.items()
+    for name in names
+]
+urlpatterns += [
+    path("schema", SpectacularJSONAPIView.as_view(), name="api-schema"),
+    path("docs", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),
+    re_path(r"^.*\Z", NoSuchEndpoint.as_view(), name="api-missing"),
+]

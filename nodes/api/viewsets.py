@@ -1,0 +1,312 @@
+"""The endpoints. Each checks its input, asks permissions, and reads rows or queues an operation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from nodes import access
+from nodes.api import inputs
+from nodes.api.answers import (
+    EventAnswer,
+    EventPage,
+    HostKeyAnswer,
+    HostKeysAnswer,
+    NodeAnswer,
+    NodeDetail,
+    NodePage,
+    OperationAnswer,
+    OperationPage,
+)
+from nodes.api.idempotency import idempotent
+from nodes.api.schema import documented
+from nodes.engine import requests
+from nodes.engine.submit import cancel, retry, wait_for
+from nodes.errors import InvalidInput, UnknownOperation
+from nodes.events import Actor
+from nodes.hosts.handshake import scan_host_keys
+from nodes.models import Credential, Node, Operation, SnapshotSection, User
+from nodes.operations.registry import kind_of
+from nodes.permissions import ADD, events_for, get_node, nodes_for, operations_for, permissions_on, require
+from nodes.selection import order_nodes, select_nodes
+
+PREFER_WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d{1,4})\b")
+MAX_WAIT_S = 60
+Row = TypeVar("Row", bound=Any)
+EXAMPLE_NODE = {"node": "kvm-01"}
+
+
+class Endpoints(ViewSet):
+    """What all endpoints share."""
+
+    def read(self, serializer: type[inputs.Input]) -> Mapping[str, Any]:
+        """The checked body. Raises DRF's ValidationError, which becomes ``invalid_input``."""
+        data = self.request.data
+        if not isinstance(data, dict):
+            raise InvalidInput(_("The body must be a JSON object."))
+        checked = serializer(data=data)
+        checked.is_valid(raise_exception=True)
+        return cast("Mapping[str, Any]", checked.validated_data)
+
+    @property
+    def user(self) -> User:
+        return cast("User", self.request.user)
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.user, client_address(self.request))
+
+    @property
+    def tracked(self) -> dict[str, Any]:
+        """What ties an operation to this request."""
+        return {
+            "request_id": getattr(self.request._request, "request_id", "") or "",
+            "idempotency": getattr(self.request, "idempotency_key", None),
+        }
+
+    def accepted(self, operation: Operation) -> Response:
+        """202 with the operation; with ``Prefer: wait=N`` 200 once it has ended within N seconds."""
+        wait_s = prefer_wait(self.request)
+        if wait_s:
+            operation = wait_for(operation, wait_s)
+        ended = wait_s > 0 and operation.is_finished
+        headers = {"Preference-Applied": f"wait={wait_s}"} if wait_s else {}
+        return Response(OperationAnswer.of(operation), status=200 if ended else 202, headers=headers)
+
+
+def client_address(request: Request) -> str | None:
+    """The peer's address. A proxy's word for it counts only where the server was told to trust the proxy."""
+    address = request.META.get("REMOTE_ADDR") or None
+    return address
+
+
+def prefer_wait(request: Request) -> int:
+    """Seconds of ``Prefer: wait=N`` (RFC 7240), at most 60; 0 without."""
+    found = PREFER_WAIT.search(request.headers.get("Prefer", ""))
+    return min(int(found[1]), MAX_WAIT_S) if found else 0
+
+
+def page_of(rows: QuerySet[Row], data: Mapping[str, Any]) -> tuple[int, list[Row]]:
+    """The count of all rows and those of the page that was asked for."""
+    start = (data["page"] - 1) * data["page_size"]
+    return rows.count(), list(rows[start : start + data["page_size"]])
+
+
+class NodeEndpoints(Endpoints):
+    @documented(
+        "The keys a host shows",
+        inputs.ScanHostKeyInput,
+        HostKeysAnswer,
+        example={"uri": "qemu+ssh://root@kvm-01.example.org/system"},
+        description="Reaches out to the host, for 15 seconds at most, with no credential. It trusts nothing: "
+        "compare a fingerprint on the host's console and send it with add-node.",
+        errors=((502, "host_unreachable"), (504, "timeout")),
+    )
+    def scan_host_key(self, request: Request) -> Response:
+        data = self.read(inputs.ScanHostKeyInput)
+        require(self.user, ADD)
+        uri = access.read_uri(data["uri"])
+        if uri.transport != "ssh":
+            raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
+        keys = scan_host_keys(uri.host, uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+        shown = [HostKeyAnswer(key.type, key.fingerprint) for key in keys]
+        return Response(HostKeysAnswer(uri.host, uri.port, shown, HOW_TO_COMPARE))
+
+    @documented(
+        "Add a node",
+        inputs.AddNodeInput,
+        OperationAnswer,
+        example={
+            "name": "kvm-01",
+            "uri": "qemu+ssh://root@kvm-01.example.org/system",
+            "type": "compute",
+            "host_key_fingerprint": "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+            "credential": {"kind": "nodeadmin_key"},
+            "labels": {"rack": "a1"},
+        },
+        long=True,
+        errors=((409, "node_exists, node_busy"), (422, "host_key_required, idempotency_key_reused")),
+    )
+    @idempotent
+    def add_node(self, request: Request) -> Response:
+        data = self.read(inputs.AddNodeInput)
+        operation = requests.add_node(
+            self.actor,
+            name=data["name"],
+            uri=data["uri"],
+            node_type=data["type"],
+            labels=data.get("labels"),
+            fingerprint=data.get("host_key_fingerprint", ""),
+            credential=data.get("credential"),
+            **self.tracked,
+        )
+        return self.accepted(operation)
+
+    @documented(
+        "Nodes, filtered and ordered",
+        inputs.ListNodesInput,
+        NodePage,
+        example={"status": "online", "type": "compute", "order_by": "-memory_used_percent", "page_size": 50},
+    )
+    def list_nodes(self, request: Request) -> Response:
+        data = self.read(inputs.ListNodesInput)
+        nodes = order_nodes(select_nodes(nodes_for(self.user), data), data.get("order_by", ""), data.get("name", ""))
+        count, page = page_of(nodes, data)
+        return Response(NodePage(count, [NodeAnswer.of(node) for node in page]))
+
+    @documented("One node", inputs.NodeInput, NodeDetail, example=EXAMPLE_NODE)
+    def describe_node(self, request: Request) -> Response:
+        data = self.read(inputs.NodeInput)
+        return Response(self._detail(get_node(self.user, data["node"])))
+
+    def _detail(self, node: Node) -> NodeDetail:
+        problems: list[dict[str, Any]] = []
+        for rows in SnapshotSection.objects.filter(snapshot=node.snapshot_id).values_list("problems", flat=True):
+            problems += rows
+        kind = Credential.objects.filter(node=node).values_list("kind", flat=True).first()
+        return NodeDetail.of(node, permissions_on(self.user, node), problems, kind)
+
+    @documented("Take a new inventory", inputs.NodeInput, OperationAnswer, example=EXAMPLE_NODE, long=True)
+    @idempotent
+    def refresh_node(self, request: Request) -> Response:
+        node = get_node(self.user, self.read(inputs.NodeInput)["node"])
+        return self.accepted(requests.refresh_node(self.actor, node, **self.tracked))
+
+    @documented(
+        "Change a node",
+        inputs.UpdateNodeInput,
+        {"oneOf": [{"$ref": "#/components/schemas/NodeDetail"}, {"$ref": "#/components/schemas/OperationAnswer"}]},
+        example={"node": "kvm-01", "labels": {"rack": "a2"}, "notes": "Second power supply replaced."},
+        long=True,
+        description="Name, type, labels, notes and migration address are changed at once (200, the node). An "
+        "address, a credential or a host key is checked against the host first (202, an operation); the "
+        "other changes of the same call are then made at once, too.",
+        errors=((409, "node_exists, node_busy"), (422, "host_key_required")),
+    )
+    @idempotent
+    def update_node(self, request: Request) -> Response:
+        data = self.read(inputs.UpdateNodeInput)
+        node = get_node(self.user, data["node"])
+        plain = {name: data[name] for name in requests.EDITABLE if name in data}
+        connection = {"uri", "credential", "host_key_fingerprint"} & set(data)
+        if not plain and not connection:
+            raise InvalidInput(_("The request changes nothing."), remedy=_("Name at least one field to change."))
+        node = requests.update_node(self.actor, node, plain)
+        if not connection:
+            return Response(self._detail(node))
+        operation = requests.update_connection(
+            self.actor,
+            node,
+            uri=data.get("uri", ""),
+            fingerprint=data.get("host_key_fingerprint", ""),
+            credential=data.get("credential"),
+            **self.tracked,
+        )
+        return self.accepted(operation)
+
+
+HOW_TO_COMPARE = "for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done"
+
+
+class OperationEndpoints(Endpoints):
+    def _find(self, operation_id: Any) -> Operation:
+        found = operations_for(self.user).select_related("node").filter(pk=operation_id).first()
+        if found is None:
+            raise UnknownOperation(_("There is no such operation, or you may not see it."), field="operation")
+        return found
+
+    @documented(
+        "Operations, newest first",
+        inputs.ListOperationsInput,
+        OperationPage,
+        example={"node": "kvm-01", "status": "failed"},
+    )
+    def list_operations(self, request: Request) -> Response:
+        data = self.read(inputs.ListOperationsInput)
+        rows = operations_for(self.user).select_related("node").prefetch_related("steps")
+        if "node" in data:
+            rows = rows.filter(node=get_node(self.user, data["node"]))
+        rows = within(rows, data, {"status": "status", "kind": "kind"})
+        count, page = page_of(rows, data)
+        return Response(OperationPage(count, [OperationAnswer.of(row) for row in page]))
+
+    @documented(
+        "One operation",
+        inputs.OperationInput,
+        OperationAnswer,
+        example={"operation": "0b6ad36c-56e9-4ba1-8c6c-2c0f1f0a8b53"},
+    )
+    def describe_operation(self, request: Request) -> Response:
+        return Response(OperationAnswer.of(self._find(self.read(inputs.OperationInput)["operation"])))
+
+    @documented(
+        "Cancel an operation",
+        inputs.OperationInput,
+        OperationAnswer,
+        example={"operation": "0b6ad36c-56e9-4ba1-8c6c-2c0f1f0a8b53"},
+        changes=True,
+        description="A queued operation ends at once, a running one between two steps.",
+    )
+    @idempotent
+    def cancel_operation(self, request: Request) -> Response:
+        operation = self._find(self.read(inputs.OperationInput)["operation"])
+        self._require(operation)
+        return Response(OperationAnswer.of(cancel(operation)))
+
+    @documented(
+        "Retry an operation",
+        inputs.OperationInput,
+        OperationAnswer,
+        example={"operation": "0b6ad36c-56e9-4ba1-8c6c-2c0f1f0a8b53"},
+        long=True,
+        description="Queues the same work again as a new operation. One that carried a credential cannot be "
+        "retried: the credential was not kept.",
+        errors=((409, "node_busy"),),
+    )
+    @idempotent
+    def retry_operation(self, request: Request) -> Response:
+        operation = self._find(self.read(inputs.OperationInput)["operation"])
+        self._require(operation)
+        return self.accepted(retry(operation, actor=self.actor, **self.tracked))
+
+    def _require(self, operation: Operation) -> None:
+        """Cancel and retry need what the operation itself needed."""
+        kind = kind_of(operation.kind)
+        if kind is not None:
+            require(self.user, kind.permission, operation.node)
+
+
+class EventEndpoints(Endpoints):
+    @documented(
+        "The record of what happened, newest first",
+        inputs.ListEventsInput,
+        EventPage,
+        example={"node": "kvm-01", "since": "2026-01-01T00:00:00Z"},
+    )
+    def list_events(self, request: Request) -> Response:
+        data = self.read(inputs.ListEventsInput)
+        rows = events_for(self.user)
+        if "node" in data:
+            rows = rows.filter(node=get_node(self.user, data["node"]))
+        rows = within(rows, data, {"kind": "kind", "user": "user_name"})
+        count, page = page_of(rows, data)
+        return Response(EventPage(count, [EventAnswer.of(row) for row in page]))
+
+
+def within(rows: QuerySet[Row], data: Mapping[str, Any], columns: Mapping[str, str]) -> QuerySet[Row]:
+    """The rows between ``since`` (inclusive) and ``until`` (exclusive) that equal the given filters."""
+    equal = {column: data[name] for name, column in columns.items() if name in data}
+    rows = rows.filter(**equal)
+    if "since" in data:
+        rows = rows.filter(created_at__gte=data["since"])
+    if "until" in data:
+        rows = rows.filter(created_at__lt=data["until"])
+    return rows

@@ -1,0 +1,13 @@
+"""The app. Nothing runs at import: engine and monitor start with the ASGI lifespan (nodeadmin/asgi.py)."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class NodesConfig(AppConfig):
+    name = "nodes"
+    verbose_name = _("Nodes")
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from nodes import checks  # noqa: F401

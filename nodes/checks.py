@@ -1,0 +1,97 @@
+"""System checks: what is misconfigured, each with an id and a remedy."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+from django.conf import settings
+from django.core import checks
+
+
+@checks.register(checks.Tags.security)
+def seal_keys(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E001: no key to seal credentials with, or one that is none."""
+    keys = settings.NODEADMIN_SEAL_KEYS.replace(",", " ").split()
+    try:
+        for key in keys:
+            Fernet(key)
+    except ValueError:
+        keys = []
+    if keys:
+        return []
+    return [
+        checks.Error(
+            "NODEADMIN_SEAL_KEYS holds no valid Fernet key.",
+            hint="Make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'",
+            id="nodeadmin.E001",
+        )
+    ]
+
+
+@checks.register(checks.Tags.security)
+def data_directory(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E002: others may enter the data directory, which holds secrets and the database."""
+    directory = Path(settings.DATA_DIR)
+    if not directory.exists() or settings.NODEADMIN_PROFILE == "test":
+        return []
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if not mode & 0o077:
+        return []
+    return [
+        checks.Error(
+            f"The data directory {directory} is open to others (mode {mode:04o}).",
+            hint=f"chmod 700 {directory}",
+            id="nodeadmin.E002",
+        )
+    ]
+
+
+@checks.register(checks.Tags.security)
+def local_profile(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E003: the settings for plain HTTP on loopback serve another address."""
+    loopback = {"127.0.0.1", "localhost", "[::1]"}
+    foreign = sorted(set(settings.ALLOWED_HOSTS) - loopback)
+    if settings.NODEADMIN_PROFILE != "local" or not foreign:
+        return []
+    return [
+        checks.Error(
+            f"The local settings send cookies without TLS, but NODEADMIN_ALLOWED_HOSTS names {', '.join(foreign)}.",
+            hint="Set DJANGO_SETTINGS_MODULE=nodeadmin.settings.production and put a TLS proxy in front.",
+            id="nodeadmin.E003",
+        )
+    ]
+
+
+@checks.register()
+def device_names(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.W001: no pci.ids, so devices are shown by number only."""
+    from nodes.inventory.hwids import pci_names
+
+    if pci_names().vendor("8086") is not None:
+        return []
+    return [
+        checks.Warning(
+            "No database of device names (pci.ids) was found: devices are shown by their numbers.",
+            hint="Install the package hwdata.",
+            id="nodeadmin.W001",
+        )
+    ]
+
+
+@checks.register()
+def running_as_root(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.W002: production as root."""
+    if settings.NODEADMIN_PROFILE != "production" or os.geteuid() != 0:
+        return []
+    return [
+        checks.Warning(
+            "The server runs as root.",
+            hint="Run it as a user of its own that is in the group libvirt.",
+            id="nodeadmin.W002",
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Runs operations: the row is the job. Submit, claim under a lease, run, resume."""

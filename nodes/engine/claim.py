@@ -1,0 +1,92 @@
+"""Claims: who runs an operation now, proved by a token that every write carries.
+
+A claim is one conditional UPDATE. It raises ``claim_token``, so the writes of whoever held the row before,
+dead or merely slow, match nothing from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from nodes.models import Operation, OperationStatus
+from nodes.models.operation import OperationQuerySet
+from nodes.operations.base import ClaimLost
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one operation, until the lease ends or somebody takes it over."""
+
+    operation_id: uuid.UUID
+    token: int
+
+    def rows(self) -> OperationQuerySet:
+        """The operation's row as long as the claim holds; else none."""
+        return Operation.objects.filter(
+            pk=self.operation_id, claim_token=self.token, status=OperationStatus.RUNNING
+        )
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """A transaction in which the claim holds from beginning to end.
+
+        Raises ClaimLost, having changed nothing, where it does not. The row stays locked until the
+        commit (SQLite: the whole database), so nobody takes it over in between.
+        """
+        with transaction.atomic():
+            if not self.rows().select_for_update().exists():
+                raise ClaimLost()
+            yield
+
+
+def runner_name() -> str:
+    """This process, for people who read the row."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def lease_end() -> datetime:
+    return timezone.now() + timedelta(seconds=settings.NODEADMIN_LEASE_S)
+
+
+def claim(operation_id: uuid.UUID) -> Claim | None:
+    """Claim the operation; None where somebody else was faster or it has ended."""
+    with transaction.atomic():
+        row = Operation.objects.claimable().filter(pk=operation_id)
+        taken = row.update(
+            status=OperationStatus.RUNNING,
+            claimed_by=runner_name(),
+            claim_token=F("claim_token") + 1,
+            lease_expires_at=lease_end(),
+        )
+        if not taken:
+            return None
+        token = Operation.objects.values_list("claim_token", flat=True).get(pk=operation_id)
+    return Claim(operation_id, token)
+
+
+def renew(claims: list[Claim]) -> list[Claim]:
+    """Prolong the leases; gives the claims that are lost."""
+    end = lease_end()
+    return [held for held in claims if not held.rows().update(lease_expires_at=end)]
+
+
+def release(held: Claim) -> None:
+    """Give the operation back unfinished, so that another runner takes it over at once."""
+    held.rows().update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+
+
+def expire_all() -> int:
+    """End every lease: for a runner that has proved to be the only one, after a crash of the one before."""
+    running = Operation.objects.filter(status=OperationStatus.RUNNING)
+    return running.update(lease_expires_at=timezone.now() - timedelta(seconds=1))

@@ -1,0 +1,43 @@
+"""Retention: what is old enough goes. Runs daily by itself and as ``manage.py purge``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import F, Window
+from django.db.models.functions import RowNumber
+from django.utils import timezone
+
+from nodes.models import Event, IdempotencyKey, Node, Operation, Snapshot
+from nodes.models.operation import UNFINISHED
+
+IDEMPOTENCY_HOURS = 24
+
+
+def purge() -> dict[str, int]:
+    """Delete what the retention settings let go; gives how many rows of each kind went."""
+    now = timezone.now()
+    operations = Operation.objects.exclude(status__in=UNFINISHED).filter(
+        created_at__lt=now - timedelta(days=settings.NODEADMIN_OPERATION_DAYS)
+    )
+    events = Event.objects.filter(created_at__lt=now - timedelta(days=settings.NODEADMIN_EVENT_DAYS))
+    keys = IdempotencyKey.objects.filter(created_at__lt=now - timedelta(hours=IDEMPOTENCY_HOURS))
+    return {
+        "operations": operations.delete()[1].get("nodes.Operation", 0),
+        "events": events.delete()[0],
+        "idempotency_keys": keys.delete()[0],
+        "snapshots": purge_snapshots(),
+    }
+
+
+def purge_snapshots(node: Node | None = None) -> int:
+    """Of each node keep the newest snapshots, those in which something changed, and the current one."""
+    snapshots = Snapshot.objects.all() if node is None else Snapshot.objects.filter(node=node)
+    ranked = snapshots.annotate(
+        rank=Window(RowNumber(), partition_by=F("node"), order_by=[F("observed_at").desc(), F("id").desc()])
+    )
+    beyond = ranked.filter(rank__gt=settings.NODEADMIN_SNAPSHOTS_KEPT, changed=False)
+    current = Node.objects.exclude(snapshot=None).values_list("snapshot", flat=True)
+    doomed = [pk for pk in beyond.values_list("pk", flat=True) if pk not in set(current)]
+    return Snapshot.objects.filter(pk__in=doomed).delete()[1].get("nodes.Snapshot", 0)

@@ -1,0 +1,203 @@
+"""Calls of users turned into operations: the same checks for API, pages and admin.
+
+Each checks the permission, the input and what the database knows, and then submits; none reaches a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from nodes import access
+from nodes.engine.submit import submit
+from nodes.errors import HostKeyRequired, InvalidInput, NodeExists
+from nodes.events import Actor, NodeChanged, publish, record
+from nodes.hosts.target import HostKey
+from nodes.hosts.uri import NodeUri
+from nodes.models import Node, Operation
+from nodes.models.credential import CredentialKind
+from nodes.models.operation import IdempotencyKey
+from nodes.operations.add_node import refuse_taken_name
+from nodes.permissions import ADD, CHANGE, VIEW, require
+
+CredentialInput = Mapping[str, Any]
+EDITABLE = {"name": "name", "type": "node_type", "labels": "labels", "notes": "notes"}
+EDITABLE["migration_address"] = "migration_address"
+
+
+def add_node(
+    actor: Actor,
+    *,
+    name: str,
+    uri: str,
+    node_type: str = "compute",
+    labels: Mapping[str, str] | None = None,
+    fingerprint: str = "",
+    credential: CredentialInput | None = None,
+    request_id: str = "",
+    idempotency: IdempotencyKey | None = None,
+) -> Operation:
+    """Ask for a new node.
+
+    Raises PermissionDenied, InvalidUri, InvalidInput, NodeExists, NodeBusy, and HostKeyRequired where an SSH
+    address comes without the fingerprint that somebody has compared: before any contact.
+    """
+    user = _user(actor)
+    require(user, ADD)
+    login_uri, fields, secret = _login(uri, fingerprint, credential, required=True)
+    refuse_taken_name(name)
+    _check_names(name, node_type)
+    params = {"uri": login_uri.canonical(), "type": node_type, "labels": dict(labels or {}), **fields}
+    return submit(
+        "add-node",
+        actor=actor,
+        node_name=name,
+        params=params,
+        secret=secret,
+        request_id=request_id,
+        idempotency=idempotency,
+    )
+
+
+def refresh_node(
+    actor: Actor, node: Node, *, request_id: str = "", idempotency: IdempotencyKey | None = None
+) -> Operation:
+    """Ask for a new inventory; one that is under way already is the answer to all who ask."""
+    require(_user(actor), VIEW, node)
+    return submit("refresh-node", actor=actor, node=node, request_id=request_id, idempotency=idempotency)
+
+
+def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
+    """Change what is only ours to know: name, type, labels, notes, migration address.
+
+    Raises InvalidInput with the field, NodeExists for a taken name.
+    """
+    require(_user(actor), CHANGE, node)
+    fields = {EDITABLE[name]: value for name, value in changes.items() if name in EDITABLE}
+    before = {column: getattr(node, column) for column in fields}
+    changed = {column: value for column, value in fields.items() if before[column] != value}
+    if not changed:
+        return node
+    for column, value in changed.items():
+        setattr(node, column, value)
+    try:
+        node.clean_fields(exclude=[f.name for f in Node._meta.concrete_fields if f.name not in changed])
+    except ValidationError as error:
+        errors = [{"field": name, "message": text[0]} for name, text in error.message_dict.items()]
+        raise InvalidInput(errors[0]["message"], field=errors[0]["field"], errors=errors) from None
+    try:
+        with transaction.atomic():
+            node.save(update_fields=[*changed, "updated_at"])
+            details = {name: {"before": before[name], "after": changed[name]} for name in changed}
+            text = _("%(name)s: changed %(what)s") % {"name": node.name, "what": ", ".join(changed)}
+            record("node_updated", text, node=node, actor=actor, data=details)
+            publish(NodeChanged(str(node.uuid), node.name))
+    except IntegrityError:
+        raise NodeExists(_("The name “%s” is taken.") % changed.get("name"), field="name") from None
+    return node
+
+
+def update_connection(
+    actor: Actor,
+    node: Node,
+    *,
+    uri: str = "",
+    fingerprint: str = "",
+    credential: CredentialInput | None = None,
+    request_id: str = "",
+    idempotency: IdempotencyKey | None = None,
+) -> Operation:
+    """Ask for another address, credential or host key, to be checked before they replace the old ones."""
+    require(_user(actor), CHANGE, node)
+    current = access.read_uri(node.uri)
+    wanted = access.read_uri(uri) if uri else current
+    moved = (wanted.host, wanted.port) != (current.host, current.port)
+    if moved and not fingerprint:
+        raise _fingerprint_missing(wanted)
+    if uri and not wanted.user and wanted.transport == "ssh" and not (credential or {}).get("user"):
+        wanted = access.with_user(wanted, current.user)
+    elif not uri and credential and credential.get("user"):
+        # Only the credential was named: its user replaces the one in the stored address.
+        bare = NodeUri(current.transport, current.host, current.port, "", current.path)
+        wanted = access.with_user(bare, credential["user"])
+    known = node.pinned_host_key
+    kept = known.fingerprint if known is not None else ""
+    login_uri, fields, secret = _login(
+        wanted.canonical(), fingerprint or kept, credential, required=not node.uri.startswith("qemu+ssh")
+    )
+    if not fingerprint:
+        fields["fingerprint"] = ""
+    return submit(
+        "update-node",
+        actor=actor,
+        node=node,
+        params={"uri": login_uri.canonical(), **fields},
+        secret=secret,
+        request_id=request_id,
+        idempotency=idempotency,
+    )
+
+
+def _user(actor: Actor) -> Any:
+    if actor.user is None:
+        raise InvalidInput(_("This needs a user who asks for it."))
+    return actor.user
+
+
+def _check_names(name: str, node_type: str) -> None:
+    draft = Node(name=name, node_type=node_type)
+    try:
+        draft.clean_fields(
+            exclude=[f.name for f in Node._meta.concrete_fields if f.name not in ("name", "node_type")]
+        )
+    except ValidationError as error:
+        names = {"node_type": "type"}
+        errors = [
+            {"field": names.get(field, field), "message": texts[0]} for field, texts in error.message_dict.items()
+        ]
+        raise InvalidInput(errors[0]["message"], field=errors[0]["field"], errors=errors) from None
+
+
+def _login(
+    uri: str, fingerprint: str, credential: CredentialInput | None, *, required: bool
+) -> tuple[NodeUri, dict[str, Any], dict[str, Any] | None]:
+    """The checked address, the operation's parameters that are no secret, and the secret."""
+    parsed = access.read_uri(uri)
+    if parsed.transport != "ssh":
+        if credential:
+            raise InvalidInput(
+                _("An address without SSH takes no credential."), field="credential", remedy=_("Leave it out.")
+            )
+        return parsed, {}, None
+    if not fingerprint:
+        raise _fingerprint_missing(parsed)
+    if not HostKey.is_fingerprint(fingerprint):
+        raise InvalidInput(
+            _("A fingerprint is “SHA256:” and 43 characters, as scan-host-key and ssh-keygen -l print it."),
+            field="host_key_fingerprint",
+        )
+    if credential is None:
+        if required:
+            raise InvalidInput(_("An SSH address needs a credential."), field="credential")
+        return parsed, {"fingerprint": fingerprint}, None
+    kind = credential["kind"]
+    secret = {name: credential[name] for name in ("private_key", "passphrase", "password") if credential.get(name)}
+    fields = {
+        "fingerprint": fingerprint,
+        "credential_kind": kind,
+        "has_secret": kind != CredentialKind.NODEADMIN_KEY,
+        "install_key": bool(credential.get("install_key")),
+    }
+    return access.with_user(parsed, credential.get("user") or ""), fields, secret or None
+
+
+def _fingerprint_missing(uri: NodeUri) -> HostKeyRequired:
+    return HostKeyRequired(
+        _("The host key of %s has not been confirmed.") % uri.host,
+        remedy=_("Scan the host's key, compare its fingerprint on the host, and send it as host_key_fingerprint."),
+        field="host_key_fingerprint",
+    )

@@ -1,0 +1,29 @@
+"""Seal every stored secret anew under the first of NODEADMIN_SEAL_KEYS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import models, transaction
+
+from nodes.models import Credential, Operation, OwnKeyPair
+
+
+class Command(BaseCommand):
+    help = (
+        "Seal all stored secrets under the first of NODEADMIN_SEAL_KEYS. Put the new key first, keep the old "
+        "one behind it, run this, and then take the old one out."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        holders: tuple[type[models.Model], ...] = (Credential, OwnKeyPair, Operation)
+        with transaction.atomic():
+            total = sum(self._seal_again(model) for model in holders)
+        self.stdout.write(self.style.SUCCESS(f"{total} secrets sealed under the first key."))
+
+    def _seal_again(self, model: type[models.Model]) -> int:
+        rows = model._default_manager.select_for_update().exclude(secret=None)
+        for row in rows:
+            row.save(update_fields=["secret"])
+        return len(rows)

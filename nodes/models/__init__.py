@@ -1,0 +1,32 @@
+"""What nodeadmin keeps: one file a thing."""
+
+from nodes.models.credential import Credential, OwnKeyPair
+from nodes.models.event import Event
+from nodes.models.grant import NodeGroupObjectPermission, NodeUserObjectPermission
+from nodes.models.node import Connection, ConnectionReason, Node, Scheduling, Status
+from nodes.models.operation import IdempotencyKey, Operation, OperationStatus, OperationStep, StepStatus
+from nodes.models.snapshot import Snapshot, SnapshotSection
+from nodes.models.token import ApiToken
+from nodes.models.user import User
+
+__all__ = [
+    "ApiToken",
+    "Connection",
+    "ConnectionReason",
+    "Credential",
+    "Event",
+    "IdempotencyKey",
+    "Node",
+    "NodeGroupObjectPermission",
+    "NodeUserObjectPermission",
+    "Operation",
+    "OperationStatus",
+    "OperationStep",
+    "OwnKeyPair",
+    "Scheduling",
+    "Snapshot",
+    "SnapshotSection",
+    "Status",
+    "StepStatus",
+    "User",
+]

@@ -1,0 +1,1 @@
+"""What changes a host or the cluster: one file an operation. The engine runs them; nothing here knows it."""

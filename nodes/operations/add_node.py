@@ -1,0 +1,153 @@
+"""add-node: from an address to a node, or to a named step that failed with nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import IntegrityError
+from django.utils.translation import gettext as _
+
+from nodes import access
+from nodes.errors import DuplicateHost, NodeExists
+from nodes.events import NodeChanged, publish
+from nodes.hosts.connection import HostConnection
+from nodes.hosts.rights import HostRights, preflight
+from nodes.inventory.identity import HostIdentity
+from nodes.models import Credential, Node, Operation, User
+from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan
+from nodes.operations.connection_state import note_contact
+from nodes.operations.key_install import install_own_key
+from nodes.operations.reaching import open_connection, reach_steps
+from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
+from nodes.permissions import ADD, nodes_for
+
+
+class AddNode(OperationKind):
+    """The node's row appears in the last step, whole: with its credential, host key and inventory.
+
+    Run again after a crash, every step before the last repeats what only reads the host; the last one
+    finds by ``joined_by`` whether it had committed.
+    """
+
+    kind = "add-node"
+    permission = ADD
+
+    def title(self, operation: Operation) -> str:
+        return _("Add %(name)s (%(uri)s)") % {
+            "name": operation.node_name,
+            "uri": operation.params.get("uri", ""),
+        }
+
+    def subject(self, node: Node | None, node_name: str) -> str:
+        return f"name:{node_name}"
+
+    def steps(self, node: Node | None, params: JsonObject) -> Sequence[StepPlan]:
+        install = (StepPlan("install_key", _("Install nodeadmin's key")),) if params.get("install_key") else ()
+        return (
+            *reach_steps(),
+            StepPlan("rights", _("Check the user's rights")),
+            *install,
+            StepPlan("libvirt", _("Ask libvirt")),
+            StepPlan("inventory", _("Take the inventory")),
+            StepPlan("identity", _("Compare with known hosts")),
+            StepPlan("join", _("Join")),
+        )
+
+    def execute(self, run: Run) -> JsonObject:
+        joined = Node.objects.filter(joined_by=run.operation.pk).first()
+        if joined is None:
+            joined = self._add(run)
+        else:
+            with run.step("join"):
+                pass
+        return {"node": joined.name, "uuid": str(joined.uuid)}
+
+    def _add(self, run: Run) -> Node:
+        params = run.operation.params
+        login = access.Login.from_operation(run.operation)
+        opened, login = open_connection(run, login, params.get("fingerprint", ""))
+        with opened as connection:
+            with run.step("rights") as step:
+                rights = preflight(connection)
+                step.report(_describe(rights), data=rights.to_dict())
+            if params.get("install_key"):
+                login = install_own_key(run, connection, login)
+            check_libvirt(run, connection)
+            with run.step("inventory") as step:
+                taken = take_inventory(connection, None)
+                step.report(_("%d sources read") % len(taken.document.sources))
+        with run.step("identity") as step:
+            identity = identity_of(taken)
+            refuse_duplicate(run.operation.requested_by, identity, own=None)
+            step.report("" if identity else _("The host shows no identity; duplicates cannot be told."))
+        with run.step("join"):
+            return self._join(run, login, taken, identity)
+
+    def _join(self, run: Run, login: access.Login, taken: Taken, identity: HostIdentity | None) -> Node:
+        params = run.operation.params
+        node = Node(
+            name=run.operation.node_name,
+            uri=login.uri.canonical(),
+            node_type=params["type"],
+            labels=params.get("labels", {}),
+            host_key=login.host_key.to_text() if login.host_key else "",
+            joined_by=run.operation.pk,
+            machine_id=(identity.machine_id or "") if identity else "",
+            firmware_uuid=(identity.firmware_uuid or "") if identity else "",
+            identity=identity.digest if identity else None,
+        )
+        try:
+            with run.fenced():
+                node.save()
+                if login.kind:
+                    Credential.objects.create(node=node, kind=login.kind, secret=login.secret_to_keep())
+                store_snapshot(node, taken)
+                note_contact(node)
+                run.operation.node = node
+                run.operation.save(update_fields=["node"])
+                publish(NodeChanged(str(node.uuid), node.name))
+        except IntegrityError:
+            # Somebody else took the name or added the same host while we looked at it.
+            refuse_taken_name(node.name)
+            refuse_duplicate(run.operation.requested_by, identity, own=None)
+            raise
+        return node
+
+
+def check_libvirt(run: Run, connection: HostConnection) -> None:
+    """The step in which libvirt answers with its version."""
+    with run.step("libvirt") as step:
+        version = connection.hypervisor().version_text()
+        step.report(_("libvirt %s") % version)
+
+
+def _describe(rights: HostRights) -> str:
+    missing = rights.missing()
+    return _("Without: %s") % "; ".join(missing) if missing else _("Everything needed is allowed.")
+
+
+def refuse_taken_name(name: str) -> None:
+    """Raise NodeExists where a node has the name. That it is taken is said; by what, is not."""
+    if Node.objects.filter(name=name).exists():
+        raise NodeExists(
+            _("The name “%s” is taken.") % name, remedy=_("Choose another name."), field="name"
+        )
+
+
+def refuse_duplicate(user: User | None, identity: HostIdentity | None, *, own: Node | None) -> None:
+    """Raise DuplicateHost where another node is the same machine; it is named if the user may see it."""
+    if identity is None:
+        return
+    twin = Node.objects.filter(identity=identity.digest).exclude(pk=own.pk if own else None).first()
+    if twin is None:
+        return
+    visible = user is not None and nodes_for(user).filter(pk=twin.pk).exists()
+    raise DuplicateHost(
+        _("This host is the node “%s” already.") % twin.name
+        if visible
+        else _("This host is a node already."),
+        remedy=_("A host is a node once. To change how it is reached, update that node."),
+        field="uri",
+    )
+
+

@@ -1,0 +1,109 @@
+"""What an operation is to the engine, and what the engine gives to an operation.
+
+An operation's ``execute`` may be run again from its beginning after the process that ran it died: every
+step looks at the real state before it acts, so that doing it twice is harmless.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from nodes.errors import NodeAdminError
+from nodes.events import Actor
+from nodes.models import Node, Operation
+
+JsonObject = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """A step to come. ``code`` is unique within the operation and stable over resumes."""
+
+    code: str
+    title: str
+    vm_uuid: str | None = None
+    vm_name: str = ""
+    target: str = ""
+
+
+class StepHandle(Protocol):
+    """A running step. All writes are fenced by the claim: they raise ClaimLost once somebody else runs it."""
+
+    done_before: bool
+    """Whether an earlier run had finished this step."""
+
+    def report(self, message: str = "", *, progress: float | None = None, data: JsonObject | None = None) -> None:
+        """Show how far it is; ``progress`` from 0 to 1 and never backwards."""
+
+    def skip(self, message: str) -> None:
+        """End the step as skipped when its block ends: there was nothing to do."""
+
+
+class Run(Protocol):
+    """One run of one operation under one claim."""
+
+    @property
+    def operation(self) -> Operation: ...
+
+    @property
+    def actor(self) -> Actor: ...
+
+    def step(self, code: str) -> AbstractContextManager[StepHandle]:
+        """Run a block as the step ``code``: started, ended and, where it raises, failed in its row.
+
+        Raises OperationCancelled at the entry when a cancel was asked for.
+        """
+
+    def fenced(self) -> AbstractContextManager[None]:
+        """A transaction that commits only while the claim is still ours: for the operation's own rows."""
+
+    def add_steps(self, steps: Sequence[StepPlan]) -> None:
+        """Append steps that were not known at submission; those that exist already stay as they are."""
+
+    def check_cancelled(self) -> None:
+        """Raise OperationCancelled where a cancel was asked for, ClaimLost where the claim is gone."""
+
+
+class OperationCancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Raised inside an operation at the first safe point after a cancel."""
+
+
+class OperationKind(ABC):
+    """One kind of operation.
+
+    ``permission`` is needed on the node at submission and again when the run starts (``add_node`` has no
+    node: the model permission counts). ``exclusive`` kinds exclude one another on one node. ``audited``
+    kinds leave an event when they are asked for and when they end.
+    """
+
+    kind: ClassVar[str]
+    permission: ClassVar[str]
+    exclusive: ClassVar[bool] = True
+    audited: ClassVar[bool] = True
+
+    @abstractmethod
+    def title(self, operation: Operation) -> str:
+        """The operation in words, for people."""
+
+    @abstractmethod
+    def steps(self, node: Node | None, params: JsonObject) -> Sequence[StepPlan]:
+        """The steps that are known at submission."""
+
+    @abstractmethod
+    def execute(self, run: Run) -> JsonObject | None:
+        """Do it. Gives the operation's result, or raises a NodeAdminError that says why not."""
+
+    def subject(self, node: Node | None, node_name: str) -> str:
+        """What an exclusive operation of this kind excludes others from."""
+        return f"node:{node.uuid}" if node is not None else f"name:{node_name}"
+
+
+class ClaimLost(NodeAdminError):
+    """Another runner has taken the operation over: this run stops at once and writes nothing more."""
+
+    code, http_status, retryable = "claim_lost", 500, True
+    title = "Another process runs this operation now"

@@ -1,0 +1,17 @@
+"""All kinds of operations: an explicit table."""
+
+from __future__ import annotations
+
+from nodes.operations.add_node import AddNode
+from nodes.operations.base import OperationKind
+from nodes.operations.refresh_node import RefreshNode
+from nodes.operations.update_connection import UpdateConnection
+
+KINDS: tuple[OperationKind, ...] = (AddNode(), RefreshNode(), UpdateConnection())
+
+_BY_NAME = {kind.kind: kind for kind in KINDS}
+
+
+def kind_of(name: str) -> OperationKind | None:
+    """The kind of that name; None for one that a newer or older version knew."""
+    return _BY_NAME.get(name)

@@ -1,0 +1,85 @@
+"""update-node with a new address, credential or host key: checked against the host before they replace the old."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.utils.translation import gettext as _
+
+from nodes import access
+from nodes.errors import InvalidInput, NodeAdminError
+from nodes.events import NodeChanged, publish
+from nodes.hosts.rights import preflight
+from nodes.models import Credential, Node, Operation
+from nodes.operations.add_node import check_libvirt, refuse_duplicate
+from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan
+from nodes.operations.connection_state import note_contact
+from nodes.operations.key_install import install_own_key
+from nodes.operations.reaching import open_connection, reach_steps
+from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
+from nodes.permissions import CHANGE
+
+
+class UpdateConnection(OperationKind):
+    """The old connection data stays in force until the new has proved to reach the same host."""
+
+    kind = "update-node"
+    permission = CHANGE
+
+    def title(self, operation: Operation) -> str:
+        return _("Change how %s is reached") % operation.node_name
+
+    def steps(self, node: Node | None, params: JsonObject) -> Sequence[StepPlan]:
+        install = (StepPlan("install_key", _("Install nodeadmin's key")),) if params.get("install_key") else ()
+        return (
+            *reach_steps(),
+            StepPlan("rights", _("Check the user's rights")),
+            *install,
+            StepPlan("libvirt", _("Ask libvirt")),
+            StepPlan("inventory", _("Take the inventory")),
+            StepPlan("identity", _("Check that it is the same host")),
+            StepPlan("replace", _("Replace the connection")),
+        )
+
+    def execute(self, run: Run) -> JsonObject:
+        node = run.operation.node
+        if node is None:
+            raise NodeAdminError(_("The node has been removed."))
+        login = access.Login.from_operation(run.operation, node)
+        opened, login = open_connection(run, login, run.operation.params.get("fingerprint", ""))
+        with opened as connection:
+            with run.step("rights") as step:
+                step.report(data=preflight(connection).to_dict())
+            if run.operation.params.get("install_key"):
+                login = install_own_key(run, connection, login)
+            check_libvirt(run, connection)
+            with run.step("inventory"):
+                taken = take_inventory(connection, None)
+        with run.step("identity"):
+            self._check_same_host(run, node, taken)
+        with run.step("replace"):
+            self._replace(run, node, login, taken)
+        return {"node": node.name, "uri": node.uri}
+
+    def _check_same_host(self, run: Run, node: Node, taken: Taken) -> None:
+        identity = identity_of(taken)
+        refuse_duplicate(run.operation.requested_by, identity, own=node)
+        if node.identity is not None and (identity is None or identity.digest != node.identity):
+            raise InvalidInput(
+                _("Another host answers at this address: its machine ID and firmware UUID differ."),
+                remedy=_("Check the address. A replaced machine is added as a new node."),
+                field="uri",
+            )
+
+    def _replace(self, run: Run, node: Node, login: access.Login, taken: Taken) -> None:
+        with run.fenced():
+            node.uri = login.uri.canonical()
+            node.host_key = login.host_key.to_text() if login.host_key else ""
+            node.save(update_fields=["uri", "host_key", "updated_at"])
+            if login.kind:
+                Credential.objects.update_or_create(
+                    node=node, defaults={"kind": login.kind, "secret": login.secret_to_keep()}
+                )
+            store_snapshot(node, taken)
+            note_contact(node)
+            publish(NodeChanged(str(node.uuid), node.name))
