@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nodes.inventory import summary
 from nodes.inventory.section import Section
 from nodes.inventory.source import LibvirtSource, Source
 
-SECTIONS: tuple[Section[Any], ...] = ()
+SECTIONS: tuple[Section[Any], ...] = (
+    summary.SECTION,  # a line a section
+)
 
 
 def section(slug: str) -> Section[Any]:
