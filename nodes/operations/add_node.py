@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.db import IntegrityError
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from nodes import access
@@ -134,11 +135,19 @@ def refuse_taken_name(name: str) -> None:
         )
 
 
+def known_identity(node: Node) -> HostIdentity:
+    """The identity that the node's host showed; a part that it did not show is None."""
+    return HostIdentity(node.machine_id or None, node.firmware_uuid or None, node.identity or "")
+
+
 def refuse_duplicate(user: User | None, identity: HostIdentity | None, *, own: Node | None) -> None:
     """Raise DuplicateHost where another node is the same machine; it is named if the user may see it."""
     if identity is None:
         return
-    twin = Node.objects.filter(identity=identity.digest).exclude(pk=own.pk if own else None).first()
+    likely = Q(machine_id=identity.machine_id) & ~Q(machine_id="")
+    likely |= Q(firmware_uuid=identity.firmware_uuid) & ~Q(firmware_uuid="")
+    others = Node.objects.filter(likely).exclude(pk=own.pk if own else None)
+    twin = next((node for node in others if identity.same_host(known_identity(node))), None)
     if twin is None:
         return
     visible = user is not None and nodes_for(user).filter(pk=twin.pk).exists()

@@ -11,7 +11,7 @@ from nodes.errors import InvalidInput, NodeAdminError
 from nodes.events import NodeChanged, publish
 from nodes.hosts.rights import preflight
 from nodes.models import Credential, Node, Operation
-from nodes.operations.add_node import check_libvirt, refuse_duplicate
+from nodes.operations.add_node import check_libvirt, known_identity, refuse_duplicate
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan
 from nodes.operations.connection_state import note_contact
 from nodes.operations.key_install import install_own_key
@@ -64,7 +64,7 @@ class UpdateConnection(OperationKind):
     def _check_same_host(self, run: Run, node: Node, taken: Taken) -> None:
         identity = identity_of(taken)
         refuse_duplicate(run.operation.requested_by, identity, own=node)
-        if node.identity is not None and (identity is None or identity.digest != node.identity):
+        if node.identity is not None and (identity is None or not identity.same_host(known_identity(node))):
             raise InvalidInput(
                 _("Another host answers at this address: its machine ID and firmware UUID differ."),
                 remedy=_("Check the address. A replaced machine is added as a new node."),

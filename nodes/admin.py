@@ -1,0 +1,299 @@
+"""The Django admin: staff look at records here, and change what is only ours to know.
+
+What touches a host goes through the same requests and operations as the API, and the same permissions hold:
+superusers and staff with a permission for all nodes see all, others the nodes they were granted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.db import models
+from django.http import HttpRequest, HttpResponseRedirect
+from django.utils.translation import gettext_lazy as _
+from guardian.admin import GuardedModelAdmin
+
+from nodes.engine import requests
+from nodes.errors import NodeAdminError
+from nodes.events import Actor, record
+from nodes.models import (
+    ApiToken,
+    Credential,
+    Event,
+    Node,
+    Operation,
+    OperationStep,
+    Snapshot,
+    SnapshotSection,
+    User,
+)
+from nodes.models.credential import CredentialKind
+from nodes.permissions import (
+    CHANGE,
+    VIEW,
+    events_for,
+    has_for_all,
+    nodes_for,
+    operations_for,
+    permissions_on,
+)
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    return Actor(request.user, request.META.get("REMOTE_ADDR") or None)  # type: ignore[arg-type]
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Rows to look at: nothing is added, changed or deleted."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.is_authenticated
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_authenticated
+
+
+class CredentialForm(forms.ModelForm):
+    """Write-only: what is stored is never shown; a blank secret keeps it."""
+
+    user_secret = forms.CharField(
+        label=_("New password or private key"),
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 4, "autocomplete": "off", "spellcheck": "false"}),
+        help_text=_("Leave it blank to keep what is stored. It is checked against the host before it replaces it."),
+    )
+    passphrase = forms.CharField(
+        label=_("Passphrase of the key"),
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+
+    class Meta:
+        model = Credential
+        fields = ("kind",)
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        kind, secret = data.get("kind"), data.get("user_secret")
+        if kind == CredentialKind.NODEADMIN_KEY and secret:
+            self.add_error("user_secret", _("nodeadmin's own key takes no secret."))
+        if kind != CredentialKind.NODEADMIN_KEY and not secret and "kind" in self.changed_data:
+            self.add_error("user_secret", _("Another kind of credential needs its secret."))
+        return data
+
+    def has_secret_change(self) -> bool:
+        return bool(self.changed_data)
+
+    def credential(self) -> dict[str, Any]:
+        """The input of requests.update_connection."""
+        data = self.cleaned_data
+        secret = data.get("user_secret") or ""
+        if data["kind"] == CredentialKind.PASSWORD:
+            return {"kind": data["kind"], "password": secret}
+        if data["kind"] == CredentialKind.SSH_KEY:
+            return {"kind": data["kind"], "private_key": secret, "passphrase": data.get("passphrase") or None}
+        return {"kind": data["kind"]}
+
+
+class CredentialInline(admin.StackedInline):
+    model = Credential
+    form = CredentialForm
+    can_delete = False
+    max_num = 1
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj is not None and CHANGE in permissions_on(request.user, obj)  # type: ignore[arg-type]
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+
+@admin.register(Node)
+class NodeAdmin(GuardedModelAdmin):
+    """Name, type, labels and notes can be changed; everything else is what the host says."""
+
+    list_display = ("name", "status_shown", "node_type", "connection_reason", "last_seen_at", "observed_at")
+    list_filter = ("scheduling", "connection", "node_type")
+    search_fields = ("name", "uuid", "uri", "machine_id")
+    actions = ("refresh",)
+    inlines = (CredentialInline,)
+    editable = ("name", "node_type", "labels", "notes", "migration_address")
+
+    @admin.display(description=_("status"))
+    def status_shown(self, node: Node) -> str:
+        return str(node.status.label)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Node]:
+        return nodes_for(request.user).select_related("scheduling_by")  # type: ignore[arg-type]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        hidden = {"id", "snapshot", "joined_by", "identity"}
+        names = [field.name for field in Node._meta.concrete_fields if field.name not in hidden]
+        return [*self.editable, *(name for name in names if name not in self.editable)]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [name for name in self.get_fields(request, obj) if name not in self.editable]
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_authenticated
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """A node is added by an operation that has reached its host, never by a form of columns."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, VIEW, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, CHANGE, obj)
+
+    def _may(self, request: HttpRequest, permission: str, node: Node | None) -> bool:
+        user: Any = request.user
+        if not user.is_authenticated:
+            return False
+        return True if node is None and permission == VIEW else (
+            has_for_all(user, permission) if node is None else permission in permissions_on(user, node)
+        )
+
+    def save_model(self, request: HttpRequest, obj: Node, form: Any, change: bool) -> None:
+        """Through the same request as the API's, so that it is checked and recorded alike."""
+        names = {column: name for name, column in requests.EDITABLE.items()}
+        changes = {names[field]: form.cleaned_data[field] for field in form.changed_data if field in names}
+        requests.update_node(actor_of(request), Node.objects.get(pk=obj.pk), changes)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """A new credential is tried on the host by an operation; only then does it replace the old one."""
+        for inline in formset.forms:
+            if isinstance(inline, CredentialForm) and inline.has_secret_change():
+                try:
+                    requests.update_connection(actor_of(request), form.instance, credential=inline.credential())
+                    self.message_user(request, _("The new credential is being checked against the host."))
+                except NodeAdminError as error:
+                    self.message_user(request, error.detail(), messages.ERROR)
+
+    @admin.action(description=_("Take a new inventory of the selected nodes"), permissions=["view"])
+    def refresh(self, request: HttpRequest, queryset: models.QuerySet[Node]) -> None:
+        for node in queryset:
+            requests.refresh_node(actor_of(request), node)
+        self.message_user(request, _("A new inventory is being taken."))
+
+    def obj_perms_manage_view(self, request: HttpRequest, object_pk: Any) -> Any:
+        return self._guarded(request, super().obj_perms_manage_view, object_pk)
+
+    def obj_perms_manage_user_view(self, request: HttpRequest, object_pk: Any, user_id: Any) -> Any:
+        return self._guarded(request, super().obj_perms_manage_user_view, object_pk, user_id)
+
+    def obj_perms_manage_group_view(self, request: HttpRequest, object_pk: Any, group_id: Any) -> Any:
+        return self._guarded(request, super().obj_perms_manage_group_view, object_pk, group_id)
+
+    def _guarded(self, request: HttpRequest, view: Any, *args: Any) -> Any:
+        """Rights are given by superusers alone: who may change a node could else grant themselves its power."""
+        if not request.user.is_superuser:
+            self.message_user(request, _("Only superusers give rights on nodes."), messages.ERROR)
+            return HttpResponseRedirect("../")
+        response = view(request, *args)
+        if request.method == "POST":
+            node = Node.objects.filter(pk=args[0]).first()
+            record("permissions_changed", _("Rights on the node were changed."), node=node, actor=actor_of(request))
+        return response
+
+
+class SnapshotSectionInline(admin.TabularInline):
+    model = SnapshotSection
+    fields = readonly_fields = ("slug", "problems", "facts")
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+
+@admin.register(Snapshot)
+class SnapshotAdmin(ReadOnlyAdmin):
+    list_display = ("node", "observed_at", "duration_s", "changed")
+    list_filter = ("changed",)
+    exclude = ("document",)
+    inlines = (SnapshotSectionInline,)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Snapshot]:
+        rows = Snapshot.objects.select_related("node").defer("document")
+        user: Any = request.user
+        return rows if has_for_all(user, VIEW) else rows.filter(node__in=nodes_for(user))
+
+
+class StepInline(admin.TabularInline):
+    model = OperationStep
+    fields = readonly_fields = ("position", "title", "status", "progress", "message", "started_at", "finished_at")
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+
+@admin.register(Operation)
+class OperationAdmin(ReadOnlyAdmin):
+    list_display = ("kind", "node_name", "status", "requested_by_name", "created_at", "finished_at")
+    list_filter = ("kind", "status")
+    search_fields = ("node_name", "requested_by_name", "id")
+    exclude = ("secret",)
+    inlines = (StepInline,)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Operation]:
+        return operations_for(request.user).select_related("node")  # type: ignore[arg-type]
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "kind", "severity", "node_name", "user_name", "message")
+    list_filter = ("severity", "kind")
+    search_fields = ("message", "node_name", "user_name")
+    date_hierarchy = "created_at"
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Event]:
+        return events_for(request.user)  # type: ignore[arg-type]
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(ReadOnlyAdmin):
+    """Tokens by name; what they are is known to nobody but their owner."""
+
+    list_display = ("name", "user", "read_only", "created_at", "expires_at", "last_used_at", "revoked_at")
+    exclude = ("digest",)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[ApiToken]:
+        rows = ApiToken.objects.select_related("user")
+        return rows if request.user.is_superuser else rows.filter(user=request.user.pk)
+
+
+admin.site.register(User, DjangoUserAdmin)
+admin.site.unregister(Group)
+admin.site.register(Group, DjangoGroupAdmin)

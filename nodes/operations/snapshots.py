@@ -1,0 +1,116 @@
+"""Taking an inventory, and keeping it: document, facts, and what changed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from nodes.events import NodeChanged, publish, record
+from nodes.hosts.connection import HostConnection
+from nodes.hosts.libvirt_facts import LastGood
+from nodes.hosts.probe import collect
+from nodes.inventory.build import Inventory, build
+from nodes.inventory.changes import Change, compare
+from nodes.inventory.document import HostDocument
+from nodes.inventory.identity import HostIdentity
+from nodes.inventory.plain import to_plain
+from nodes.inventory.registry import SECTIONS
+from nodes.inventory.summary import SummaryFacts
+from nodes.models import Node, Snapshot, SnapshotSection
+from nodes.operations.figures import copy_figures, parse_time
+
+MAX_CHANGES_KEPT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A document, what was parsed from it, and how long the host took, in seconds."""
+
+    document: HostDocument
+    inventory: Inventory
+    duration_s: float
+
+
+def take_inventory(connection: HostConnection, last_good: LastGood | None) -> Taken:
+    """Probe the host and parse what it said. Raises HostError where the host as a whole cannot be read."""
+    started = time.monotonic()
+    document = collect(
+        connection, SECTIONS, last_good=last_good, timeout_s=settings.NODEADMIN_PROBE_TIMEOUT_S
+    )
+    return Taken(document, build(document), time.monotonic() - started)
+
+
+def identity_of(taken: Taken) -> HostIdentity | None:
+    """Who the host is, None where it does not show it."""
+    result = taken.inventory.results.get("summary")
+    facts = result.facts if result is not None else None
+    return facts.identity if isinstance(facts, SummaryFacts) else None
+
+
+def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ...]]:
+    """Keep the inventory as the node's newest, with an event where something changed.
+
+    To be called within the transaction that fences the operation. Older snapshots in which nothing changed
+    go once there are more than ``NODEADMIN_SNAPSHOTS_KEPT``.
+    """
+    observed_at = parse_time(taken.document.observed_at)
+    before = sections_of(node)
+    changes = compare(before, taken.inventory) if before else ()
+    snapshot = Snapshot.objects.create(
+        node=node,
+        observed_at=observed_at,
+        duration_s=taken.duration_s,
+        document=taken.document.to_bytes(),
+        changed=bool(changes) or not before,
+    )
+    write_sections(snapshot, taken.inventory)
+    copy_figures(node, taken.inventory, observed_at)
+    node.snapshot = snapshot
+    node.observed_at = observed_at
+    node.save()
+    if changes:
+        _record_changes(node, snapshot, changes)
+    _drop_unchanged(node, snapshot)
+    publish(NodeChanged(str(node.uuid), node.name))
+    return snapshot, changes
+
+
+def write_sections(snapshot: Snapshot, inventory: Inventory) -> None:
+    """One row a section."""
+    SnapshotSection.objects.bulk_create(
+        SnapshotSection(
+            snapshot=snapshot,
+            slug=slug,
+            facts=result.plain,
+            problems=[to_plain(problem) for problem in result.problems],
+            unread=list(result.unread),
+        )
+        for slug, result in inventory.results.items()
+    )
+
+
+def sections_of(node: Node) -> dict[str, SnapshotSection]:
+    """The rows of the node's newest snapshot by slug; empty where there is none."""
+    if node.snapshot_id is None:
+        return {}
+    return {row.slug: row for row in SnapshotSection.objects.filter(snapshot=node.snapshot_id)}
+
+
+def _record_changes(node: Node, snapshot: Snapshot, changes: tuple[Change, ...]) -> None:
+    kept: list[Any] = [to_plain(change) for change in changes[:MAX_CHANGES_KEPT]]
+    record(
+        "inventory_changed",
+        f"{node.name}: {len(changes)} changes in the hardware or its configuration",
+        node=node,
+        data={"snapshot": snapshot.pk, "count": len(changes), "changes": kept},
+    )
+
+
+def _drop_unchanged(node: Node, newest: Snapshot) -> None:
+    rows = Snapshot.objects.filter(node=node, changed=False).exclude(pk=newest.pk)
+    recent = Snapshot.objects.filter(node=node).order_by("-observed_at", "-id")
+    keep = list(recent.values_list("pk", flat=True)[: settings.NODEADMIN_SNAPSHOTS_KEPT])
+    rows.exclude(pk__in=keep).delete()
