@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nodes.inventory.document import HostDocument, Problem, SourceOutput, SourceStatus
@@ -41,15 +41,15 @@ _PACKAGES = {
 class SectionResult:
     """One section of one host: the typed facts, the same as plain JSON, and what could not be read.
 
-    ``facts`` and ``plain`` are None where the parser failed. ``unread`` names the sources that did not
-    come whole: what such a section does not show may be there all the same.
+    ``facts`` and ``plain`` are None where the parser failed. ``unread`` has the sources that did not
+    come whole, with their status: what such a section does not show may be there all the same.
     """
 
     slug: str
     facts: Any
     plain: dict[str, Plain] | None
     problems: tuple[Problem, ...] = ()
-    unread: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def build(document: HostDocument, sections: Sequence[Section[Any]] = SECTIONS) -
 def _build_section(section: Section[Any], document: HostDocument) -> SectionResult:
     failures = tuple(_failures(section, document))
     problems = tuple(_problem(section, failure, document) for failure in failures)
-    unread = tuple(failure.source.name for failure in failures)
+    unread = {failure.source.name: failure.status.value for failure in failures}
     try:
         parsed = section.parse(document)
         plain = to_plain(parsed.facts)

@@ -208,7 +208,7 @@ SECTION = Section(
         LibvirtSource("libvirt:sysinfo"),
     ),
     identity={
-        "cpu.caches": "level",
+        "cpu.caches": "level,kind,size_bytes",
         "cpu.vulnerabilities": "name",
         "numa.cells": "id",
         "numa.cells.huge_pages": "size_bytes",
