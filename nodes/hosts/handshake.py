@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import paramiko
 
 from nodes.errors import HostError, HostKeyMismatch, HostTimeout, HostUnreachable
-from nodes.hosts.deadlines import Clock
+from nodes.hosts.deadlines import Clock, Deadlines
 from nodes.hosts.dial import dial
 from nodes.hosts.target import HostKey, HostTarget
 from nodes.hosts.wire import PinnedKeyMismatch, Wire
@@ -52,21 +53,30 @@ def shake_hands(
     raise _explain(wire, where, failure, timeout_s if not in_time else None) from failure
 
 
-def connect_verified(target: HostTarget, pinned: HostKey, connect_s: float, handshake_s: float) -> Wire:
+def connect_verified(
+    target: HostTarget, pinned: HostKey, deadlines: Deadlines, on_stage: Callable[[str], None]
+) -> Wire:
     """Dial ``target`` and shake hands; give the wire where the host proved that its key is ``pinned``.
+
+    ``on_stage`` is told ``host_key`` once the host is reached.
 
     Raises HostKeyMismatch with both fingerprints in message and ``extra`` (``expected_fingerprint``,
     ``shown_fingerprints``), and what :func:`dial` and :func:`shake_hands` raise.
     """
-    sock = dial(target.host, target.port, connect_s)
+    sock = dial(target.host, target.port, deadlines.connect_s)
     try:
-        return shake_hands(sock, target.address, (pinned.type,), pinned, handshake_s)
+        on_stage("host_key")
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        return shake_hands(sock, target.address, (pinned.type,), pinned, deadlines.handshake_s)
     except PinnedKeyMismatch as mismatch:
         raise _mismatch(target, pinned, (mismatch.shown,)) from None
     except NoSuchHostKey:
         # The host was confirmed by a key of a type it no longer has: ask what it shows instead.
         try:
-            shown = scan_host_keys(target.host, target.port, timeout_s=handshake_s)
+            shown = scan_host_keys(target.host, target.port, timeout_s=deadlines.handshake_s)
         except HostError:
             shown = ()
         raise _mismatch(target, pinned, shown) from None

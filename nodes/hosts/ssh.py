@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -14,7 +13,7 @@ from nodes.errors import HostKeyRequired, HostTimeout, HostUnreachable
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
 from nodes.hosts.handshake import connect_verified, scan_host_keys
 from nodes.hosts.login import DEFAULT_USER, log_in
-from nodes.hosts.sshshell import HeldChannel, SshShell, SshStream
+from nodes.hosts.sshshell import ChannelSlots, HeldChannel, SshShell, SshStream
 from nodes.hosts.target import HostTarget
 from nodes.hosts.wire import ChannelRefused, ChannelTimeout, WireChannel
 
@@ -29,8 +28,14 @@ _RETRY_S = 0.05
 class SshConnection:
     """One authenticated connection to a host whose key was verified; everything else runs over it."""
 
-    def __init__(self, target: HostTarget, deadlines: Deadlines = DEFAULT) -> None:
-        """Connect.
+    def __init__(
+        self,
+        target: HostTarget,
+        deadlines: Deadlines = DEFAULT,
+        *,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> None:
+        """Connect; ``on_stage`` is told ``host_key`` and ``authenticate`` as they begin.
 
         Raises HostKeyRequired without any contact where no key is pinned, HostUnreachable, HostTimeout,
         HostKeyMismatch (nothing but the key exchange has then been sent), AuthenticationFailed.
@@ -41,12 +46,14 @@ class SshConnection:
                 remedy="Compare the fingerprint that the host shows with the one read on its console.",
                 field="host_key_fingerprint",
             )
+        stage = on_stage or (lambda _name: None)
         self.user = target.user or DEFAULT_USER
         self.address = target.address
         self._deadlines = deadlines
-        self._slots = threading.BoundedSemaphore(MAX_CHANNELS)
-        self._wire = connect_verified(target, target.host_key, deadlines.connect_s, deadlines.handshake_s)
+        self._slots = ChannelSlots(MAX_CHANNELS)
+        self._wire = connect_verified(target, target.host_key, deadlines, stage)
         try:
+            stage("authenticate")
             log_in(self._wire, target, deadlines.auth_s)
         except BaseException:
             self._wire.shut()
@@ -57,6 +64,11 @@ class SshConnection:
     def alive(self) -> bool:
         """Whether the connection stands, as far as one can tell without sending something."""
         return self._wire.is_active()
+
+    @property
+    def open_channels(self) -> int:
+        """How many channels are in use."""
+        return self._slots.in_use
 
     @property
     def shell(self) -> SshShell:
@@ -80,7 +92,7 @@ class SshConnection:
         self, opener: Callable[[float], WireChannel], timeout_s: float, *, retry_refused: bool
     ) -> HeldChannel:
         clock = Clock(timeout_s)
-        if not self._slots.acquire(timeout=timeout_s):
+        if not self._slots.acquire(timeout_s):
             raise HostTimeout(
                 f"All {MAX_CHANNELS} channels to {self.address} were busy for {timeout_s:g} s.",
                 extra={"reason": "channels_busy"},

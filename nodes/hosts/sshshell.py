@@ -31,12 +31,34 @@ _INLINE_INPUT = 256 << 10
 _GONE = (EOFError, OSError, paramiko.SSHException)
 
 
+class ChannelSlots:
+    """The channels that one connection may have open at once."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = threading.Semaphore(limit)
+        self._lock = threading.Lock()
+        self.in_use = 0
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Take one, if one becomes free in time."""
+        if not self._free.acquire(timeout=timeout_s):
+            return False
+        with self._lock:
+            self.in_use += 1
+        return True
+
+    def release(self) -> None:
+        with self._lock:
+            self.in_use -= 1
+        self._free.release()
+
+
 class HeldChannel:
     """A channel and the place it takes among those of its connection, given back once by ``close``."""
 
-    def __init__(self, channel: WireChannel, slots: threading.BoundedSemaphore) -> None:
+    def __init__(self, channel: WireChannel, slots: ChannelSlots) -> None:
         self.channel = channel
-        self._slots: threading.BoundedSemaphore | None = slots
+        self._slots: ChannelSlots | None = slots
         self._lock = threading.Lock()
 
     def close(self) -> None:

@@ -1,0 +1,139 @@
+"""A connection to a host: a shell and libvirt behind one object, whatever lies between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from nodes.errors import HostTimeout, HostUnreachable, ProbeFailed
+from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
+from nodes.hosts.hypervisor import Hypervisor, open_direct, open_over_ssh
+from nodes.hosts.local import LocalShell
+from nodes.hosts.pool import ConnectionPool
+from nodes.hosts.shell import Shell
+from nodes.hosts.ssh import SshConnection
+from nodes.hosts.target import HostTarget
+
+__all__ = ["ConnectionPool", "HostConnection", "Stage", "connect"]
+
+Stage = Callable[[str], None]
+"""Told each stage as it begins: ``host_key``, ``authenticate`` (``reach`` has begun by itself)."""
+
+
+def connect(
+    target: HostTarget, deadlines: Deadlines = DEFAULT, *, on_stage: Stage | None = None
+) -> HostConnection:
+    """A new connection to ``target``, which the caller closes (it is a context manager).
+
+    Over SSH it is verified and authenticated when this returns; libvirt is opened at its first use. Raises
+    HostKeyRequired, HostUnreachable, HostTimeout, HostKeyMismatch, AuthenticationFailed.
+    """
+    ssh = SshConnection(target, deadlines, on_stage=on_stage) if target.transport == "ssh" else None
+    return HostConnection(target, deadlines, ssh)
+
+
+class HostConnection:
+    """What one can do with a host. Safe to use from several threads at once."""
+
+    def __init__(self, target: HostTarget, deadlines: Deadlines, ssh: SshConnection | None) -> None:
+        self.key = target.key
+        self.transport = target.transport
+        self.address = target.address
+        self.deadlines = deadlines
+        self._uri = target.libvirt_uri
+        self._ssh = ssh
+        self._hypervisor: Hypervisor | None = None
+        self._opening = threading.Lock()
+        self._closed = False
+        self._local = LocalShell() if target.transport == "local" else None
+        self._last_used = time.monotonic()
+
+    def touch(self) -> None:
+        """Note that somebody works with it."""
+        self._last_used = time.monotonic()
+
+    @property
+    def last_used(self) -> float:
+        """When it was last worked with, on the monotonic clock."""
+        hypervisor = self._hypervisor
+        return max(self._last_used, hypervisor.last_used if hypervisor else 0.0)
+
+    @property
+    def user(self) -> str:
+        """The user on the host, "" where there is no shell."""
+        return self.shell.user if self.has_shell else ""
+
+    @property
+    def has_shell(self) -> bool:
+        return self.transport != "test"
+
+    @property
+    def shell(self) -> Shell:
+        """Raises ProbeFailed for a test node, behind which there is no machine."""
+        self.touch()
+        if self._ssh is not None:
+            return self._ssh.shell
+        if self._local is not None:
+            return self._local
+        raise ProbeFailed("A node of libvirt's test driver has no shell.")
+
+    @property
+    def alive(self) -> bool:
+        return not self._closed and (self._ssh is None or self._ssh.alive)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs over it right now; an open libvirt that nobody calls is nothing."""
+        hypervisor = self._hypervisor
+        if hypervisor is not None and hypervisor.busy:
+            return True
+        return self._ssh is not None and self._ssh.open_channels > (1 if hypervisor else 0)
+
+    def hypervisor(self, timeout_s: float | None = None) -> Hypervisor:
+        """libvirt of the host, opened at the first call and again whenever it was lost.
+
+        Raises LibvirtUnavailable, InsufficientRightsOnHost, HostTimeout, HostUnreachable.
+        """
+        self.touch()
+        clock = Clock(self.deadlines.libvirt_s if timeout_s is None else timeout_s)
+        if not self._opening.acquire(timeout=clock.timeout_s):
+            raise HostTimeout(f"Opening libvirt on {self.address} did not end within {clock.timeout_s:g} s.")
+        try:
+            if self._closed:
+                raise HostUnreachable(
+                    f"The connection to {self.address} is closed.", extra={"reason": "lost"}
+                )
+            known = self._hypervisor
+            if known is not None and known.alive:
+                return known
+            if known is not None:
+                known.close()
+                self._hypervisor = None
+            if self._ssh is not None:
+                opened = open_over_ssh(self._ssh, self._uri, clock.left)
+            else:
+                opened = open_direct(self._uri, self.address, clock.left)
+            self._hypervisor = opened
+            return opened
+        finally:
+            self._opening.release()
+
+    def close(self) -> None:
+        """End it and all that runs over it."""
+        self._closed = True
+        hypervisor, self._hypervisor = self._hypervisor, None
+        if hypervisor is not None:
+            hypervisor.close()
+        if self._ssh is not None:
+            self._ssh.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,240 @@
+"""libvirt on a host: opened over the connection that stands already, each call under a deadline."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+from urllib.parse import quote
+
+import libvirt
+
+from nodes.errors import HostTimeout, InsufficientRightsOnHost, LibvirtUnavailable
+from nodes.hosts import eventloop
+from nodes.hosts.bridge import Bridge
+from nodes.hosts.deadlines import Clock, run_within
+from nodes.hosts.libvirt_errors import JOIN_GROUP, translate
+from nodes.hosts.shell import Shell
+from nodes.hosts.sshshell import HeldChannel
+from nodes.hosts.wire import ChannelRefused
+
+T = TypeVar("T")
+
+SOCKETS = ("/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock")
+"""The modular daemon's socket and the monolithic one's (https://libvirt.org/daemons.html)."""
+
+KEEPALIVE_S = 5
+KEEPALIVE_COUNT = 3
+CALL_S = 15.0
+
+
+class Hypervisor:
+    """An open connection to a host's libvirt. Safe to use from several threads at once."""
+
+    def __init__(self, connection: libvirt.virConnect, address: str, bridge: Bridge | None = None) -> None:
+        self._connection: libvirt.virConnect | None = connection
+        self._bridge = bridge
+        self._lock = threading.Lock()
+        self._calls = 0
+        self.address = address
+        self.last_used = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return self._calls > 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection stands, without asking the host."""
+        connection = self._connection
+        try:
+            return connection is not None and connection.isAlive() == 1
+        except libvirt.libvirtError:
+            return False
+
+    def run(
+        self,
+        work: Callable[[libvirt.virConnect], T],
+        *,
+        what: str,
+        timeout_s: float = CALL_S,
+        drop: bool = True,
+    ) -> T:
+        """Call libvirt within ``work`` and give its result.
+
+        Raises HostTimeout at the deadline; the connection is then dropped, so that whatever hangs on it ends
+        (with ``drop`` False it stays, for calls that are known to be slow). Raises LibvirtUnavailable,
+        InsufficientRightsOnHost or LibvirtCallFailed for libvirt's errors.
+        """
+        connection = self._connection
+        if connection is None:
+            raise LibvirtUnavailable(f"The connection to libvirt on {self.address} is closed.")
+        self._count(1)
+        try:
+            return run_within(lambda: work(connection), timeout_s, f"{what} on {self.address}")
+        except libvirt.libvirtError as error:
+            raise translate(error, what, self.address) from error
+        except HostTimeout:
+            if drop:
+                self.close()
+            raise
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._calls += change
+            self.last_used = time.monotonic()
+
+    def version_text(self) -> str:
+        """libvirt's version on the host, as ``9.0.0``."""
+        number: int = self.run(lambda connection: connection.getLibVersion(), what="Asking libvirt's version")
+        return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+    def close(self) -> None:
+        """End the connection, without waiting for the host."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        threading.Thread(
+            target=_bury, args=([connection], self._bridge), name="host: libvirt close", daemon=True
+        ).start()
+
+
+def _bury(coffin: list[libvirt.virConnect], bridge: Bridge | None) -> None:
+    """Close a connection where nobody waits: the call sends a farewell and may hang on the answer.
+
+    Its last reference has to end in this thread as well, for the object closes itself when it is collected.
+    """
+
+    def farewell() -> None:
+        try:
+            coffin[0].close()
+        except libvirt.libvirtError:  # gone already
+            pass
+
+    try:
+        run_within(farewell, 2.0, "Closing libvirt")
+    except HostTimeout:
+        pass
+    if bridge is not None:
+        bridge.close()
+    coffin.clear()
+
+
+class TunnelConnection(Protocol):
+    """What is needed of an SSH connection to reach libvirt over it."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def shell(self) -> Shell: ...
+    def open_exec(self, command: str, timeout_s: float | None = None) -> HeldChannel: ...
+    def open_unix(self, path: str, timeout_s: float | None = None) -> HeldChannel: ...
+
+
+def open_direct(uri: str, address: str, timeout_s: float) -> Hypervisor:
+    """libvirt of this machine, or its test driver."""
+    return Hypervisor(_open(uri, address, timeout_s), address)
+
+
+def open_over_ssh(ssh: TunnelConnection, uri: str, timeout_s: float) -> Hypervisor:
+    """libvirt at the other end of ``ssh``: its socket if the server forwards to it, else virt-ssh-helper.
+
+    Raises LibvirtUnavailable where no libvirt runs, InsufficientRightsOnHost where it may not be reached,
+    HostTimeout, HostUnreachable.
+    """
+    clock = Clock(timeout_s)
+    for path in SOCKETS:
+        try:
+            held = ssh.open_unix(path, clock.left)
+        except ChannelRefused:
+            continue
+        try:
+            return _open_bridged(held, uri, ssh.address, clock)
+        except InsufficientRightsOnHost:
+            if ssh.shell.is_root:
+                raise
+            return _open_by_helper(ssh, uri, clock, sudo=True)
+    return _open_elsewise(ssh, uri, clock)
+
+
+def _open_elsewise(ssh: TunnelConnection, uri: str, clock: Clock) -> Hypervisor:
+    """No socket could be forwarded to. Find out why, and take the way that is left."""
+    tests = "; ".join(f'[ -S {path} ] && echo "socket"; [ -w {path} ] && echo "writable"' for path in SOCKETS)
+    command = f"{tests}; command -v virt-ssh-helper >/dev/null && echo helper; :"
+    found = set(ssh.shell.run(command, timeout_s=clock.left).stdout.decode("ascii", "replace").split())
+    if "socket" not in found:
+        raise LibvirtUnavailable(
+            f"{ssh.address} has no libvirt socket ({' or '.join(SOCKETS)}).",
+            remedy="Install libvirt-daemon-system on the host, or start it: systemctl start libvirtd.",
+        )
+    if "helper" not in found and "writable" in found:
+        raise InsufficientRightsOnHost(
+            f"sshd on {ssh.address} forwards to no Unix socket, and virt-ssh-helper is not installed.",
+            remedy="Set AllowStreamLocalForwarding to yes for this user, or install libvirt-clients.",
+        )
+    if "writable" in found:
+        return _open_by_helper(ssh, uri, clock, sudo=False)
+    return _open_by_helper(ssh, uri, clock, sudo=True)
+
+
+def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool) -> Hypervisor:
+    """libvirt through ``virt-ssh-helper`` on the host (https://libvirt.org/uri.html, proxy=native)."""
+    prefix = "sudo -n -- " if sudo and not ssh.shell.is_root else ""
+    held = ssh.open_exec(f"exec {prefix}virt-ssh-helper {shlex.quote(uri)}", clock.left)
+    channel = held.channel
+    try:
+        return _open_bridged(held, uri, ssh.address, clock)
+    except (LibvirtUnavailable, InsufficientRightsOnHost) as error:
+        channel.status_event.wait(min(1.0, clock.left))
+        said = bytes(channel.errors).decode("utf-8", errors="replace")
+        if "Connection refused" in said or "No such file" in said:
+            raise LibvirtUnavailable(
+                f"libvirt on {ssh.address} does not run: nothing listens at its socket.",
+                remedy="Start it on the host: systemctl start libvirtd (or virtqemud).",
+            ) from error
+        raise InsufficientRightsOnHost(
+            f"The user “{ssh.shell.user}” may not reach libvirt on {ssh.address}"
+            + (", and may not run virt-ssh-helper through sudo -n either." if prefix else "."),
+            remedy=JOIN_GROUP,
+        ) from error
+
+
+def _open_bridged(held: HeldChannel, uri: str, address: str, clock: Clock) -> Hypervisor:
+    try:
+        bridge = Bridge(held, clock.left)
+    except OSError as error:
+        held.close()
+        raise LibvirtUnavailable(
+            f"This server could not make a socket of its own: {error.strerror}."
+        ) from error
+    scheme, _, path = uri.partition("://")
+    try:
+        connection = _open(f"{scheme}+unix://{path}?socket={quote(bridge.path)}", address, clock.left)
+    except BaseException:
+        bridge.close()
+        raise
+    return Hypervisor(connection, address, bridge)
+
+
+def _open(uri: str, address: str, timeout_s: float) -> libvirt.virConnect:
+    eventloop.ensure_running()
+
+    def work() -> libvirt.virConnect:
+        connection = libvirt.open(uri)
+        # The test driver has no peer to keep alive and says so by an exception.
+        if not uri.startswith("test:"):
+            connection.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT)
+        return connection
+
+    try:
+        return run_within(work, timeout_s, f"Opening libvirt on {address}")
+    except libvirt.libvirtError as error:
+        failure = translate(error, "Opening libvirt", address)
+        if type(failure) in (LibvirtUnavailable, InsufficientRightsOnHost):
+            raise failure from error
+        raise LibvirtUnavailable(failure.message, remedy=failure.remedy) from error

@@ -1,0 +1,145 @@
+"""A host with libvirt, made of this machine: sshd and libvirtd in a mount namespace of their own.
+
+Both see a /run/libvirt, /var/lib/libvirt, … of their own, so nothing of this machine's libvirt is touched,
+and several may run at once. The sockets are where they are on a real host. Needs root.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.sshd import IS_ROOT, LoopbackSshd, descendants
+
+LIBVIRTD = shutil.which("libvirtd", path="/usr/sbin:/usr/bin") or ""
+AVAILABLE = IS_ROOT and bool(LIBVIRTD) and shutil.which("unshare") is not None
+
+_OWN = {
+    "run": "/run/libvirt",
+    "lib": "/var/lib/libvirt",
+    "log": "/var/log/libvirt",
+    "cache": "/var/cache/libvirt",
+}
+
+
+class LibvirtHost:
+    """``conf`` are lines of libvirtd.conf; ``sshd`` the server in the same namespace."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        conf: Mapping[str, str] | None = None,
+        sshd_options: Mapping[str, str] | None = None,
+        **sshd: Any,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+        self.folder = folder
+        self._conf = {"auth_unix_rw": '"none"', "unix_sock_rw_perms": '"0770"'} | dict(conf or {})
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._sshd_arguments = {"options": sshd_options, "key_types": ("ed25519",), **sshd}
+        self.sshd: LoopbackSshd
+
+    def start(self) -> Self:
+        mounts = []
+        for name, place in _OWN.items():
+            Path(place).mkdir(parents=True, exist_ok=True)
+            (self.folder / name).mkdir(exist_ok=True)
+            (self.folder / name).chmod(0o755)
+            mounts.append(f"mount --bind {self.folder / name} {place}")
+        script = " && ".join([*mounts, "echo ready", "exec sleep infinity"])
+        self._keeper = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], stdout=subprocess.PIPE
+        )
+        assert self._keeper.stdout is not None
+        assert self._keeper.stdout.readline() == b"ready\n"
+        self.sshd = LoopbackSshd(self.folder / "sshd", prefix=self.inside, **self._sshd_arguments).start()
+        self.start_libvirtd()
+        return self
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Put before a command, it runs within the host's mounts."""
+        assert self._keeper is not None
+        return ("nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", "--")
+
+    def start_libvirtd(self) -> None:
+        config = self.folder / "libvirtd.conf"
+        config.write_text("".join(f"{name} = {value}\n" for name, value in self._conf.items()))
+        pidfile = self.folder / "libvirtd.pid"
+        with (self.folder / "libvirtd.log").open("ab") as log:
+            self._daemon = subprocess.Popen(
+                [*self.inside, LIBVIRTD, "-f", str(config), "-p", str(pidfile)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        socket_path = self.folder / "run" / "libvirt-sock"
+        deadline = time.monotonic() + 20
+        while not (socket_path.exists() and pidfile.exists()):
+            if time.monotonic() > deadline or self._daemon.poll() is not None:
+                raise RuntimeError((self.folder / "libvirtd.log").read_text()[-2000:])
+            time.sleep(0.05)
+
+    def virsh(self, *arguments: str) -> str:
+        """What virsh prints inside the host. The first answer of a fresh daemon takes some seconds."""
+        command = [*self.inside, "virsh", "-c", "qemu:///system", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    def freeze_libvirtd(self) -> None:
+        """libvirtd stands still: it accepts connections and answers nothing."""
+        assert self._daemon is not None
+        os.kill(self._daemon.pid, signal.SIGSTOP)
+
+    def thaw_libvirtd(self) -> None:
+        assert self._daemon is not None
+        os.kill(self._daemon.pid, signal.SIGCONT)
+
+    def stop_libvirtd(self, *, keep_socket: bool = False) -> None:
+        daemon, self._daemon = self._daemon, None
+        if daemon is None:
+            return
+        children = descendants(daemon.pid)
+        os.kill(daemon.pid, signal.SIGCONT)
+        daemon.send_signal(signal.SIGKILL if keep_socket else signal.SIGTERM)
+        daemon.wait(20)
+        for child in children:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if not keep_socket:
+            for path in (self.folder / "run").glob("libvirt-*sock*"):
+                path.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        self.stop_libvirtd()
+        if hasattr(self, "sshd"):
+            self.sshd.stop()
+        if self._keeper is not None:
+            self._keeper.kill()
+            self._keeper.wait(5)
+            if self._keeper.stdout is not None:
+                self._keeper.stdout.close()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
