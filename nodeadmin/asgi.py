@@ -42,7 +42,7 @@ class WithLifespan:
         await receive()
         try:
             await asyncio.to_thread(services.start)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, uvicorn is to say it and stop
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})

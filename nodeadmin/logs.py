@@ -9,7 +9,9 @@ from typing import Any
 
 import structlog
 
-_SECRET_NAME = re.compile(r"pass(word|phrase)|secret|private_?key|token|authorization|cookie|credential", re.I)
+_SECRET_NAME = re.compile(
+    r"pass(word|phrase)|secret|private_?key|token|authorization|cookie|credential", re.I
+)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S)
 
 
@@ -35,7 +37,9 @@ _SHARED: list[Any] = [
 
 def logging_config(*, json: bool, level: str) -> dict[str, Any]:
     """The dictionary for Django's LOGGING: to standard error, as JSON or for people."""
-    renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    )
     chain = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if json:
         chain.append(structlog.processors.format_exc_info)

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from nodes.errors import InvalidInput
 from nodes.hosts.connection import ConnectionPool, HostConnection
 from nodes.hosts.connection import connect as open_connection
+from nodes.hosts.keypair import generate_key_pair
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.target import Credential as HostCredential
 from nodes.hosts.target import HostKey, HostTarget, PasswordCredential, SshKeyCredential
@@ -48,7 +49,7 @@ class Login:
             uri=read_uri(node.uri),
             kind=credential.kind if credential else "",
             secret=credential.secret if credential else None,
-            host_key=node.pinned_host_key,
+            host_key=pinned_host_key(node),
             key=str(node.uuid),
         )
 
@@ -70,7 +71,7 @@ class Login:
         """The secret in the form that ``hosts`` takes."""
         secret = self.secret or {}
         if self.kind == CredentialKind.NODEADMIN_KEY:
-            return SshKeyCredential((OwnKeyPair.load().secret or {})["private_key"])
+            return SshKeyCredential((own_key_pair().secret or {})["private_key"])
         if self.kind == CredentialKind.PASSWORD:
             return PasswordCredential(secret["password"])
         if self.kind == CredentialKind.SSH_KEY:
@@ -89,6 +90,27 @@ class Login:
             host_key=self.host_key,
             libvirt_uri=self.uri.libvirt_uri,
         )
+
+
+def pinned_host_key(node: Node) -> HostKey | None:
+    """The key that the node's host must show; None for local and test nodes."""
+    return HostKey.parse(node.host_key) if node.host_key else None
+
+
+def pin(node: Node, key: HostKey | None) -> None:
+    """Set the host key of ``node`` (unsaved)."""
+    node.host_key = key.to_text() if key is not None else ""
+    node.host_key_fingerprint = key.fingerprint if key is not None else ""
+
+
+def own_key_pair() -> OwnKeyPair:
+    """nodeadmin's own key pair, made at its first use; of two that make it at once, one wins."""
+    found = OwnKeyPair.objects.filter(pk=OwnKeyPair.SINGLE).first()
+    if found is not None:
+        return found
+    pair = generate_key_pair("nodeadmin")
+    defaults = {"public_key": pair.public_key, "secret": {"private_key": pair.private_key}}
+    return OwnKeyPair.objects.get_or_create(pk=OwnKeyPair.SINGLE, defaults=defaults)[0]
 
 
 def read_uri(text: str) -> NodeUri:

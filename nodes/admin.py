@@ -75,7 +75,9 @@ class CredentialForm(forms.ModelForm):
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 4, "autocomplete": "off", "spellcheck": "false"}),
-        help_text=_("Leave it blank to keep what is stored. It is checked against the host before it replaces it."),
+        help_text=_(
+            "Leave it blank to keep what is stored. It is checked against the host before it replaces it."
+        ),
     )
     passphrase = forms.CharField(
         label=_("Passphrase of the key"),
@@ -173,8 +175,10 @@ class NodeAdmin(GuardedModelAdmin):
         user: Any = request.user
         if not user.is_authenticated:
             return False
-        return True if node is None and permission == VIEW else (
-            has_for_all(user, permission) if node is None else permission in permissions_on(user, node)
+        return (
+            True
+            if node is None and permission == VIEW
+            else (has_for_all(user, permission) if node is None else permission in permissions_on(user, node))
         )
 
     def save_model(self, request: HttpRequest, obj: Node, form: Any, change: bool) -> None:
@@ -188,7 +192,9 @@ class NodeAdmin(GuardedModelAdmin):
         for inline in formset.forms:
             if isinstance(inline, CredentialForm) and inline.has_secret_change():
                 try:
-                    requests.update_connection(actor_of(request), form.instance, credential=inline.credential())
+                    requests.update_connection(
+                        actor_of(request), form.instance, credential=inline.credential()
+                    )
                     self.message_user(request, _("The new credential is being checked against the host."))
                 except NodeAdminError as error:
                     self.message_user(request, error.detail(), messages.ERROR)
@@ -216,7 +222,12 @@ class NodeAdmin(GuardedModelAdmin):
         response = view(request, *args)
         if request.method == "POST":
             node = Node.objects.filter(pk=args[0]).first()
-            record("permissions_changed", _("Rights on the node were changed."), node=node, actor=actor_of(request))
+            record(
+                "permissions_changed",
+                _("Rights on the node were changed."),
+                node=node,
+                actor=actor_of(request),
+            )
         return response
 
 
@@ -248,7 +259,15 @@ class SnapshotAdmin(ReadOnlyAdmin):
 
 class StepInline(admin.TabularInline):
     model = OperationStep
-    fields = readonly_fields = ("position", "title", "status", "progress", "message", "started_at", "finished_at")
+    fields = readonly_fields = (
+        "position",
+        "title",
+        "status",
+        "progress",
+        "message",
+        "started_at",
+        "finished_at",
+    )
     extra = 0
     can_delete = False
 

@@ -27,7 +27,7 @@ def seal_keys(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
     return [
         checks.Error(
             "NODEADMIN_SEAL_KEYS holds no valid Fernet key.",
-            hint="Make one: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'",
+            hint="Make one with: openssl rand -base64 32 | tr '+/' '-_'",
             id="nodeadmin.E001",
         )
     ]
@@ -60,7 +60,8 @@ def local_profile(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessa
         return []
     return [
         checks.Error(
-            f"The local settings send cookies without TLS, but NODEADMIN_ALLOWED_HOSTS names {', '.join(foreign)}.",
+            "The local settings send cookies without TLS, but NODEADMIN_ALLOWED_HOSTS names other hosts: "
+            + ", ".join(foreign),
             hint="Set DJANGO_SETTINGS_MODULE=nodeadmin.settings.production and put a TLS proxy in front.",
             id="nodeadmin.E003",
         )

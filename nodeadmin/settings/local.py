@@ -7,7 +7,7 @@ because the address is http://127.0.0.1; checks.py refuses these settings on any
 from cryptography.fernet import Fernet
 
 from nodeadmin import env
-from nodeadmin.settings.base import *  # noqa: F403
+from nodeadmin.settings.base import *
 from nodeadmin.settings.base import DATA_DIR
 
 NODEADMIN_PROFILE = "local"

@@ -1,7 +1,7 @@
 """Behind a proxy that ends TLS. Nothing secret has a default; ``manage.py check --deploy`` is clean."""
 
 from nodeadmin import env
-from nodeadmin.settings.base import *  # noqa: F403
+from nodeadmin.settings.base import *
 
 NODEADMIN_PROFILE = "production"
 SECRET_KEY = env.secret("NODEADMIN_SECRET_KEY")

@@ -4,10 +4,12 @@ import os
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("NODEADMIN_DATA_DIR", str(Path(tempfile.gettempdir()) / f"nodeadmin-test-{os.getpid()}"))
+os.environ.setdefault(
+    "NODEADMIN_DATA_DIR", str(Path(tempfile.gettempdir()) / f"nodeadmin-test-{os.getpid()}")
+)
 
-from nodeadmin.settings.base import *  # noqa: E402, F403
-from nodeadmin.settings.base import DATABASES, DATA_DIR  # noqa: E402
+from nodeadmin.settings.base import *
+from nodeadmin.settings.base import DATA_DIR, DATABASES
 
 NODEADMIN_PROFILE = "test"
 SECRET_KEY = "test-only-and-long-enough-to-please-the-system-checks-0123456789"  # noqa: S105

@@ -146,7 +146,6 @@ class NodeDetail:
         cls, node: Node, permissions: Iterable[str], problems: list[Json], credential_kind: str | None
     ) -> NodeDetail:
         by = node.scheduling_by
-        pinned = node.pinned_host_key
         return cls(
             name=node.name,
             uuid=node.uuid,
@@ -183,7 +182,7 @@ class NodeDetail:
             boot_id=node.boot_id or None,
             booted_at=node.booted_at,
             migration_address=node.migration_address or None,
-            host_key_fingerprint=pinned.fingerprint if pinned is not None else None,
+            host_key_fingerprint=node.host_key_fingerprint or None,
             credential_kind=credential_kind,
             permissions=sorted(permissions),
             created_at=node.created_at,
@@ -372,5 +371,3 @@ class ProblemAnswer:
     errors: list[Json]
     remedy: str | None = None
     retryable: bool | None = None
-
-

@@ -56,7 +56,10 @@ def problem_response(
 
 
 def handle(error: Exception, context: Mapping[str, Any]) -> Response:
-    """DRF's exception handler. What nobody expected becomes a reference number here and a traceback in the log."""
+    """DRF's exception handler.
+
+    What nobody expected becomes a reference number in the answer and a traceback in the log.
+    """
     if isinstance(error, NodeAdminError):
         response = from_error(error)
     elif isinstance(error, Http404):
@@ -67,7 +70,7 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response:
         response = _from_drf(error)
     else:
         reference = secrets.token_hex(4)
-        log.exception("unexpected error in the API", reference=reference)
+        log.error("unexpected error in the API", reference=reference, exc_info=error)
         detail = _("An unexpected error. Its reference in the server's log is %s.") % reference
         response = problem_response(
             500, "internal_error", _("Something went wrong"), detail, extra={"reference": reference}
@@ -99,7 +102,9 @@ def _from_drf(error: drf.APIException) -> Response:
     code = next((code for kind, code in _CODES if isinstance(error, kind)), "invalid_input")
     errors = list(_field_errors(error.detail)) if isinstance(error, drf.ValidationError) else []
     if errors:
-        detail = "; ".join(f"{row['field']}: {row['message']}" if row["field"] else row["message"] for row in errors)
+        detail = "; ".join(
+            f"{row['field']}: {row['message']}" if row["field"] else row["message"] for row in errors
+        )
         title = _("The request has an invalid value")
     else:
         detail, title = str(error.detail), str(error.default_detail)

@@ -42,5 +42,3 @@ def filter_facts(slug: str, facts: Facts, data: Mapping[str, Any]) -> dict[str, 
         for key in rule.lists:
             shown[key] = [item for item in shown.get(key) or [] if rule.keeps(item, wanted)]
     return shown
-
-

@@ -48,7 +48,9 @@ def idempotent(endpoint: Endpoint) -> Endpoint:
         if key is None:
             return endpoint(view, request, *args, **kwargs)
         if not KEY.fullmatch(key):
-            raise InvalidInput(_("An Idempotency-Key has 1 to 255 visible ASCII characters."), field="Idempotency-Key")
+            raise InvalidInput(
+                _("An Idempotency-Key has 1 to 255 visible ASCII characters."), field="Idempotency-Key"
+            )
         row, first = _claim(request, view.action, key)
         if not first:
             return _replay(row)
@@ -74,14 +76,17 @@ def _claim(request: Request, action: str, key: str) -> tuple[IdempotencyKey, boo
     try:
         with transaction.atomic():
             return (
-                IdempotencyKey.objects.create(user=request.user, key=key, endpoint=action, body_digest=digest),
+                IdempotencyKey.objects.create(
+                    user=request.user, key=key, endpoint=action, body_digest=digest
+                ),
                 True,
             )
     except IntegrityError:
         row = rows.select_related("operation__node").get()
     if row.body_digest != digest:
         raise IdempotencyKeyReused(
-            _("This Idempotency-Key came with another request before."), remedy=_("Use a new key for each request.")
+            _("This Idempotency-Key came with another request before."),
+            remedy=_("Use a new key for each request."),
         )
     return row, False
 
@@ -92,7 +97,8 @@ def _replay(row: IdempotencyKey) -> Response:
         return Response(OperationAnswer.of(row.operation), status=202, headers=headers)
     if row.status_code is None:
         raise NodeBusy(
-            _("The first request with this Idempotency-Key is still being answered."), remedy=_("Try again shortly.")
+            _("The first request with this Idempotency-Key is still being answered."),
+            remedy=_("Try again shortly."),
         )
     kind = CONTENT_TYPE if row.status_code >= 400 else None
     return Response(row.answer, status=row.status_code, content_type=kind, headers=headers)

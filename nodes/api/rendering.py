@@ -25,7 +25,10 @@ class AnswerRenderer(JSONRenderer):
     """JSON by msgspec: dataclasses, dates and UUIDs need no copy into dicts first."""
 
     def render(
-        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
         if data is None:
             return b""

@@ -24,10 +24,16 @@ _ANSWERS: tuple[type, ...] = (
     answers.ProblemAnswer,
 )
 _IDEMPOTENCY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key and body give the first answer again."
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="The same key and body give the first answer again.",
 )
 _PREFER = OpenApiParameter(
-    "Prefer", str, OpenApiParameter.HEADER, description="`wait=N`: wait up to N seconds (60 at most) for the end."
+    "Prefer",
+    str,
+    OpenApiParameter.HEADER,
+    description="`wait=N`: wait up to N seconds (60 at most) for the end.",
 )
 
 

@@ -84,8 +84,7 @@ class Endpoints(ViewSet):
 
 def client_address(request: Request) -> str | None:
     """The peer's address. A proxy's word for it counts only where the server was told to trust the proxy."""
-    address = request.META.get("REMOTE_ADDR") or None
-    return address
+    return request.META.get("REMOTE_ADDR") or None
 
 
 def prefer_wait(request: Request) -> int:
@@ -158,7 +157,9 @@ class NodeEndpoints(Endpoints):
     )
     def list_nodes(self, request: Request) -> Response:
         data = self.read(inputs.ListNodesInput)
-        nodes = order_nodes(select_nodes(nodes_for(self.user), data), data.get("order_by", ""), data.get("name", ""))
+        nodes = order_nodes(
+            select_nodes(nodes_for(self.user), data), data.get("order_by", ""), data.get("name", "")
+        )
         count, page = page_of(nodes, data)
         return Response(NodePage(count, [NodeAnswer.of(node) for node in page]))
 
@@ -169,7 +170,9 @@ class NodeEndpoints(Endpoints):
 
     def _detail(self, node: Node) -> NodeDetail:
         problems: list[dict[str, Any]] = []
-        for rows in SnapshotSection.objects.filter(snapshot=node.snapshot_id).values_list("problems", flat=True):
+        for rows in SnapshotSection.objects.filter(snapshot=node.snapshot_id).values_list(
+            "problems", flat=True
+        ):
             problems += rows
         kind = Credential.objects.filter(node=node).values_list("kind", flat=True).first()
         return NodeDetail.of(node, permissions_on(self.user, node), problems, kind)
@@ -183,7 +186,12 @@ class NodeEndpoints(Endpoints):
     @documented(
         "Change a node",
         inputs.UpdateNodeInput,
-        {"oneOf": [{"$ref": "#/components/schemas/NodeDetail"}, {"$ref": "#/components/schemas/OperationAnswer"}]},
+        {
+            "oneOf": [
+                {"$ref": "#/components/schemas/NodeDetail"},
+                {"$ref": "#/components/schemas/OperationAnswer"},
+            ]
+        },
         example={"node": "kvm-01", "labels": {"rack": "a2"}, "notes": "Second power supply replaced."},
         long=True,
         description="Name, type, labels, notes and migration address are changed at once (200, the node). An "
@@ -198,7 +206,9 @@ class NodeEndpoints(Endpoints):
         plain = {name: data[name] for name in requests.EDITABLE if name in data}
         connection = {"uri", "credential", "host_key_fingerprint"} & set(data)
         if not plain and not connection:
-            raise InvalidInput(_("The request changes nothing."), remedy=_("Name at least one field to change."))
+            raise InvalidInput(
+                _("The request changes nothing."), remedy=_("Name at least one field to change.")
+            )
         node = requests.update_node(self.actor, node, plain)
         if not connection:
             return Response(self._detail(node))

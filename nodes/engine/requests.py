@@ -124,10 +124,11 @@ def update_connection(
         # Only the credential was named: its user replaces the one in the stored address.
         bare = NodeUri(current.transport, current.host, current.port, "", current.path)
         wanted = access.with_user(bare, credential["user"])
-    known = node.pinned_host_key
-    kept = known.fingerprint if known is not None else ""
     login_uri, fields, secret = _login(
-        wanted.canonical(), fingerprint or kept, credential, required=not node.uri.startswith("qemu+ssh")
+        wanted.canonical(),
+        fingerprint or node.host_key_fingerprint,
+        credential,
+        required=not node.uri.startswith("qemu+ssh"),
     )
     if not fingerprint:
         fields["fingerprint"] = ""
@@ -157,7 +158,8 @@ def _check_names(name: str, node_type: str) -> None:
     except ValidationError as error:
         names = {"node_type": "type"}
         errors = [
-            {"field": names.get(field, field), "message": texts[0]} for field, texts in error.message_dict.items()
+            {"field": names.get(field, field), "message": texts[0]}
+            for field, texts in error.message_dict.items()
         ]
         raise InvalidInput(errors[0]["message"], field=errors[0]["field"], errors=errors) from None
 
@@ -170,7 +172,9 @@ def _login(
     if parsed.transport != "ssh":
         if credential:
             raise InvalidInput(
-                _("An address without SSH takes no credential."), field="credential", remedy=_("Leave it out.")
+                _("An address without SSH takes no credential."),
+                field="credential",
+                remedy=_("Leave it out."),
             )
         return parsed, {}, None
     if not fingerprint:
@@ -185,7 +189,9 @@ def _login(
             raise InvalidInput(_("An SSH address needs a credential."), field="credential")
         return parsed, {"fingerprint": fingerprint}, None
     kind = credential["kind"]
-    secret = {name: credential[name] for name in ("private_key", "passphrase", "password") if credential.get(name)}
+    secret = {
+        name: credential[name] for name in ("private_key", "passphrase", "password") if credential.get(name)
+    }
     fields = {
         "fingerprint": fingerprint,
         "credential_kind": kind,
@@ -198,6 +204,8 @@ def _login(
 def _fingerprint_missing(uri: NodeUri) -> HostKeyRequired:
     return HostKeyRequired(
         _("The host key of %s has not been confirmed.") % uri.host,
-        remedy=_("Scan the host's key, compare its fingerprint on the host, and send it as host_key_fingerprint."),
+        remedy=_(
+            "Scan the host's key, compare its fingerprint on the host, and send it as host_key_fingerprint."
+        ),
         field="host_key_fingerprint",
     )

@@ -46,7 +46,9 @@ class RunningStep:
         self.done_before = row.status == StepStatus.SUCCEEDED
         self.skipped = False
 
-    def report(self, message: str = "", *, progress: float | None = None, data: JsonObject | None = None) -> None:
+    def report(
+        self, message: str = "", *, progress: float | None = None, data: JsonObject | None = None
+    ) -> None:
         row = self._row
         if message:
             row.message = message

@@ -157,7 +157,9 @@ def retry(operation: Operation, *, actor: Actor, request_id: str = "") -> Operat
     Raises InvalidInput for one that has not failed or was cancelled, or that needs a secret that is gone.
     """
     if operation.status not in (OperationStatus.FAILED, OperationStatus.CANCELLED):
-        raise InvalidInput(_("Only an operation that failed or was cancelled can be retried."), field="operation")
+        raise InvalidInput(
+            _("Only an operation that failed or was cancelled can be retried."), field="operation"
+        )
     if operation.params.get("has_secret"):
         raise InvalidInput(
             _("The credential of this operation was not kept."),

@@ -90,6 +90,7 @@ class Migration(migrations.Migration):
                 ('notes', models.TextField(blank=True, verbose_name='notes')),
                 ('migration_address', models.CharField(blank=True, max_length=255, verbose_name='migration address')),
                 ('host_key', models.TextField(blank=True, editable=False, verbose_name='host key')),
+                ('host_key_fingerprint', models.CharField(blank=True, editable=False, max_length=64, verbose_name="host key's fingerprint")),
                 ('joined_by', models.UUIDField(editable=False, null=True, unique=True, verbose_name='joined by operation')),
                 ('scheduling', models.CharField(choices=[('enabled', 'Enabled'), ('maintenance', 'Maintenance')], db_index=True, default='enabled', max_length=16, verbose_name='scheduling')),
                 ('scheduling_reason', models.CharField(blank=True, max_length=500, verbose_name='reason')),

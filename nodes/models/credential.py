@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from nodes.hosts.keypair import generate_key_pair
 from nodes.models.sealed import SealedField
 
 
@@ -21,7 +20,9 @@ class Credential(models.Model):
     ``secret`` holds ``{"private_key", "passphrase"}`` or ``{"password"}``, nothing for nodeadmin's own key.
     """
 
-    node = models.OneToOneField("nodes.Node", models.CASCADE, related_name="credential", verbose_name=_("node"))
+    node = models.OneToOneField(
+        "nodes.Node", models.CASCADE, related_name="credential", verbose_name=_("node")
+    )
     kind = models.CharField(_("kind"), max_length=16, choices=CredentialKind)
     secret = SealedField(_("secret"), null=True, editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
@@ -49,15 +50,3 @@ class OwnKeyPair(models.Model):
 
     def __str__(self) -> str:
         return self.public_key
-
-    @classmethod
-    def load(cls) -> OwnKeyPair:
-        """The key pair, made at its first use; of two that make it at once, one wins."""
-        found = cls.objects.filter(pk=cls.SINGLE).first()
-        if found is not None:
-            return found
-        pair = generate_key_pair("nodeadmin")
-        return cls.objects.get_or_create(
-            pk=cls.SINGLE,
-            defaults={"public_key": pair.public_key, "secret": {"private_key": pair.private_key}},
-        )[0]

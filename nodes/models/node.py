@@ -12,8 +12,6 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from nodes.hosts.target import HostKey
-
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?\Z"
 TYPE_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z"
 name_validator = RegexValidator(
@@ -100,6 +98,9 @@ class Node(models.Model):
     notes = models.TextField(_("notes"), blank=True)
     migration_address = models.CharField(_("migration address"), max_length=255, blank=True)
     host_key = models.TextField(_("host key"), blank=True, editable=False)
+    host_key_fingerprint = models.CharField(
+        _("host key's fingerprint"), max_length=64, blank=True, editable=False
+    )
     joined_by = models.UUIDField(_("joined by operation"), null=True, unique=True, editable=False)
 
     scheduling = models.CharField(
@@ -107,7 +108,12 @@ class Node(models.Model):
     )
     scheduling_reason = models.CharField(_("reason"), max_length=500, blank=True)
     scheduling_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("by")
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("by"),
     )
     scheduling_since = models.DateTimeField(_("since"), null=True, blank=True)
 
@@ -123,7 +129,7 @@ class Node(models.Model):
 
     machine_id = models.CharField(max_length=64, blank=True)
     firmware_uuid = models.CharField(max_length=64, blank=True)
-    identity = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001 - NULLs are not equal
+    identity = models.CharField(max_length=64, null=True, unique=True)
     boot_id = models.CharField(max_length=64, blank=True)
     booted_at = models.DateTimeField(_("booted"), null=True)
 
@@ -181,11 +187,6 @@ class Node(models.Model):
         if self.connection == Connection.UNKNOWN:
             return ConnectionReason.UNKNOWN
         return self.connection_reason
-
-    @property
-    def pinned_host_key(self) -> HostKey | None:
-        """The key that the host must show, None for local and test nodes."""
-        return HostKey.parse(self.host_key) if self.host_key else None
 
     @property
     def age_s(self) -> float | None:

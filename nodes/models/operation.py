@@ -134,7 +134,9 @@ class Operation(models.Model):
 class OperationStep(models.Model):
     """One step. ``progress`` is a fraction from 0 to 1, None where the step cannot tell."""
 
-    operation = models.ForeignKey(Operation, models.CASCADE, related_name="steps", verbose_name=_("operation"))
+    operation = models.ForeignKey(
+        Operation, models.CASCADE, related_name="steps", verbose_name=_("operation")
+    )
     position = models.PositiveIntegerField(_("position"))
     code = models.CharField(_("step"), max_length=80)
     title = models.CharField(_("title"), max_length=200)

@@ -41,7 +41,9 @@ class ApiToken(models.Model):
         return self.name
 
     @classmethod
-    def make(cls, user: models.Model, name: str, expires_at: datetime, *, read_only: bool) -> tuple[ApiToken, str]:
+    def make(
+        cls, user: models.Model, name: str, expires_at: datetime, *, read_only: bool
+    ) -> tuple[ApiToken, str]:
         """A new token, and its text, which is nowhere else and cannot be had again."""
         text = PREFIX + secrets.token_urlsafe(32)
         row = cls.objects.create(

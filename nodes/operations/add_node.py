@@ -43,7 +43,9 @@ class AddNode(OperationKind):
         return f"name:{node_name}"
 
     def steps(self, node: Node | None, params: JsonObject) -> Sequence[StepPlan]:
-        install = (StepPlan("install_key", _("Install nodeadmin's key")),) if params.get("install_key") else ()
+        install = (
+            (StepPlan("install_key", _("Install nodeadmin's key")),) if params.get("install_key") else ()
+        )
         return (
             *reach_steps(),
             StepPlan("rights", _("Check the user's rights")),
@@ -91,12 +93,12 @@ class AddNode(OperationKind):
             uri=login.uri.canonical(),
             node_type=params["type"],
             labels=params.get("labels", {}),
-            host_key=login.host_key.to_text() if login.host_key else "",
             joined_by=run.operation.pk,
             machine_id=(identity.machine_id or "") if identity else "",
             firmware_uuid=(identity.firmware_uuid or "") if identity else "",
             identity=identity.digest if identity else None,
         )
+        access.pin(node, login.host_key)
         try:
             with run.fenced():
                 node.save()
@@ -130,9 +132,7 @@ def _describe(rights: HostRights) -> str:
 def refuse_taken_name(name: str) -> None:
     """Raise NodeExists where a node has the name. That it is taken is said; by what, is not."""
     if Node.objects.filter(name=name).exists():
-        raise NodeExists(
-            _("The name “%s” is taken.") % name, remedy=_("Choose another name."), field="name"
-        )
+        raise NodeExists(_("The name “%s” is taken.") % name, remedy=_("Choose another name."), field="name")
 
 
 def known_identity(node: Node) -> HostIdentity:
@@ -158,5 +158,3 @@ def refuse_duplicate(user: User | None, identity: HostIdentity | None, *, own: N
         remedy=_("A host is a node once. To change how it is reached, update that node."),
         field="uri",
     )
-
-

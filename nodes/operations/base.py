@@ -36,7 +36,9 @@ class StepHandle(Protocol):
     done_before: bool
     """Whether an earlier run had finished this step."""
 
-    def report(self, message: str = "", *, progress: float | None = None, data: JsonObject | None = None) -> None:
+    def report(
+        self, message: str = "", *, progress: float | None = None, data: JsonObject | None = None
+    ) -> None:
         """Show how far it is; ``progress`` from 0 to 1 and never backwards."""
 
     def skip(self, message: str) -> None:
@@ -68,7 +70,7 @@ class Run(Protocol):
         """Raise OperationCancelled where a cancel was asked for, ClaimLost where the claim is gone."""
 
 
-class OperationCancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
+class OperationCancelled(Exception):
     """Raised inside an operation at the first safe point after a cancel."""
 
 

@@ -1,4 +1,4 @@
-"""The figures that a node's row copies out of its newest inventory, so that a list of thousands is one query."""
+"""Figures that a node's row copies out of its newest inventory, so that a list of thousands is one query."""
 
 from __future__ import annotations
 

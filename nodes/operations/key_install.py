@@ -9,7 +9,6 @@ from django.utils.translation import gettext as _
 from nodes import access
 from nodes.hosts.authorize import authorize_key
 from nodes.hosts.connection import HostConnection
-from nodes.models import OwnKeyPair
 from nodes.models.credential import CredentialKind
 from nodes.operations.base import Run
 
@@ -17,7 +16,7 @@ from nodes.operations.base import Run
 def install_own_key(run: Run, connection: HostConnection, login: access.Login) -> access.Login:
     """Install the key, prove with a fresh connection that it opens the host, and give the login to keep."""
     with run.step("install_key") as step:
-        authorize_key(connection, OwnKeyPair.load().public_key)
+        authorize_key(connection, access.own_key_pair().public_key)
         by_key = replace(login, kind=CredentialKind.NODEADMIN_KEY, secret=None)
         with access.connect_once(by_key.target()):
             step.report(_("The key opens the host; the password is not kept."))

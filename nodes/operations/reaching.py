@@ -26,9 +26,7 @@ def reach_steps() -> tuple[StepPlan, ...]:
     )
 
 
-def open_connection(
-    run: Run, login: access.Login, fingerprint: str
-) -> tuple[HostConnection, access.Login]:
+def open_connection(run: Run, login: access.Login, fingerprint: str) -> tuple[HostConnection, access.Login]:
     """Connect, with each stage as a step; gives the connection and the login with the host key pinned.
 
     ``fingerprint`` is the one that a person compared; "" keeps the key that is pinned already. The host is
@@ -61,7 +59,8 @@ def _choose(login: access.Login, keys: tuple[HostKey, ...], fingerprint: str) ->
             return key
     shown = ", ".join(f"{key.type} {key.fingerprint}" for key in keys) or _("none")
     raise HostKeyMismatch(
-        _("The host shows %(shown)s; confirmed was %(confirmed)s.") % {"shown": shown, "confirmed": confirmed},
+        _("The host shows %(shown)s; confirmed was %(confirmed)s.")
+        % {"shown": shown, "confirmed": confirmed},
         remedy=_(
             "Compare the fingerprints on the host's console. If it was installed anew, confirm its new key; "
             "if not, somebody may be in between."

@@ -1,4 +1,4 @@
-"""update-node with a new address, credential or host key: checked against the host before they replace the old."""
+"""update-node with a new address, credential or host key: tried on the host before the old ones go."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class UpdateConnection(OperationKind):
         return _("Change how %s is reached") % operation.node_name
 
     def steps(self, node: Node | None, params: JsonObject) -> Sequence[StepPlan]:
-        install = (StepPlan("install_key", _("Install nodeadmin's key")),) if params.get("install_key") else ()
+        install = (
+            (StepPlan("install_key", _("Install nodeadmin's key")),) if params.get("install_key") else ()
+        )
         return (
             *reach_steps(),
             StepPlan("rights", _("Check the user's rights")),
@@ -74,8 +76,8 @@ class UpdateConnection(OperationKind):
     def _replace(self, run: Run, node: Node, login: access.Login, taken: Taken) -> None:
         with run.fenced():
             node.uri = login.uri.canonical()
-            node.host_key = login.host_key.to_text() if login.host_key else ""
-            node.save(update_fields=["uri", "host_key", "updated_at"])
+            access.pin(node, login.host_key)
+            node.save(update_fields=["uri", "host_key", "host_key_fingerprint", "updated_at"])
             if login.kind:
                 Credential.objects.update_or_create(
                     node=node, defaults={"kind": login.kind, "secret": login.secret_to_keep()}

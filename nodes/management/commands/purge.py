@@ -10,7 +10,9 @@ from nodes.engine.purge import purge
 
 
 class Command(BaseCommand):
-    help = "Delete old operations, events, snapshots and idempotency keys. The server does this daily by itself."
+    help = (
+        "Delete old operations, events, snapshots and idempotency keys. The server does this daily by itself."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         for name, count in purge().items():

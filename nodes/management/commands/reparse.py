@@ -1,0 +1,59 @@
+"""Run today's parsers over stored documents."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from nodes.inventory.build import build
+from nodes.models import Node, Snapshot
+from nodes.operations.figures import copy_figures
+from nodes.operations.snapshots import write_sections
+
+
+class Command(BaseCommand):
+    help = "Parse the stored documents again, after an update that reads more out of them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("node", nargs="*", help="only these nodes")
+        parser.add_argument(
+            "--all", action="store_true", help="every kept snapshot, not only the newest of each node"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        nodes = Node.objects.all()
+        if options["node"]:
+            nodes = nodes.filter(name__in=options["node"])
+            missing = set(options["node"]) - set(nodes.values_list("name", flat=True))
+            if missing:
+                raise CommandError(f"There is no node {', '.join(sorted(missing))}.")
+        failed = 0
+        for node in nodes.iterator():
+            rows = (
+                Snapshot.objects.filter(node=node)
+                if options["all"]
+                else Snapshot.objects.filter(pk=node.snapshot_id)
+            )
+            failed += sum(not self._reparse(node, pk) for pk in rows.values_list("pk", flat=True))
+        if failed:
+            raise CommandError(f"{failed} documents could not be read.")
+        self.stdout.write(self.style.SUCCESS("Done."))
+
+    def _reparse(self, node: Node, pk: int) -> bool:
+        with transaction.atomic():
+            snapshot = Snapshot.objects.select_for_update().get(pk=pk)
+            try:
+                inventory = build(snapshot.host_document())
+            except ValueError as error:
+                self.stderr.write(f"{node.name}: snapshot {pk}: {error}")
+                return False
+            snapshot.sections.all().delete()
+            write_sections(snapshot, inventory)
+            if snapshot.pk == node.snapshot_id:
+                copy_figures(node, inventory, snapshot.observed_at)
+                node.save()
+        self.stdout.write(f"{node.name}: {snapshot.observed_at:%Y-%m-%d %H:%M:%S}")
+        return True
