@@ -215,7 +215,7 @@ class NodeAdmin(GuardedModelAdmin):
         return self._guarded(request, super().obj_perms_manage_group_view, object_pk, group_id)
 
     def _guarded(self, request: HttpRequest, view: Any, *args: Any) -> Any:
-        """Rights are given by superusers alone: who may change a node could else grant themselves its power."""
+        """Superusers alone give rights: who may change a node could else grant themselves its power."""
         if not request.user.is_superuser:
             self.message_user(request, _("Only superusers give rights on nodes."), messages.ERROR)
             return HttpResponseRedirect("../")

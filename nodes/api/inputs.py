@@ -41,7 +41,7 @@ class Strict(serializers.CharField):
 
 
 class LabelsField(serializers.DictField):
-    """Labels: up to 32 keys of letters, digits, dots, slashes and hyphens, with values up to 128 characters."""
+    """Labels: up to 32 keys of letters, digits, dots, slashes and hyphens; values up to 128 characters."""
 
     child = Strict(max_length=128, allow_blank=True)
 

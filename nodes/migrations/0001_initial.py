@@ -272,7 +272,6 @@ class Migration(migrations.Migration):
                 ('slug', models.CharField(max_length=32)),
                 ('facts', models.JSONField(null=True)),
                 ('problems', models.JSONField(default=list)),
-                ('unread', models.JSONField(default=list)),
                 ('snapshot', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='sections', to='nodes.snapshot')),
             ],
             options={

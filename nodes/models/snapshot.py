@@ -37,16 +37,12 @@ class Snapshot(models.Model):
 
 
 class SnapshotSection(models.Model):
-    """One section's facts, as plain JSON; NULL where the section could not be built at all.
-
-    ``unread`` names the sources that did not come whole: what such a section lacks may be there all the same.
-    """
+    """One section's facts, as plain JSON; NULL where the section could not be built at all."""
 
     snapshot = models.ForeignKey(Snapshot, models.CASCADE, related_name="sections")
     slug = models.CharField(max_length=32)
     facts = models.JSONField(null=True)
     problems = models.JSONField(default=list)
-    unread = models.JSONField(default=list)
 
     class Meta:
         verbose_name = _("section")
