@@ -89,7 +89,7 @@ def _unlike(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[st
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """One comparison. ``path`` is dotted, ``keys`` those of the items around, ``label`` the innermost one's."""
+    """One comparison. ``keys`` are those of the items around, ``label`` is the innermost one's."""
 
     section: Section[Any]
     items_comparable: bool

@@ -40,13 +40,13 @@ class Section(Generic[T_co]):
     """Sources whose absence (a tool that is not installed) is normal for many hosts and no problem."""
     tab: bool = True
     identity: Mapping[str, str] = field(default_factory=dict)
-    """For changes.py: lists in the plain facts whose items have a name of their own, as dotted path and key field
-    (``{"devices": "address", "devices.functions": "number"}``). ``"level,kind"``: both together are the name.
-    ``"*"``: at this path is no list but a mapping, and its keys are the names. Items of a list that is not
-    named here are the same when they are equal."""
+    """For changes.py: lists in the plain facts whose items have a name of their own, as dotted path and key
+    field (``{"devices": "address", "devices.functions": "number"}``). ``"level,kind"``: both together are the
+    name. ``"*"``: at this path is no list but a mapping, and its keys are the names. Items of a list that is
+    not named here are the same when they are equal."""
     volatile: frozenset[str] = frozenset()
     """For changes.py: fields, by name or by dotted path, that go up and down by themselves (counters,
     temperatures, free memory, ages). They are facts, but no change of the host."""
     presence: frozenset[str] = frozenset()
-    """For changes.py: the sources that tell which items there are (empty: all of them). When another one fails,
-    an item may lack facts, but none goes missing: that it came or went is still told."""
+    """For changes.py: the sources that tell which items there are (empty: all of them). When another one
+    fails, an item may lack facts, but none goes missing: that it came or went is still told."""
