@@ -148,8 +148,12 @@ def _aliases(paths: Mapping[str, str], files: Directory, devices: Mapping[str, s
 def _mounts(
     lines: Iterable[str], numbers: Mapping[str, str], aliases: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Mount points by device. btrfs and bcachefs have numbers of no device: their source tells then."""
-    found: dict[str, list[str]] = {}
+    """Mount points by device, without bind mounts of parts of what is mounted whole.
+
+    btrfs and bcachefs have numbers of no device: their source tells then.
+    """
+    whole: dict[str, dict[str, None]] = {}
+    parts: dict[str, dict[str, None]] = {}
     for line in lines:
         head, _, tail = line.partition(" - ")
         fields, source = head.split(" "), tail.split(" ")
@@ -158,16 +162,15 @@ def _mounts(
         named = numbers.get(fields[2])
         names = [named] if named else []
         if not names and len(source) > 1:
-            parts = _unescape(source[1]).split(":")
-            names = [aliases[part] for part in parts if part in aliases]
+            names = [aliases[part] for part in _unescape(source[1]).split(":") if part in aliases]
         for name in names:
-            points = found.setdefault(name, [])
-            point = _unescape(fields[4])
-            if point not in points:
-                points.append(point)
-    return {
-        name: tuple(sorted(points, key=lambda point: (len(point), point))) for name, points in found.items()
-    }
+            points = (whole if fields[3] == "/" else parts).setdefault(name, {})
+            points[_unescape(fields[4])] = None
+    return {name: tuple(sorted(points, key=_shortest)) for name, points in (parts | whole).items()}
+
+
+def _shortest(point: str) -> tuple[int, str]:
+    return len(point), point
 
 
 def _swaps(lines: Iterable[str], aliases: Mapping[str, str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from lxml import etree
 
-from nodes.inventory.document import HostDocument
+from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.source import LibvirtSource
 from nodes.inventory.sysfiles import whole_number
 from nodes.inventory.xmltext import parse_xml
@@ -63,6 +63,7 @@ class Holdings:
     ``pci`` by address (``0000:03:00.0``), ``usb_addresses`` by bus and device number, ``usb_ids`` by vendor
     and product of four hexadecimal digits (only where no address is given), ``mdevs`` by UUID,
     ``interfaces`` by name (macvtap and passthrough of a whole interface), ``block_devices`` by path.
+    ``complete``: every domain was read, so that a device without a holder has none.
     """
 
     pci: Mapping[str, Holders] = field(default_factory=dict)
@@ -71,6 +72,11 @@ class Holdings:
     mdevs: Mapping[str, Holders] = field(default_factory=dict)
     interfaces: Mapping[str, Holders] = field(default_factory=dict)
     block_devices: Mapping[str, Holders] = field(default_factory=dict)
+    complete: bool = False
+
+    def known(self, holders: Holders) -> Holders | None:
+        """``holders``, or None where there are none only because not all domains were read."""
+        return holders if holders or self.complete else None
 
 
 class _Collected:
@@ -85,12 +91,15 @@ class _Collected:
 
 def read_holdings(document: HostDocument) -> Holdings:
     """Every device that a domain of ``document`` names. Descriptions that are no XML are passed over."""
-    running = _running(document.text("libvirt:domains"))
+    running = _running(document.text(DOMAINS.name))
     found = _Collected()
-    for uuid, output in document.items("libvirt:domain"):
+    complete = document.get(DOMAINS.name).status is SourceStatus.OK
+    for uuid, output in document.items(DOMAIN.name):
         root = parse_xml(output.stdout) if output.usable else None
         if root is not None and root.tag == "domain":
             _read_domain(root, uuid, running.get(uuid), found)
+        else:
+            complete = False
     return Holdings(
         found.pci,
         found.usb_addresses,
@@ -98,6 +107,7 @@ def read_holdings(document: HostDocument) -> Holdings:
         found.mdevs,
         found.interfaces,
         found.block_devices,
+        complete,
     )
 
 

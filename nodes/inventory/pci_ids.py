@@ -1,0 +1,69 @@
+"""Who made a PCI device and what it is, from its modalias: one line of sysfs that carries all ids at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nodes.inventory.hwids import HardwareNames
+from nodes.inventory.pci_facts import PciKind
+
+_MODALIAS = re.compile(
+    r"pci:v0{4}([0-9A-F]{4})d0{4}([0-9A-F]{4})sv0{4}([0-9A-F]{4})sd0{4}([0-9A-F]{4})"
+    r"bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})"
+)
+_KINDS = {
+    "01": PciKind.STORAGE,
+    "0108": PciKind.NVME,
+    "02": PciKind.NETWORK,
+    "03": PciKind.GPU,
+    "0c03": PciKind.USB_CONTROLLER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PciIds:
+    """Ids in hexadecimal and their names; all None where there is no modalias."""
+
+    vendor_id: str | None = None
+    vendor_name: str | None = None
+    device_id: str | None = None
+    device_name: str | None = None
+    subsystem_vendor_id: str | None = None
+    subsystem_vendor_name: str | None = None
+    subsystem_device_id: str | None = None
+    subsystem_name: str | None = None
+    class_id: str | None = None
+    class_name: str | None = None
+
+    @property
+    def kind(self) -> PciKind:
+        code = self.class_id or ""
+        return _KINDS.get(code[:4]) or _KINDS.get(code[:2]) or PciKind.OTHER
+
+    @property
+    def is_bridge(self) -> bool:
+        return self.class_id is not None and self.class_id.startswith("06")
+
+
+def read_ids(modalias: str | None, names: HardwareNames) -> PciIds:
+    """Take a modalias apart and look the names up. Bridges have no subsystem: theirs is all zeroes."""
+    match = _MODALIAS.match(modalias or "")
+    if match is None:
+        return PciIds()
+    vendor, device, subvendor, subdevice, base, subclass, interface = (
+        part.lower() for part in match.groups()
+    )
+    has_subsystem = (subvendor, subdevice) != ("0000", "0000")
+    return PciIds(
+        vendor_id=vendor,
+        vendor_name=names.vendor(vendor),
+        device_id=device,
+        device_name=names.device(vendor, device),
+        subsystem_vendor_id=subvendor if has_subsystem else None,
+        subsystem_vendor_name=names.vendor(subvendor) if has_subsystem else None,
+        subsystem_device_id=subdevice if has_subsystem else None,
+        subsystem_name=names.subsystem(vendor, device, subvendor, subdevice) if has_subsystem else None,
+        class_id=base + subclass + interface,
+        class_name=names.class_name(base, subclass, interface),
+    )
