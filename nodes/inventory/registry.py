@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nodes.inventory import summary
+from nodes.inventory import pci, summary, usb
 from nodes.inventory.section import Section
 from nodes.inventory.source import LibvirtSource, Source
 
 SECTIONS: tuple[Section[Any], ...] = (
-    summary.SECTION,  # a line a section
+    summary.SECTION,
+    pci.SECTION,
+    usb.SECTION,
 )
 
 
