@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nodes.inventory import pci, summary, usb
+from nodes.inventory import net, pci, pools, summary, usb, vms
 from nodes.inventory.section import Section
 from nodes.inventory.source import LibvirtSource, Source
 
@@ -13,6 +13,9 @@ SECTIONS: tuple[Section[Any], ...] = (
     summary.SECTION,
     pci.SECTION,
     usb.SECTION,
+    net.SECTION,
+    vms.SECTION,
+    pools.SECTION,
 )
 
 
