@@ -35,11 +35,14 @@ _SHARED: list[Any] = [
 ]
 
 
+def _for_people() -> structlog.dev.ConsoleRenderer:
+    """One line an event. Tracebacks are plain: the pretty ones print local variables, and so passwords."""
+    return structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+
+
 def logging_config(*, json: bool, level: str) -> dict[str, Any]:
     """The dictionary for Django's LOGGING: to standard error, as JSON or for people."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
-    )
+    renderer: Any = structlog.processors.JSONRenderer() if json else _for_people()
     chain = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if json:
         chain.append(structlog.processors.format_exc_info)

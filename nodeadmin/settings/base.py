@@ -185,7 +185,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["nodes.api.permissions.SignedIn"],
     "DEFAULT_RENDERER_CLASSES": ["nodes.api.rendering.AnswerRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["nodes.api.parsing.BodyParser"],
     "DEFAULT_SCHEMA_CLASS": "nodes.api.schema.AutoSchema",
     "EXCEPTION_HANDLER": "nodes.api.exceptions.handle",
     "DEFAULT_THROTTLE_CLASSES": ["nodes.api.throttling.UserThrottle"],

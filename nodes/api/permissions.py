@@ -1,11 +1,18 @@
-"""What the API asks before an endpoint runs; what concerns a node is asked of nodes/permissions.py."""
+"""What the API asks before an endpoint runs; what concerns a node is asked of nodes/permissions.py.
+
+DRF's views import this module while they are themselves being imported, hence the imports for types only.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.utils.translation import gettext_lazy as _
 from rest_framework.permissions import BasePermission
-from rest_framework.request import Request
-from rest_framework.views import APIView
+
+if TYPE_CHECKING:
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
 
 from nodes.models import ApiToken
 

@@ -151,7 +151,9 @@ def cancel(operation: Operation) -> Operation:
     return operation
 
 
-def retry(operation: Operation, *, actor: Actor, request_id: str = "") -> Operation:
+def retry(
+    operation: Operation, *, actor: Actor, request_id: str = "", idempotency: IdempotencyKey | None = None
+) -> Operation:
     """Queue the same work again, as a new operation.
 
     Raises InvalidInput for one that has not failed or was cancelled, or that needs a secret that is gone.
@@ -173,6 +175,7 @@ def retry(operation: Operation, *, actor: Actor, request_id: str = "") -> Operat
         node_name=operation.node_name,
         params=operation.params,
         request_id=request_id,
+        idempotency=idempotency,
     )
 
 

@@ -1,0 +1,21 @@
+"""Runs queued operations in the test's own thread: the real claim, the real run, no threads."""
+
+from __future__ import annotations
+
+from nodes.engine.claim import claim
+from nodes.engine.run import OperationRun, run_operation
+from nodes.models import Operation
+
+
+def run_queued(limit: int = 20) -> list[Operation]:
+    """Run what can be claimed, oldest first; gives the operations as they ended."""
+    ended = []
+    for _round in range(limit):
+        waiting = Operation.objects.claimable().order_by("created_at").first()
+        if waiting is None:
+            break
+        held = claim(waiting.pk)
+        assert held is not None
+        run_operation(OperationRun(Operation.objects.get(pk=waiting.pk), held))
+        ended.append(Operation.objects.get(pk=waiting.pk))
+    return ended
