@@ -173,6 +173,7 @@ def _read_device(host: _Host, address: str) -> PciDevice:
         kind=ids.kind,
         class_id=ids.class_id,
         class_name=ids.class_name,
+        programming_interface=ids.programming_interface,
         vendor_id=ids.vendor_id,
         vendor_name=ids.vendor_name,
         device_id=ids.device_id,

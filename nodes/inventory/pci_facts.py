@@ -129,7 +129,8 @@ class PciDevice:
     """One PCI function.
 
     ``address`` is ``0000:00:1f.2`` (domains may have more than four digits), ``parent`` the bridge it is
-    behind. Ids are hexadecimal without ``0x``; ``class_id`` has six digits (class, subclass, interface).
+    behind. Ids are hexadecimal without ``0x``; ``class_id`` has six digits (class, subclass,
+    programming interface: ``010802`` is mass storage, NVM, ``NVM Express``).
     ``driver`` is the one bound now, ``modules`` all that the kernel has for it (None where not known).
     ``iommu_group`` 0 is a group; None is none. ``reset_methods`` None: the kernel does not say. ``held_by``
     None: libvirt did not say, so that some VM may have it; empty: none has.
@@ -139,6 +140,7 @@ class PciDevice:
     kind: PciKind
     class_id: str | None
     class_name: str | None
+    programming_interface: str | None
     vendor_id: str | None
     vendor_name: str | None
     device_id: str | None

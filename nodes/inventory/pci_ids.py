@@ -35,6 +35,7 @@ class PciIds:
     subsystem_name: str | None = None
     class_id: str | None = None
     class_name: str | None = None
+    programming_interface: str | None = None
 
     @property
     def kind(self) -> PciKind:
@@ -65,5 +66,12 @@ def read_ids(modalias: str | None, names: HardwareNames) -> PciIds:
         subsystem_device_id=subdevice if has_subsystem else None,
         subsystem_name=names.subsystem(vendor, device, subvendor, subdevice) if has_subsystem else None,
         class_id=base + subclass + interface,
-        class_name=names.class_name(base, subclass, interface),
+        class_name=names.class_name(base, subclass),
+        programming_interface=_interface_name(names, base, subclass, interface),
     )
+
+
+def _interface_name(names: HardwareNames, base: str, subclass: str, interface: str) -> str | None:
+    """What tells an AHCI controller from another SATA controller; None where the class has no such thing."""
+    name = names.class_name(base, subclass, interface)
+    return name if name != names.class_name(base, subclass) else None

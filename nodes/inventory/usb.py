@@ -8,7 +8,7 @@ interface of it, ``usb1`` the root hub.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from posixpath import basename
 
@@ -151,7 +151,9 @@ def _read_device(host: _Host, name: str) -> UsbDevice:
     vendor, product = (_matching(_ID, files.text(name, file)) for file in ("idVendor", "idProduct"))
     class_id = _codes(files, name, "bDeviceClass", "bDeviceSubClass", "bDeviceProtocol")
     device_number = files.number(name, "devnum")
+    interfaces = tuple(_read_interface(host, entry) for entry in host.interfaces.get(name, ()))
     is_root = not ports
+    is_hub = is_root or (class_id or "").startswith(_HUB_CLASS)
     return UsbDevice(
         name=name,
         bus=bus,
@@ -172,16 +174,17 @@ def _read_device(host: _Host, name: str) -> UsbDevice:
         usb_version=files.text(name, "version"),
         speed_mbps=speed_mbps(files.text(name, "speed")),
         class_id=class_id,
-        class_name=_class_name(host.names, class_id),
-        is_hub=is_root or (class_id or "").startswith(_HUB_CLASS),
+        class_name=_device_class_name(host.names, class_id, interfaces),
+        is_hub=is_hub,
         is_root_hub=is_root,
         removable={"removable": True, "fixed": False}.get(files.text(name, "removable") or ""),
         authorized={"1": True, "0": False}.get(files.text(name, "authorized") or ""),
         max_power_ma=_power(files.text(name, "bMaxPower")),
-        interfaces=tuple(_read_interface(host, entry) for entry in host.interfaces.get(name, ())),
+        interfaces=interfaces,
         ports=_ports(host, name),
         held_by=_holders(host.holdings, bus, device_number, vendor, product),
-        current_use=host.uses.of(name),
+        # What is behind a hub is used there, and shown there.
+        current_use=() if is_hub else host.uses.of(name),
     )
 
 
@@ -201,6 +204,7 @@ def _read_interface(host: _Host, entry: str) -> UsbInterface:
         number=int(number, 16) if number else None,
         class_id=class_id,
         class_name=_class_name(host.names, class_id),
+        protocol_name=_protocol_name(host.names, class_id),
         driver=host.driver(entry),
         name=files.text(entry, "interface"),
     )
@@ -288,7 +292,25 @@ def _codes(files: Directory, name: str, *codes: str) -> str | None:
 
 
 def _class_name(names: HardwareNames, class_id: str | None) -> str | None:
-    return names.class_name(class_id[:2], class_id[2:4], class_id[4:]) if class_id else None
+    return names.class_name(class_id[:2]) if class_id else None
+
+
+def _protocol_name(names: HardwareNames, class_id: str | None) -> str | None:
+    """The name of a subclass or protocol; usb.ids has "None" for those that mean nothing."""
+    if class_id is None:
+        return None
+    name = names.class_name(class_id[:2], class_id[2:4], class_id[4:])
+    return name if name not in (names.class_name(class_id[:2]), "None") else None
+
+
+def _device_class_name(
+    names: HardwareNames, class_id: str | None, interfaces: Iterable[UsbInterface]
+) -> str | None:
+    """The class of a device; most leave it to their interfaces, and say so with class 00."""
+    if class_id is None or not class_id.startswith("00"):
+        return _class_name(names, class_id)
+    classes = {interface.class_name: None for interface in interfaces if interface.class_name}
+    return ", ".join(classes) or None
 
 
 def _release(text: str | None) -> str | None:

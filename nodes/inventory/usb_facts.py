@@ -11,11 +11,16 @@ from nodes.inventory.passthrough import Passthrough, Verdict
 
 @dataclass(frozen=True, slots=True)
 class UsbInterface:
-    """One function of a device. ``class_id`` has six digits: class, subclass, protocol."""
+    """One function of a device.
+
+    ``class_id`` has six digits: class, subclass, protocol. ``class_name`` is of the class (``Human Interface
+    Device``), ``protocol_name`` of the rest where it has a name (``Keyboard``).
+    """
 
     number: int | None
     class_id: str | None
     class_name: str | None
+    protocol_name: str | None
     driver: str | None
     name: str | None = None
 
