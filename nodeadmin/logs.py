@@ -43,7 +43,7 @@ def _for_people() -> structlog.dev.ConsoleRenderer:
 def logging_config(*, json: bool, level: str) -> dict[str, Any]:
     """The dictionary for Django's LOGGING: to standard error, as JSON or for people."""
     renderer: Any = structlog.processors.JSONRenderer() if json else _for_people()
-    chain = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    chain: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if json:
         chain.append(structlog.processors.format_exc_info)
     chain += [hide_secrets, renderer]

@@ -48,7 +48,7 @@ class Login:
         return cls(
             uri=read_uri(node.uri),
             kind=credential.kind if credential else "",
-            secret=credential.secret if credential else None,
+            secret=_opened(credential.secret) if credential else None,
             host_key=pinned_host_key(node),
             key=str(node.uuid),
         )
@@ -60,7 +60,7 @@ class Login:
         old = cls.of_node(node) if node is not None else None
         uri = params.get("uri") or (old.uri.canonical() if old else "")
         kind = params.get("credential_kind") or (old.kind if old else "")
-        secret = operation.secret if params.get("credential_kind") else (old.secret if old else None)
+        secret = _opened(operation.secret) if params.get("credential_kind") else (old.secret if old else None)
         return cls(read_uri(uri), kind, secret, old.host_key if old else None)
 
     def secret_to_keep(self) -> Mapping[str, Any] | None:
@@ -71,7 +71,7 @@ class Login:
         """The secret in the form that ``hosts`` takes."""
         secret = self.secret or {}
         if self.kind == CredentialKind.NODEADMIN_KEY:
-            return SshKeyCredential((own_key_pair().secret or {})["private_key"])
+            return SshKeyCredential(_opened(own_key_pair().secret)["private_key"])
         if self.kind == CredentialKind.PASSWORD:
             return PasswordCredential(secret["password"])
         if self.kind == CredentialKind.SSH_KEY:
@@ -90,6 +90,11 @@ class Login:
             host_key=self.host_key,
             libvirt_uri=self.uri.libvirt_uri,
         )
+
+
+def _opened(secret: Any) -> Mapping[str, Any]:
+    """A sealed field's value, which is a mapping once the database has given it."""
+    return secret if isinstance(secret, Mapping) else {}
 
 
 def pinned_host_key(node: Node) -> HostKey | None:

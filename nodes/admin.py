@@ -147,7 +147,7 @@ class NodeAdmin(GuardedModelAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Node]:
         return nodes_for(request.user).select_related("scheduling_by")  # type: ignore[arg-type]
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         hidden = {"id", "snapshot", "joined_by", "identity"}
         names = [field.name for field in Node._meta.concrete_fields if field.name not in hidden]
         return [*self.editable, *(name for name in names if name not in self.editable)]

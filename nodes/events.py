@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from django.db import transaction
+from django.utils.functional import Promise
 
 from nodes.models import Event, Node, Operation, User
 from nodes.models.event import Severity
@@ -79,7 +80,7 @@ def publish(payload: Payload) -> None:
 
 def record(
     kind: str,
-    message: str,
+    message: str | Promise,
     *,
     node: Node | None = None,
     node_name: str = "",
@@ -91,7 +92,7 @@ def record(
     """Write one event. ``kind`` is a stable word such as ``node_added``; ``data`` must hold no secret."""
     event = Event.objects.create(
         kind=kind,
-        message=message,
+        message=str(message),
         node=node,
         node_name=node.name if node is not None else node_name,
         user=actor.user,

@@ -109,10 +109,10 @@ def _from_drf(error: drf.APIException) -> Response:
     else:
         detail, title = str(error.detail), str(error.default_detail)
     headers = {}
-    if getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = error.auth_header
-    if isinstance(error, drf.Throttled) and error.wait is not None:
-        headers["Retry-After"] = str(int(error.wait) + 1)
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if (wait_s := getattr(error, "wait", None)) is not None:
+        headers["Retry-After"] = str(int(wait_s) + 1)
     return problem_response(error.status_code, code, title, detail, errors=errors, headers=headers)
 
 

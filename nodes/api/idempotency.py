@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from django.db import IntegrityError, transaction
@@ -27,7 +27,7 @@ from nodes.api.answers import OperationAnswer
 from nodes.api.exceptions import CONTENT_TYPE
 from nodes.api.rendering import encode_unknown
 from nodes.errors import IdempotencyKeyReused, InvalidInput, NodeBusy
-from nodes.models import IdempotencyKey
+from nodes.models import IdempotencyKey, User
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT = timedelta(hours=24)
@@ -70,14 +70,15 @@ def _claim(request: Request, action: str, key: str) -> tuple[IdempotencyKey, boo
     body = {name: value for name, value in dict(request.data).items() if name not in NOT_COMPARED}
     digest = hashlib.sha256(json.dumps([action, body], sort_keys=True).encode()).hexdigest()
     now = timezone.now()
-    rows = IdempotencyKey.objects.filter(user=request.user, key=key)
+    user = cast("User", request.user)
+    rows = IdempotencyKey.objects.filter(user=user, key=key)
     rows.filter(created_at__lt=now - KEPT).delete()
     rows.filter(status_code=None, operation=None, created_at__lt=now - UNANSWERED_AFTER).delete()
     try:
         with transaction.atomic():
             return (
                 IdempotencyKey.objects.create(
-                    user=request.user, key=key, endpoint=action, body_digest=digest
+                    user=user, key=key, endpoint=action, body_digest=digest
                 ),
                 True,
             )

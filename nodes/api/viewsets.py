@@ -244,8 +244,7 @@ class OperationEndpoints(Endpoints):
         rows = operations_for(self.user).select_related("node").prefetch_related("steps")
         if "node" in data:
             rows = rows.filter(node=get_node(self.user, data["node"]))
-        rows = within(rows, data, {"status": "status", "kind": "kind"})
-        count, page = page_of(rows, data)
+        count, page = page_of(within(rows, data, {"status": "status", "kind": "kind"}), data)
         return Response(OperationPage(count, [OperationAnswer.of(row) for row in page]))
 
     @documented(

@@ -10,6 +10,7 @@ import fcntl
 import os
 import threading
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -45,7 +46,7 @@ class EmbeddedRunner:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._loops: list[threading.Thread] = []
-        self._forget_waker = lambda: None
+        self._forget_waker: Callable[[], None] = lambda: None
         self._purged_at = timezone.now() - PURGE_EVERY
 
     def start(self) -> None:

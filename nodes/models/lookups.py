@@ -19,7 +19,7 @@ class Subsequence(Lookup):
         escaped = ("\\" + char if char in "\\%_" else char for char in letters)
         return "%" + "%".join(escaped) + "%"
 
-    def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[str | int, ...]]:
         left, left_params = self.process_lhs(compiler, connection)
         right, right_params = self.process_rhs(compiler, connection)
-        return f"LOWER({left}) LIKE {right} ESCAPE '\\'", [*left_params, *right_params]
+        return f"LOWER({left}) LIKE {right} ESCAPE '\\'", (*left_params, *right_params)

@@ -8,5 +8,5 @@ class User(AbstractUser):
     """Django's user under our own table, so that it can grow without a swap of the user model."""
 
     class Meta(AbstractUser.Meta):
-        verbose_name = _("user")
-        verbose_name_plural = _("users")
+        verbose_name = _("user")  # type: ignore[assignment]
+        verbose_name_plural = _("users")  # type: ignore[assignment]

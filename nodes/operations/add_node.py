@@ -146,7 +146,9 @@ def refuse_duplicate(user: User | None, identity: HostIdentity | None, *, own: N
         return
     likely = Q(machine_id=identity.machine_id) & ~Q(machine_id="")
     likely |= Q(firmware_uuid=identity.firmware_uuid) & ~Q(firmware_uuid="")
-    others = Node.objects.filter(likely).exclude(pk=own.pk if own else None)
+    others = Node.objects.filter(likely)
+    if own is not None:
+        others = others.exclude(pk=own.pk)
     twin = next((node for node in others if identity.same_host(known_identity(node))), None)
     if twin is None:
         return

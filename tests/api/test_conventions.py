@@ -27,7 +27,7 @@ def test_who_is_not_signed_in_gets_401(api, name):
     assert response.status_code == 401
     assert response["Content-Type"] == "application/problem+json"
     assert response["WWW-Authenticate"].startswith("Bearer")
-    assert PROBLEM <= set(response.json())
+    assert set(response.json()) >= PROBLEM
     assert response.json()["code"] == "not_authenticated"
 
 
@@ -46,7 +46,7 @@ def test_bad_bodies_are_400_and_never_500(administrator, api, name, body):
         name, body if body is not None else {"node": {"a": []}, "operation": []}
     )
     assert response.status_code == 400, response.content
-    assert PROBLEM <= set(response.json())
+    assert set(response.json()) >= PROBLEM
 
 
 @pytest.mark.parametrize("raw", [b"{", b"\xff\xfe", b'{"node": NaN}', b"[" * 100_000])

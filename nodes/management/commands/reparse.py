@@ -35,7 +35,7 @@ class Command(BaseCommand):
             rows = (
                 Snapshot.objects.filter(node=node)
                 if options["all"]
-                else Snapshot.objects.filter(pk=node.snapshot_id)
+                else Snapshot.objects.filter(pk=node.snapshot_id or 0)
             )
             failed += sum(not self._reparse(node, pk) for pk in rows.values_list("pk", flat=True))
         if failed:
