@@ -46,7 +46,8 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 class Cache:
     """Caches of one level, kind and size: ``instances`` of ``size_bytes`` each.
 
-    ``kind`` is ``data``, ``instruction`` or ``unified``; ``cpus_per_instance`` is how many threads share one.
+    ``kind`` is ``data``, ``instruction`` or ``unified``; ``cpus_per_instance`` is how many threads share
+    one (at most, where some are offline).
     """
 
     level: int
@@ -187,16 +188,16 @@ def _caches(files: Files) -> tuple[Cache, ...]:
             described.setdefault(index, {}).setdefault(attribute, value)
         else:
             found.setdefault((cpu, index), {})[attribute] = value
-    instances: dict[tuple[int, str, int, int], set[tuple[int, ...]]] = {}
+    instances: dict[tuple[int, str, int], set[tuple[int, ...]]] = {}
     for (cpu, index), cache in found.items():
         level, kind = described.get(index, {}).get("level", ""), described.get(index, {}).get("type", "")
         size = _size(cache.get("size"))
         cpus = parse_cpu_list(cache.get("shared_cpu_list", cpu))
         if level.isascii() and level.isdecimal() and len(level) < 3 and kind and size:
-            instances.setdefault((int(level), kind.lower(), size, len(cpus)), set()).add(cpus)
+            instances.setdefault((int(level), kind.lower(), size), set()).add(cpus)
     return tuple(
-        Cache(level, kind, size, len(lists), size * len(lists), shared)
-        for (level, kind, size, shared), lists in sorted(instances.items())
+        Cache(level, kind, size, len(lists), size * len(lists), max(len(cpus) for cpus in lists))
+        for (level, kind, size), lists in sorted(instances.items())
     )
 
 

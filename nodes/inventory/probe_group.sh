@@ -23,6 +23,8 @@ one() { # NUMBER FUNCTION BLOCKS TOOL ROOT [ITEM]: runs a source in this subshel
     done
   fi
   trap 'na_exit=$?; read -r na_end _ </proc/uptime; echo "$na_exit $na_start $na_end" >"$na_file.s"' EXIT
+  # bash would run the line above for a signal too, with a status of 0.
+  trap 'trap - EXIT; read -r na_end _ </proc/uptime; echo "timeout $na_start $na_end" >"$na_file.s"; exit' TERM
   ulimit -f "$3"
   "$2" "$6"
 }

@@ -32,9 +32,7 @@ _HEAD = re.compile(rb"^@@nodeadmin-probe 1 ([^\n]*)\n", re.MULTILINE)
 _SIZE = re.compile(rb"\s*(\d+) (\d+(?:\.\d+)?\.[oes])\Z")
 _SUDO_REFUSED = re.compile(r"^sudo: |^Sorry, user |not in the sudoers file|sudo: not found", re.MULTILINE)
 _NOT_PERMITTED = re.compile(r"permission denied|operation not permitted|must be root", re.IGNORECASE)
-_KILLED = frozenset({124, 137, 143})
 _FILE_TOO_LARGE = 153
-_TOLERANCE_S = 0.1
 
 
 def build_script(sources: Sequence[Source], *, sudo: bool = True) -> str:
@@ -200,21 +198,18 @@ def _output(printed: _Printed, base: str, name: str, source: Source) -> SourceOu
     errors = _text(printed.frames.get(f"{base}.e", b"")[:STDERR_LIMIT_BYTES])
     if f"{base}.o" in printed.cut:
         status = SourceStatus.TRUNCATED if stdout else SourceStatus.NOT_RUN
-    elif ended in ("missing", "denied"):
+    elif ended in ("missing", "denied", "timeout"):
         status = SourceStatus(ended)
     elif len(stdout) > source.max_bytes or exit_status == _FILE_TOO_LARGE:
         status = SourceStatus.TRUNCATED
     else:
-        status = _ended(exit_status, duration_s, errors, printed.elevated, source)
+        status = _ended(exit_status, errors, printed.elevated, source)
     return SourceOutput(name, status, _text(stdout[: source.max_bytes]), errors, exit_status, duration_s)
 
 
-def _ended(
-    exit_status: int | None, duration_s: float | None, errors: str, elevated: bool, source: Source
-) -> SourceStatus:
+def _ended(exit_status: int | None, errors: str, elevated: bool, source: Source) -> SourceStatus:
+    # Killed at last, it could not say how it ended.
     if exit_status is None:
-        return SourceStatus.TIMEOUT
-    if exit_status in _KILLED and (duration_s or 0.0) >= source.timeout_s - _TOLERANCE_S:
         return SourceStatus.TIMEOUT
     if exit_status and source.needs_root and _denied(errors, elevated):
         return SourceStatus.DENIED
