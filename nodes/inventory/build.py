@@ -125,7 +125,7 @@ def _problem(section: Section[Any], failure: _Failure, document: HostDocument) -
 def _message(failure: _Failure, user: str) -> str:
     """What happened and what to do about it, in one or two sentences."""
     source, first = failure.source, failure.outputs[0]
-    tool = source.needs if isinstance(source, Source) else ""
+    tool, command = (source.needs, source.command) if isinstance(source, Source) else ("", "")
     what = tool or first.name
     match failure.status:
         case SourceStatus.MISSING if tool:
@@ -134,8 +134,8 @@ def _message(failure: _Failure, user: str) -> str:
         case SourceStatus.MISSING:
             return f"The host has no {what}. {_said(first)}".strip()
         case SourceStatus.DENIED:
-            remedy = f"Allow it in sudoers with NOPASSWD: {tool or 'cat, grep'}."
-            return f"{user} may not read {what}. " + (remedy if isinstance(source, Source) else _said(first))
+            remedy = f"Allow it in sudoers with NOPASSWD: {tool or command}."
+            return f"{user} may not read {what}. {remedy if command else _said(first)}"
         case SourceStatus.TIMEOUT:
             limit = f" within {source.timeout_s} s" if isinstance(source, Source) else " in time"
             return f"{what} gave no answer{limit}. {_said(first)}".strip()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, TypeAlias
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | None"
 
@@ -46,7 +49,8 @@ def _fields(kind: type[Any]) -> tuple[str, ...]:
 
 
 def clean_text(text: str) -> str:
-    """Surrogate-escaped text as any database and client takes it."""
-    if text.isascii():
-        return text.replace("\0", "") if "\0" in text else text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "")
+    """Text as any database and client takes it: a byte that was no UTF-8, or half of a pair that a tool's
+    JSON spells out, is shown as U+FFFD."""
+    if "\0" in text:
+        text = text.replace("\0", "")
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)

@@ -1,0 +1,235 @@
+"""What counts as a change of a host, and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodes.inventory.build import Inventory, SectionResult, build
+from nodes.inventory.changes import Change, ChangeKind, compare, compare_section
+from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
+from nodes.inventory.plain import Plain
+from nodes.inventory.section import Parsed, Section
+from nodes.inventory.summary import SECTION as SUMMARY
+from tests.inventory.documents import host_document
+
+
+def never(document: HostDocument) -> Parsed[Any]:
+    raise AssertionError("nothing is parsed here")
+
+
+DISKS: Section[Any] = Section(
+    slug="disks",
+    title="Disks",
+    sources=(),
+    parse=never,
+    identity={"disks": "name", "disks.partitions": "name", "caches": "level,kind", "labels": "*"},
+    volatile=frozenset({"temperature_celsius", "disks.partitions.used_bytes"}),
+    presence=frozenset({"lsblk"}),
+)
+
+
+def disk(name: str, **facts: Plain) -> dict[str, Plain]:
+    return {"name": name, "model": f"Disk {name}", "temperature_celsius": 30, "health": "healthy", **facts}
+
+
+def changes(
+    before: dict[str, Plain],
+    after: dict[str, Plain],
+    unread_before: dict[str, str] | None = None,
+    unread_after: dict[str, str] | None = None,
+    section: Section[Any] = DISKS,
+) -> tuple[Change, ...]:
+    return compare_section(
+        section,
+        SectionResult(section.slug, None, before, (), unread_before or {}),
+        SectionResult(section.slug, None, after, (), unread_after or {}),
+    )
+
+
+def test_the_same_facts_have_no_change() -> None:
+    assert changes({"disks": [disk("sda")]}, {"disks": [disk("sda")]}) == ()
+
+
+def test_an_item_that_came_and_one_that_went() -> None:
+    found = changes({"disks": [disk("sda"), disk("sdb")]}, {"disks": [disk("sdc"), disk("sda")]})
+    assert [(c.kind, c.path, c.subject, c.label) for c in found] == [
+        (ChangeKind.REMOVED, "disks", "sdb", "sdb"),
+        (ChangeKind.ADDED, "disks", "sdc", "sdc"),
+    ]
+    assert found[0].before == {"name": "sdb", "model": "Disk sdb", "health": "healthy"}
+    assert found[0].after is None
+
+
+def test_a_fact_of_an_item_with_before_and_after() -> None:
+    [change] = changes({"disks": [disk("sda", size=1)]}, {"disks": [disk("sda", size=2)]})
+    assert change == Change("disks", ChangeKind.CHANGED, "disks.size", "sda", "sda", 1, 2)
+
+
+def test_items_in_another_order_are_the_same() -> None:
+    assert changes({"disks": [disk("sda"), disk("sdb")]}, {"disks": [disk("sdb"), disk("sda")]}) == ()
+
+
+def test_temperatures_and_counters_are_no_changes() -> None:
+    before = disk("sda", temperature_celsius=30, partitions=[{"name": "sda1", "used_bytes": 5}])
+    after = disk("sda", temperature_celsius=50, partitions=[{"name": "sda1", "used_bytes": 6}])
+    assert changes({"disks": [before]}, {"disks": [after]}) == ()
+
+
+def test_items_within_items_are_named_by_both() -> None:
+    before = disk("sda", partitions=[{"name": "sda1", "label": "old"}])
+    after = disk("sda", partitions=[{"name": "sda1", "label": "new"}, {"name": "sda2", "label": "x"}])
+    found = changes({"disks": [before]}, {"disks": [after]})
+    assert [(c.kind, c.path, c.subject) for c in found] == [
+        (ChangeKind.CHANGED, "disks.partitions.label", "sda/sda1"),
+        (ChangeKind.ADDED, "disks.partitions", "sda/sda2"),
+    ]
+
+
+def test_two_fields_together_can_be_the_name() -> None:
+    before: list[Plain] = [{"level": 1, "kind": "data", "kb": 32}, {"level": 1, "kind": "code", "kb": 32}]
+    after: list[Plain] = [{"level": 1, "kind": "data", "kb": 32}, {"level": 1, "kind": "code", "kb": 64}]
+    [change] = changes({"caches": before}, {"caches": after})
+    assert (change.subject, change.before, change.after) == ("1 code", 32, 64)
+
+
+def test_a_mapping_can_hold_items_under_their_names() -> None:
+    found = changes({"labels": {"a": "1", "b": "2"}}, {"labels": {"b": "3", "c": "4"}})
+    assert [(c.kind, c.subject) for c in found] == [
+        (ChangeKind.REMOVED, "a"),
+        (ChangeKind.CHANGED, "b"),
+        (ChangeKind.ADDED, "c"),
+    ]
+
+
+def test_items_without_a_name_are_told_by_their_value() -> None:
+    before: list[Plain] = [{"port": 1}, {"port": 1}, {"port": 2}]
+    found = changes({"things": before}, {"things": [{"port": 2}, {"port": 1}]})
+    assert [(c.kind, c.before) for c in found] == [(ChangeKind.REMOVED, {"port": 1})]
+
+
+def test_lists_of_plain_values_change_as_a_whole() -> None:
+    [change] = changes({"flags": ["a", "b"]}, {"flags": ["a"]})
+    assert (change.kind, change.path, change.before, change.after) == (
+        ChangeKind.CHANGED,
+        "flags",
+        ["a", "b"],
+        ["a"],
+    )
+
+
+def test_a_fact_that_only_one_parser_knew_is_no_change() -> None:
+    assert changes({"disks": [disk("sda")]}, {"disks": [disk("sda", added_later=1)], "new": 5}) == ()
+
+
+ONE, TWO = {"disks": [disk("sda")]}, {"disks": [disk("sda"), disk("sdb")]}
+
+
+@pytest.mark.parametrize("status", ["timeout", "failed", "denied", "missing", "truncated", "not_run"])
+def test_not_seen_is_not_removed(status: str) -> None:
+    assert changes(TWO, ONE, {}, {"lsblk": status}) == ()
+    assert changes(ONE, TWO, {"lsblk": status}, {}) == ()
+
+
+def test_between_two_views_that_are_limited_alike_items_come_and_go() -> None:
+    [change] = changes(TWO, ONE, {"lsblk": "denied"}, {"lsblk": "denied"})
+    assert change.kind is ChangeKind.REMOVED
+    assert changes(TWO, ONE, {"lsblk": "timeout"}, {"lsblk": "timeout"}) == ()
+
+
+def test_a_source_that_tells_no_presence_hides_no_removal() -> None:
+    [change] = changes(TWO, ONE, {"smartctl": "timeout"}, {})
+    assert (change.kind, change.subject) == (ChangeKind.REMOVED, "sdb")
+
+
+def test_facts_that_could_not_be_read_did_not_become_unknown() -> None:
+    before, after = {"disks": [disk("sda", wear=5)]}, {"disks": [disk("sda", wear=None, health="unknown")]}
+    assert changes(before, after, {}, {"smartctl": "timeout"}) == ()
+    assert changes(after, before, {"smartctl": "timeout"}, {}) == ()
+    assert len(changes(before, after)) == 2
+
+
+def test_a_fact_that_is_another_counts_even_in_a_limited_view() -> None:
+    before, after = {"disks": [disk("sda", firmware="1")]}, {"disks": [disk("sda", firmware="2")]}
+    [change] = changes(before, after, {}, {"smartctl": "timeout"})
+    assert (change.before, change.after) == ("1", "2")
+
+
+def test_a_section_that_could_not_be_parsed_has_no_changes() -> None:
+    broken = SectionResult("disks", None, None)
+    assert compare_section(DISKS, broken, SectionResult("disks", None, TWO)) == ()
+
+
+def summary(document: HostDocument) -> Inventory:
+    return build(document, [SUMMARY])
+
+
+def edited(document: HostDocument, source: str, old: str, new: str) -> HostDocument:
+    text = document.text(source)
+    assert old in text
+    return document.with_sources({source: SourceOutput(source, SourceStatus.OK, text.replace(old, new))})
+
+
+def test_a_host_that_only_lived_on_has_no_changes() -> None:
+    before = host_document("two-socket")
+    after = edited(before, "system", "/proc/uptime:3888000.00", "/proc/uptime:3888900.00")
+    after = edited(after, "system", "/proc/loadavg:64.00", "/proc/loadavg:12.00")
+    after = edited(after, "memory", "MemFree:", "MemFree:  1")
+    after = edited(after, "cpuinfo", "3400.000", "2700.000")
+    assert compare(summary(before), summary(after), [SUMMARY]) == ()
+
+
+def test_a_reboot_with_another_kernel_and_firmware_set_up() -> None:
+    before = host_document("two-socket")
+    after = edited(before, "system", "6.8.0-52-generic", "6.8.0-60-generic")
+    after = edited(after, "system", "c0a1f2e7-9e38-4a11-8f55-3f1f7b1f9d02", "d1")
+    after = edited(after, "system", "kvm_intel/parameters/nested:Y", "kvm_intel/parameters/nested:N")
+    found = compare(summary(before), summary(after), [SUMMARY])
+    told = {(c.path, c.subject, c.before, c.after) for c in found if not c.path.endswith("remedy")}
+    assert told == {
+        ("system.kernel.release", "", "6.8.0-52-generic", "6.8.0-60-generic"),
+        ("system.boot_id", "", "c0a1f2e7-9e38-4a11-8f55-3f1f7b1f9d02", "d1"),
+        ("virtualization.nested", "", True, False),
+        ("virtualization.features.state", "nested", "on", "off"),
+    }
+
+
+def test_memory_that_is_gone_is_told_with_its_cell() -> None:
+    before = host_document("two-socket")
+    after = edited(before, "numa", "Node 3 MemTotal:       134217728", "Node 3 MemTotal:       100663296")
+    [change] = compare(summary(before), summary(after), [SUMMARY])
+    assert (change.path, change.subject) == ("numa.cells.memory_total_bytes", "3")
+    assert change.after == 96 << 30
+
+
+def test_a_source_that_failed_loses_nothing() -> None:
+    before = host_document("two-socket")
+    failed = SourceOutput("numa", SourceStatus.TIMEOUT)
+    assert compare(summary(before), summary(before.with_sources({"numa": failed})), [SUMMARY]) == ()
+
+
+def test_sections_that_one_inventory_lacks_are_left_out() -> None:
+    whole = summary(host_document("two-socket"))
+    assert compare(whole, replace(whole, results={}), [SUMMARY]) == ()
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["disks", "name", "labels", "partitions", "x"]), inner, max_size=4)
+    ),
+    max_leaves=15,
+)
+facts = st.dictionaries(st.sampled_from(["disks", "caches", "labels", "x"]), plain, max_size=3)
+
+
+@given(facts, facts)
+@settings(max_examples=200, deadline=None)
+def test_any_two_inventories_can_be_compared(before: dict[str, Plain], after: dict[str, Plain]) -> None:
+    changes(before, after)
+    assert changes(before, before) == ()
