@@ -1,7 +1,7 @@
 """A host with libvirt, made of this machine: sshd and libvirtd in a mount namespace of their own.
 
-Both see a /run/libvirt, /var/lib/libvirt, … of their own, so nothing of this machine's libvirt is touched,
-and several may run at once. The sockets are where they are on a real host. Needs root.
+Both see a /run/libvirt, /etc/libvirt, /var/lib/libvirt, … of their own, so nothing of this machine's libvirt
+is touched, and several may run at once. The sockets are where they are on a real host. Needs root.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ _OWN = {
     "lib": "/var/lib/libvirt",
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
+    "etc": "/etc/libvirt",
 }
 
 
 class LibvirtHost:
-    """``conf`` are lines of libvirtd.conf; ``sshd`` the server in the same namespace."""
+    """``conf`` are lines of libvirtd.conf, ``sshd`` arguments of the server in the same namespace.
+
+    ``libvirtd`` False leaves the daemon out: a host without libvirt.
+    """
 
     def __init__(
         self,
@@ -38,11 +42,13 @@ class LibvirtHost:
         *,
         conf: Mapping[str, str] | None = None,
         sshd_options: Mapping[str, str] | None = None,
+        libvirtd: bool = True,
         **sshd: Any,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
         self.folder = folder
+        self._wants_libvirtd = libvirtd
         self._conf = {"auth_unix_rw": '"none"', "unix_sock_rw_perms": '"0770"'} | dict(conf or {})
         self._keeper: subprocess.Popen[bytes] | None = None
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -63,7 +69,8 @@ class LibvirtHost:
         assert self._keeper.stdout is not None
         assert self._keeper.stdout.readline() == b"ready\n"
         self.sshd = LoopbackSshd(self.folder / "sshd", prefix=self.inside, **self._sshd_arguments).start()
-        self.start_libvirtd()
+        if self._wants_libvirtd:
+            self.start_libvirtd()
         return self
 
     @property
@@ -95,6 +102,19 @@ class LibvirtHost:
         """What virsh prints inside the host. The first answer of a fresh daemon takes some seconds."""
         command = [*self.inside, "virsh", "-c", "qemu:///system", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    def processes(self) -> list[str]:
+        """Names of the processes that run inside the host."""
+        assert self._keeper is not None
+        own = Path(f"/proc/{self._keeper.pid}/ns/mnt").readlink()
+        names = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "ns/mnt").readlink() == own:
+                    names.append((entry / "comm").read_text().strip())
+            except OSError:
+                continue
+        return names
 
     def freeze_libvirtd(self) -> None:
         """libvirtd stands still: it accepts connections and answers nothing."""

@@ -18,7 +18,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -51,7 +52,6 @@ class LoopbackSshd:
         self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)  # other users' sessions read their authorized keys below it
         self.authorized_keys = folder / "authorized_keys"
         self.log_path = folder / "sshd.log"
         self.user_key = make_key(folder / "user_key")
@@ -165,25 +165,38 @@ class LoopbackSshd:
     def _host_key_path(self, kind: str) -> Path:
         return self.folder / f"host_{kind}"
 
+    def _where_keys_are(self) -> dict[str, str]:
+        if not IS_ROOT:
+            return {"AuthorizedKeysFile": str(self.authorized_keys)}
+        # A test's folder is closed to other users, as whom sshd reads their files; this it runs as root.
+        return {
+            "AuthorizedKeysFile": ".ssh/authorized_keys",
+            "AuthorizedKeysCommand": f"/bin/cat {self.authorized_keys}",
+            "AuthorizedKeysCommandUser": "root",
+        }
+
     def _config(self) -> str:
-        lines = {
-            "Port": str(self.port),
-            "ListenAddress": self.address,
-            "PidFile": "none",
-            "AuthorizedKeysFile": str(self.authorized_keys),
-            "StrictModes": "no",
-            "UsePAM": "no",
-            "PermitRootLogin": "yes",
-            "PasswordAuthentication": "no",
-            "KbdInteractiveAuthentication": "no",
-            "MaxStartups": "200:30:400",
-            "UseDNS": "no",
-            "PrintMotd": "no",
-            "LogLevel": "VERBOSE",
-            # bash reads ~/.bashrc in a session of sshd only at this depth's beginning: whatever the user who
-            # runs the tests has in it would be measured and run with every command.
-            "SetEnv": "SHLVL=2",
-        } | self.options
+        lines = (
+            {
+                "Port": str(self.port),
+                "ListenAddress": self.address,
+                "PidFile": "none",
+                "StrictModes": "no",
+                "UsePAM": "no",
+                "PermitRootLogin": "yes",
+                "PasswordAuthentication": "no",
+                "KbdInteractiveAuthentication": "no",
+                "MaxStartups": "200:30:400",
+                "UseDNS": "no",
+                "PrintMotd": "no",
+                "LogLevel": "VERBOSE",
+                # bash reads ~/.bashrc in a session of sshd where it is the outermost shell: whatever the
+                # user who runs the tests has in it would be run, and measured, with every command.
+                "SetEnv": "SHLVL=2",
+            }
+            | self._where_keys_are()
+            | self.options
+        )
         keys = [f"HostKey {self._host_key_path(kind)}" for kind in self.key_types]
         return "\n".join([*keys, *(f"{name} {value}" for name, value in lines.items())]) + "\n"
 
@@ -218,6 +231,22 @@ class TemporaryUser:
     @property
     def uid(self) -> int:
         return pwd.getpwnam(self.name).pw_uid
+
+    @property
+    def gid(self) -> int:
+        return pwd.getpwnam(self.name).pw_gid
+
+    @contextmanager
+    def sudoers(self, rule: str) -> Iterator[None]:
+        """The user may use sudo by ``rule`` (what follows the name in sudoers(5))."""
+        path = Path("/etc/sudoers.d") / self.name
+        path.write_text(f"{self.name} {rule}\n")
+        path.chmod(0o440)
+        try:
+            subprocess.run(["visudo", "-c", "-q", "-f", str(path)], check=True, capture_output=True)
+            yield
+        finally:
+            path.unlink()
 
     @property
     def home(self) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from nodes.hosts.deadlines import Deadlines
 from nodes.hosts.ssh import SshConnection
+from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.sshd import LoopbackSshd
 
 SHORT = Deadlines(connect_s=2, handshake_s=2, auth_s=5, channel_s=3, libvirt_s=10)
@@ -88,3 +89,13 @@ class Freezer:
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+
+
+@pytest.fixture(scope="session")
+def libvirt_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LibvirtHost]:
+    """A host with its own libvirtd and sshd, whose first, slow answer is behind it."""
+    if not AVAILABLE:
+        pytest.skip("needs root, libvirtd and unshare")
+    with LibvirtHost(tmp_path_factory.mktemp("host")) as host:
+        host.virsh("capabilities")
+        yield host

@@ -1,0 +1,161 @@
+"""What the user may do on a host: found out by trying what is harmless, never by doing."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nodes.errors import HostError, InsufficientRightsOnHost
+from nodes.hosts.connection import HostConnection
+
+REBOOT = "systemctl reboot"
+POWER_OFF = "systemctl poweroff"
+SMART = "smartctl"
+ASKED = (REBOOT, POWER_OFF, SMART)
+"""What is run through ``sudo -n`` where the user is not root: a sudoers file may name just these."""
+
+_SCRIPT = r"""
+export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+echo "uid $(id -u)"
+echo "groups $(id -Gn)"
+for file in /var/log/journal/*/system.journal /run/log/journal/*/system.journal; do
+  [ -e "$file" ] && if [ -r "$file" ]; then echo "journal yes"; else echo "journal no"; fi
+done
+[ -d /var/log/journal ] || [ -d /run/log/journal ] && echo "journal-there yes"
+if command -v sudo >/dev/null; then
+  sudo -n true 2>/dev/null </dev/null && echo "sudo yes"
+  sudo -n -l 2>/dev/null </dev/null | while IFS= read -r line; do echo "rule $line"; done
+  ask() { path=$(sudo -n -l "$@" 2>/dev/null </dev/null) && echo "may $path"; }
+"""
+_END = "fi\n:\n"
+
+_RULE = re.compile(r"\s*\([^)]*\)\s*(.*)")
+_TAG = re.compile(r"([A-Z_]+):\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class HostRights:
+    """What a user may do. None: could not be found out, or does not apply (a test node has no shell)."""
+
+    user: str
+    uid: int | None
+    groups: tuple[str, ...] = ()
+    is_root: bool | None = None
+    sudo: bool | None = None
+    """Whether any command may be run as root without a password."""
+    libvirt: bool | None = None
+    """Whether libvirt lets the user in; None where libvirt does not answer at all."""
+    journal: bool | None = None
+    """Whether the system's journal can be read, directly or as root."""
+    commands: Mapping[str, bool] = field(default_factory=dict)
+    """For each of :data:`ASKED`, whether it may be run as root."""
+
+    def may(self, command: str) -> bool:
+        """Whether ``command`` of :data:`ASKED` may be run as root."""
+        return bool(self.commands.get(command))
+
+    def missing(self) -> list[str]:
+        """What will not work with this user, in words."""
+        lacks: list[tuple[bool, str]] = [
+            (self.libvirt is False, "libvirt (join the group libvirt)"),
+            (self.journal is False, "the system journal (join the group systemd-journal)"),
+            (not self.commands.get(REBOOT, True), f"reboot (sudo -n {REBOOT})"),
+            (not self.commands.get(POWER_OFF, True), f"power off (sudo -n {POWER_OFF})"),
+            (not self.commands.get(SMART, True), f"disk health (sudo -n {SMART})"),
+        ]
+        return [text for lacking, text in lacks if lacking]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data."""
+        return asdict(self) | {"groups": list(self.groups), "commands": dict(self.commands)}
+
+
+def preflight(connection: HostConnection, timeout_s: float = 15.0) -> HostRights:
+    """Find out what the connection's user may do. Changes nothing on the host.
+
+    A right that cannot be found out is None; raises HostTimeout or HostUnreachable only where the host
+    itself stops answering.
+    """
+    libvirt = _libvirt(connection, timeout_s)
+    if not connection.has_shell:
+        return HostRights("", None, libvirt=libvirt)
+    asks = "".join(f"  ask {command}\n" for command in ASKED)
+    result = connection.shell.run("exec sh -s", stdin=(_SCRIPT + asks + _END).encode(), timeout_s=timeout_s)
+    return _read(connection.user, libvirt, result.stdout.decode("utf-8", errors="replace"))
+
+
+def _libvirt(connection: HostConnection, timeout_s: float) -> bool | None:
+    try:
+        connection.hypervisor(timeout_s)
+    except InsufficientRightsOnHost:
+        return False
+    except HostError:
+        return None
+    return True
+
+
+def _read(user: str, libvirt: bool | None, text: str) -> HostRights:
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        found.setdefault(key, []).append(value)
+    numbers = [int(value) for value in found.get("uid", []) if value.isdecimal()]
+    if not numbers:
+        return HostRights(user, None, libvirt=libvirt)
+    is_root = numbers[0] == 0
+    without_password = _without_password(found.get("rule", []))
+    sudo = is_root or "sudo" in found
+    commands = {
+        command: is_root or _allowed(command, found.get("may", []), without_password) for command in ASKED
+    }
+    return HostRights(
+        user=user,
+        uid=numbers[0],
+        groups=tuple(" ".join(found.get("groups", [])).split()),
+        is_root=is_root,
+        sudo=sudo,
+        libvirt=libvirt,
+        journal=_journal(found, as_root=sudo),
+        commands=commands,
+    )
+
+
+def _journal(found: Mapping[str, Sequence[str]], *, as_root: bool) -> bool | None:
+    if "journal-there" not in found:
+        return None
+    # Others may not even list the directory of the journal: no file seen is as good as unreadable.
+    return as_root or "yes" in found.get("journal", [])
+
+
+def _without_password(rules: Sequence[str]) -> list[str]:
+    """The commands that ``sudo -l`` lists with NOPASSWD. A tag holds until its opposite, within one rule."""
+    commands = []
+    for rule in rules:
+        match = _RULE.match(rule)
+        free = False
+        for part in (match.group(1) if match else "").split(", "):
+            rest = part.strip()
+            while tag := _TAG.match(rest):
+                free = {"NOPASSWD": True, "PASSWD": False}.get(tag.group(1), free)
+                rest = rest[tag.end() :]
+            if free and rest:
+                commands.append(rest)
+    return commands
+
+
+def _allowed(command: str, permitted: Sequence[str], without_password: Sequence[str]) -> bool:
+    """Whether sudo runs ``command`` without asking. That it is permitted alone may still mean a password."""
+    for line in permitted:
+        path, _, arguments = line.partition(" ")
+        name, _, wanted = command.partition(" ")
+        if not path.endswith(f"/{name}") or arguments != wanted:
+            continue
+        if any(
+            rule == "ALL" or fnmatch.fnmatchcase(path, rule) or fnmatch.fnmatchcase(line, rule)
+            for rule in without_password
+        ):
+            return True
+    return False
