@@ -217,7 +217,8 @@ def _with_details(host: _Host, device: PciDevice) -> PciDevice:
         disks=tuple(AttachedDisk(name.replace("!", "/"), sizes(name)) for name in below.disks),
         usb_buses=host.usb_buses.get(address, ()),
         held_by=host.holdings.known(unique_holders([host.holdings.pci.get(address, ())])),
-        current_use=uses.of(address),
+        # What is behind a bridge is used there, and shown there.
+        current_use=() if device.is_bridge else uses.of(address),
     )
 
 

@@ -23,6 +23,9 @@ from nodes.inventory.pci_facts import PciDevice
 
 _TRANSPARENT_CLASSES = ("0604", "0609", "0607")
 """PCI-to-PCI, semi-transparent and CardBus bridges: their headers are no normal ones."""
+_PLATFORM_CLASSES = ("05", "08", "11")
+"""Memory controllers, system peripherals, signal processing: without a driver of its own seldom a device that
+anybody wants. (Accelerators that call themselves system peripherals have a driver.)"""
 _BRIDGE_DRIVERS = frozenset({None, "pcieport", "pci-stub"})
 _NO_HOST_DRIVER = frozenset({None, "vfio-pci", "pci-stub"})
 
@@ -118,7 +121,10 @@ def _mdev_reason(device: PciDevice) -> Reason:
 
 def _driver_reasons(device: PciDevice, resets_known: bool) -> Iterator[Reason]:
     """Which driver has it. A VM that holds the device says enough already."""
-    if device.driver is None:
+    if device.driver is None and (device.class_id or "").startswith(_PLATFORM_CLASSES):
+        message = "It belongs to the host's platform (timers, memory map, sensors): of little use in a VM."
+        yield Reason("platform_part", Effect.COSTS, message)
+    elif device.driver is None:
         yield Reason("no_driver", Effect.NOTE, "No driver of the host is bound to it.")
     elif unbound(device.driver):
         if not _running(device.held_by):
