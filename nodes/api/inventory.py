@@ -20,6 +20,7 @@ from nodes.inventory.section import Section
 from nodes.models import SnapshotSection
 from nodes.permissions import get_node
 
+COLUMNS = ("uuid", "name", "observed_at", "snapshot_id")
 DESCRIPTION = (
     "Answers from the newest inventory and says how old it is. With `refresh` a new one is taken first and "
     "waited for, for at most `wait_s` seconds; what is then answered is the newest there is."
@@ -42,11 +43,12 @@ def _describe(section: Section[Any]) -> Callable[[InventoryEndpoints, Request], 
     )
     def describe(self: InventoryEndpoints, request: Request) -> Response:
         data = self.read(body)
-        node = get_node(self.user, data["node"])
+        node = get_node(self.user, data["node"], columns=COLUMNS)
         if data["refresh"]:
             wait_for(requests.refresh_node(self.actor, node, **self.tracked), data["wait_s"])
-            node = get_node(self.user, str(node.uuid))
-        row = SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug=section.slug).first()
+            node = get_node(self.user, str(node.uuid), columns=COLUMNS)
+        rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug=section.slug).order_by()
+        row = next(iter(rows.only("facts", "problems")[:1]), None)
         facts: Mapping[str, Any] | None = row.facts if row is not None else None
         shown = filter_facts(section.slug, facts, data) if facts is not None else None
         return Response(SectionAnswer.of(node, row, shown))

@@ -75,9 +75,10 @@ class NodeQuerySet(models.QuerySet["Node"]):
     def named(self, name_or_uuid: str) -> NodeQuerySet:
         """The node of that name or UUID."""
         try:
-            return self.filter(Q(name=name_or_uuid) | Q(uuid=uuid.UUID(name_or_uuid)))
+            by_uuid = uuid.UUID(name_or_uuid)
         except ValueError:
             return self.filter(name=name_or_uuid)
+        return self.filter(Q(name=name_or_uuid) | Q(uuid=by_uuid))
 
 
 class Node(models.Model):

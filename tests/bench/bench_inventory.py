@@ -1,0 +1,140 @@
+"""A whole inventory over SSH against OpenSSH's bare ``ssh host true`` to the same sshd, in turn.
+
+Cold: connect, verify, authenticate, the probe of all sections, libvirt's part, parsing. Warm: the same on a
+connection that stands. A source that is missing where it must be there fails the figure: an inventory that
+reads less is no faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from nodes.hosts.connection import connect
+from nodes.hosts.libvirt_facts import LastGood
+from nodes.hosts.probe import collect
+from nodes.hosts.target import HostTarget
+from nodes.inventory.build import build
+from nodes.inventory.document import HostDocument, SourceStatus
+from nodes.inventory.registry import SECTIONS
+from tests.bench.figures import Report, alternate, ms, ratio
+
+COLD, WARM, LAB = 1.2, 0.4, 2.0
+GOOD = (SourceStatus.OK, SourceStatus.FAILED, SourceStatus.TRUNCATED)
+OPTIONAL = {name for section in SECTIONS for name in section.optional}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--no-lab", action="store_true", help="leave the lab host out")
+    options = parser.parse_args()
+    report = Report()
+    with tempfile.TemporaryDirectory() as folder:
+        loopback(report, Path(folder), options.rounds)
+    if not options.no_lab:
+        lab(report, max(5, options.rounds // 3))
+    report.finish()
+
+
+def loopback(report: Report, folder: Path, rounds: int) -> None:
+    """An sshd and a libvirtd of its own, with the configuration that the tests write for them."""
+    from tests.libvirtd import LibvirtHost
+    from tests.sshd import ME
+
+    with LibvirtHost(folder / "host") as host:
+        sshd = host.sshd
+        floor = openssh(sshd.user_key, ME, sshd.port, folder)
+        target = sshd.target()
+        last_good = LastGood()
+        with connect(target) as standing:
+            document = collect(standing, SECTIONS, last_good=last_good)
+            document = collect(standing, SECTIONS, last_good=last_good)
+            sources(report, document)
+            missing = incomplete(document)
+            times = alternate(
+                {
+                    "floor": floor,
+                    "cold": lambda: cold(target, last_good),
+                    "warm": lambda: build(collect(standing, SECTIONS, last_good=last_good)),
+                },
+                rounds,
+            )
+    behind = f"ssh true: {ms(times['floor'])}"
+    for name, limit in (("cold", COLD), ("warm", WARM)):
+        if missing:
+            report.failed(f"inventory_{name}_loopback", f"missing: {', '.join(missing)}")
+        else:
+            took = f"{name}: {ms(times[name])}; {behind}"
+            report.figure(f"inventory_{name}_loopback", ratio(times[name], times["floor"]), limit, took)
+
+
+def lab(report: Report, rounds: int) -> None:
+    """The lab's rich host: real hardware in view, and a processor that is emulated."""
+    from tests.lab.lab import Lab
+
+    with Lab() as lab_:
+        host = lab_.start("rich")
+        target = host.target()
+        floor = openssh(host.key_path, "root", host.ssh_port, host.folder)
+        last_good = LastGood()
+        with connect(target) as standing:
+            document = collect(standing, SECTIONS, last_good=last_good)
+        sources(report, document)
+        missing = incomplete(document)
+        times = alternate({"floor": floor, "cold": lambda: cold(target, last_good)}, rounds)
+    if missing:
+        report.failed("inventory_cold_lab", f"missing: {', '.join(missing)}")
+    else:
+        behind = f"cold: {ms(times['cold'])}; ssh true: {ms(times['floor'])}"
+        report.figure("inventory_cold_lab", ratio(times["cold"], times["floor"]), LAB, behind)
+
+
+def cold(target: HostTarget, last_good: LastGood) -> None:
+    with connect(target) as connection:
+        build(collect(connection, SECTIONS, last_good=last_good))
+
+
+def openssh(key: Path, user: str, port: int, folder: Path) -> Callable[[], object]:
+    """``ssh host true`` as a script would call it, with the host key known."""
+    known = folder / "bench_known_hosts"
+    scanned = subprocess.run(
+        ["ssh-keyscan", "-p", str(port), "127.0.0.1"], capture_output=True, check=True, timeout=60
+    )
+    known.write_bytes(scanned.stdout)
+    command = [
+        "ssh", "-F", "none", "-p", str(port), "-i", str(key), "-o", "IdentitiesOnly=yes",
+        "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={known}", f"{user}@127.0.0.1", "true",
+    ]  # fmt: skip
+    return lambda: subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def sources(report: Report, document: HostDocument) -> None:
+    """Every source with its bytes and how it ended, and whether it was kept from an earlier answer."""
+    for name, output in sorted(document.sources.items()):
+        cached = " cached" if output.cached else ""
+        report.say(f"  {name:34} {len(output.stdout):8} bytes  {output.status.value}{cached}")
+
+
+def incomplete(document: HostDocument) -> list[str]:
+    """Sources that must be there and are not. A machine without SMBIOS tables has no sysinfo to give."""
+    wanted = {source.name for section in SECTIONS for source in section.sources}
+    wanted |= {source.name for section in SECTIONS for source in section.libvirt}
+    items_only = {"libvirt:domain", "libvirt:pool", "libvirt:network"}
+    found = []
+    if "/sys/class/dmi/id/" not in document.text("system") + document.text("machine-identity"):
+        wanted.discard("libvirt:sysinfo")
+    for name in sorted(wanted - OPTIONAL - items_only):
+        outputs = [document.get(name), *(output for _item, output in document.items(name))]
+        if not any(output.status in GOOD for output in outputs):
+            found.append(f"{name} ({document.get(name).status.value})")
+    return found
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    main()
