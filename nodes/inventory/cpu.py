@@ -155,9 +155,10 @@ def read_cpu(files: Files, info: CpuInfo, capabilities: Capabilities) -> CpuFact
 
 
 def _topology(files: Files) -> tuple[int | None, list[tuple[int, ...]]]:
-    """Number of sockets (None where the kernel does not know), and each CPU's thread siblings."""
+    """Number of sockets (None where the kernel does not know), and the cores, each as its threads."""
     ids = {value for _, value in files.matching(_PACKAGE)}
-    siblings = [group for _, value in files.matching(_SIBLINGS) if (group := parse_cpu_list(value))]
+    lists = {value for _, value in files.matching(_SIBLINGS)}
+    siblings = [group for group in map(parse_cpu_list, lists) if group]
     # Boards without the tables that say it number their packages -1.
     return (len(ids) or None if "-1" not in ids else None), siblings
 
@@ -188,15 +189,18 @@ def _caches(files: Files) -> tuple[Cache, ...]:
             described.setdefault(index, {}).setdefault(attribute, value)
         else:
             found.setdefault((cpu, index), {})[attribute] = value
-    instances: dict[tuple[int, str, int], set[tuple[int, ...]]] = {}
+    instances: dict[tuple[int, str, int], set[str]] = {}
     for (cpu, index), cache in found.items():
         level, kind = described.get(index, {}).get("level", ""), described.get(index, {}).get("type", "")
         size = _size(cache.get("size"))
-        cpus = parse_cpu_list(cache.get("shared_cpu_list", cpu))
         if level.isascii() and level.isdecimal() and len(level) < 3 and kind and size:
-            instances.setdefault((int(level), kind.lower(), size), set()).add(cpus)
+            instances.setdefault((int(level), kind.lower(), size), set()).add(
+                cache.get("shared_cpu_list", cpu)
+            )
     return tuple(
-        Cache(level, kind, size, len(lists), size * len(lists), max(len(cpus) for cpus in lists))
+        Cache(
+            level, kind, size, len(lists), size * len(lists), max(len(parse_cpu_list(cpus)) for cpus in lists)
+        )
         for (level, kind, size), lists in sorted(instances.items())
     )
 

@@ -3,6 +3,7 @@
 ``python -m tests.inventory.handwritten`` writes their documents anew; sources of other sections that stand
 in them are kept. ``arm-server``: 80 Neoverse-N1 cores, SMMU, UEFI with Secure Boot. ``two-socket``: two
 sockets of 32 cores and 64 threads, four NUMA cells, one CPU offline, four isolated, 1 GiB huge pages, VT-d.
+``large``: the summary of the host that tests/fixtures/large_host.py fills with devices.
 """
 
 from __future__ import annotations
@@ -388,7 +389,31 @@ XEON_IDENTITY = lines(
     ]
 )
 
+
+def large_numa() -> str:
+    """The same machine without sub-NUMA clustering: a cell a socket, as its devices are placed."""
+    cells = ["online:0-1\n"]
+    for number, (cpus, row) in enumerate((("0-31,64-95", "10 21"), ("32-63,96-126", "21 10"))):
+        cells += [node(number, cpus, row, 256 * GIB, 50 * GIB)]
+        cells += [node_pool(number, 2048, 2048, 548), node_pool(number, 1048576, 128, 28)]
+    return "".join(cells)
+
+
+def large_system() -> str:
+    text = xeon_system().replace("hostname:big-1", "hostname:large-1").replace("ES-2264", "ES-4264")
+    text = text.replace("machine-id:b08d", "machine-id:c19e").replace(str(EPOCH + 95), str(EPOCH))
+    return text.replace("count.iommu_groups:112", "count.iommu_groups:171")
+
+
 HANDWRITTEN = {
+    "large": {
+        "cpuinfo": xeon_cpuinfo,
+        "cpu": xeon_cpu,
+        "memory": xeon_memory,
+        "numa": large_numa,
+        "system": large_system,
+        "machine-identity": lambda: XEON_IDENTITY.replace("4C4C4544-0051", "4C4C4544-0052"),
+    },
     "arm-server": {
         "cpuinfo": arm_cpuinfo,
         "cpu": arm_cpu,
