@@ -24,6 +24,8 @@ from nodes.management.setup import (
 )
 
 STOP_WAIT_S = 10
+# What installed packages bring and no page of ours uses: the browsable API and a second viewer of the schema.
+UNUSED_STATIC = ("rest_framework", "redoc")
 
 
 class Command(BaseCommand):
@@ -88,7 +90,9 @@ class Command(BaseCommand):
         if stamp.exists() and stamp.read_text() == digest.hexdigest() and settings.STATIC_ROOT.exists():
             return
         self.stdout.write("Preparing static files …")
-        call_command("collectstatic", interactive=False, verbosity=0, clear=True)
+        call_command(
+            "collectstatic", interactive=False, verbosity=0, clear=True, ignore_patterns=[*UNUSED_STATIC]
+        )
         stamp.write_text(digest.hexdigest())
 
     def _administrator(self, port: int) -> None:
