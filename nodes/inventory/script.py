@@ -33,6 +33,8 @@ _SIZE = re.compile(rb"\s*(\d+) (\d+(?:\.\d+)?\.[oes])\Z")
 _SUDO_REFUSED = re.compile(r"^sudo: |^Sorry, user |not in the sudoers file|sudo: not found", re.MULTILINE)
 _NOT_PERMITTED = re.compile(r"permission denied|operation not permitted|must be root", re.IGNORECASE)
 _FILE_TOO_LARGE = 153
+_LONGEST_GROUP = 100_000
+"""Linux takes arguments of up to 128 KiB (execve(2)), and the shell's part is in front."""
 
 
 def build_script(sources: Sequence[Source], *, sudo: bool = True) -> str:
@@ -50,7 +52,10 @@ def build_script(sources: Sequence[Source], *, sudo: bool = True) -> str:
     deadlines = sorted({source.timeout_s for source in sources}, reverse=True)
     for index, timeout_s in enumerate(deadlines):
         members = [(number, source) for number, source in enumerate(sources) if source.timeout_s == timeout_s]
-        lines += [f"  group {index} {timeout_s} {shlex.quote(_group(members))} &"]
+        text = _group(members)
+        if len(text) > _LONGEST_GROUP:
+            raise ValueError(f"the sources of {timeout_s} s are longer than one argument of a command may be")
+        lines += [f"  group {index} {timeout_s} {shlex.quote(text)} &"]
     # One line at the very end starts it all: a script that was cut on its way does nothing.
     lines += ["}", "main", ""]
     return "\n".join(lines)
