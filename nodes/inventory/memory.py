@@ -14,8 +14,8 @@ from nodes.inventory.source import Source
 
 MEMORY = Source(
     "memory",
-    """grep -as . /proc/meminfo /proc/swaps
-cd /sys/kernel/mm && grep -as . transparent_hugepage/enabled transparent_hugepage/defrag \\
+    """cd /sys/kernel/mm 2>/dev/null
+grep -as . /proc/meminfo /proc/swaps transparent_hugepage/enabled transparent_hugepage/defrag \\
   transparent_hugepage/shmem_enabled ksm/run ksm/pages_sharing \\
   hugepages/*/nr_hugepages hugepages/*/free_hugepages hugepages/*/resv_hugepages \\
   hugepages/*/surplus_hugepages hugepages/*/nr_overcommit_hugepages""",
