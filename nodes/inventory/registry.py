@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nodes.inventory import net, pci, pools, summary, usb, vms
+from nodes.inventory import disks, net, pci, pools, summary, usb, vms
 from nodes.inventory.section import Section
 from nodes.inventory.source import LibvirtSource, Source
 
@@ -14,6 +14,7 @@ SECTIONS: tuple[Section[Any], ...] = (
     pci.SECTION,
     usb.SECTION,
     net.SECTION,
+    disks.SECTION,
     vms.SECTION,
     pools.SECTION,
 )

@@ -101,6 +101,7 @@ _STATES = {
 }
 _CRITICAL = {
     "spare_below_threshold": (Severity.FAILED, "The spare blocks have fallen below the drive's threshold"),
+    "spare_blocks_low": (Severity.WARNING, "Most of the spare blocks are used"),
     "temperature": (Severity.WARNING, "The temperature is beyond a threshold of the drive"),
     "reliability_degraded": (
         Severity.FAILED,

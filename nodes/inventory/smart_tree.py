@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
 
-Tree: TypeAlias = Mapping[str, Any]
+from nodes.inventory.jsontext import Tree, branch
+
+__all__ = ["Tree", "branch", "counter", "decimal", "first", "load_tree", "rows", "truth", "whole", "words"]
 
 _NUMBER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|\d[\d,]*)(?:\.\d+)?")
 _LONGEST_NUMBER = 60
@@ -28,15 +29,6 @@ def load_tree(text: str) -> Tree | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def branch(tree: object, *path: str) -> Any:
-    """The value at ``path``, or None where a step of it is missing or no object."""
-    for step in path:
-        if not isinstance(tree, Mapping):
-            return None
-        tree = tree.get(step)
-    return tree
 
 
 def rows(tree: object, *path: str) -> Iterator[Tree]:

@@ -1,0 +1,212 @@
+"""What the host is asked for the section ``disks``, beside the sources that it shares with ``pci``.
+
+Few processes: the kernel's files in one ``grep``, ``lsblk`` for what udev and blkid know, and the tools of
+volume managers only where sysfs says that there is something for them to tell.
+"""
+
+from __future__ import annotations
+
+from nodes.inventory.source import Source
+
+DISK_FILES = Source(
+    name="disk-files",
+    command="grep -as ."
+    + "".join(
+        f" /sys/class/block/*/{file}"
+        for file in (
+            "size",
+            "dev",
+            "ro",
+            "removable",
+            "hidden",
+            "partition",
+            "start",
+            "stat",
+            "wwid",
+            "serial",
+            "queue/rotational",
+            "queue/logical_block_size",
+            "queue/physical_block_size",
+            "dm/name",
+            "dm/uuid",
+            "bcache/state",
+            "bcache/cache_mode",
+        )
+    )
+    + "".join(
+        f" /sys/class/block/*/device/{file}"
+        for file in (
+            "vendor",
+            "model",
+            "rev",
+            "wwid",
+            "type",
+            "state",
+            "name",
+            "serial",
+            "fwrev",
+            "life_time",
+            "pre_eol_info",
+        )
+    )
+    + "".join(
+        f" /sys/class/block/md*/md/{file}"
+        for file in (
+            "level",
+            "raid_disks",
+            "degraded",
+            "array_state",
+            "sync_action",
+            "sync_completed",
+            "metadata_version",
+            "dev-*/state",
+            "dev-*/slot",
+        )
+    )
+    + "".join(
+        f" /sys/class/nvme/nvme*/{file}"
+        for file in (
+            "model",
+            "serial",
+            "firmware_rev",
+            "transport",
+            "address",
+            "state",
+            "device/current_link_speed",
+            "device/current_link_width",
+            "device/max_link_speed",
+            "device/max_link_width",
+        )
+    )
+    + " /sys/class/scsi_host/host*/proc_name /sys/class/ata_link/link*/sata_spd"
+    " /sys/class/sas_port/port-*/device/phy-*/sas_phy/*/negotiated_linkrate"
+    " /sys/class/sas_port/port-*/device/phy-*/sas_phy/*/maximum_linkrate"
+    " /sys/bus/usb/devices/*-*/speed /sys/bus/usb/devices/*-*/version /sys/fs/btrfs/*/label",
+    # 1: nothing found, 2: some of the files are not there, which no host avoids.
+    ok_statuses=(0, 1, 2),
+    max_bytes=4 << 20,
+)
+
+_COLUMNS = (
+    "NAME,KNAME,TYPE,SIZE,RO,RM,ROTA,LOG-SEC,PHY-SEC,FSTYPE,FSVER,LABEL,UUID,MOUNTPOINT,FSSIZE,FSAVAIL,FSUSED,"
+    "PTTYPE,PTUUID,PARTTYPE,PARTTYPENAME,PARTLABEL,PARTUUID,PARTFLAGS,MODEL,VENDOR,SERIAL,REV,WWN,TRAN,HCTL"
+)
+DISK_LSBLK = Source(
+    name="disk-lsblk",
+    # Before util-linux 2.36 some of the columns have no name yet; -O then gives those that there are.
+    command=f"lsblk -J -b -e 7 -o {_COLUMNS} 2>/dev/null || lsblk -J -b -e 7 -O",
+    needs="lsblk",
+    # 64: some of the devices could not be read.
+    ok_statuses=(0, 64),
+    max_bytes=4 << 20,
+)
+
+DISK_LVM = Source(
+    name="disk-lvm",
+    # LVM looks at every disk of the host, which takes 40 ms and wakes sleeping ones: only where it is used.
+    command="grep -asq '^LVM-' /sys/class/block/dm-*/dm/uuid /dev/null ||"
+    " grep -asq 'ID_FS_TYPE=LVM2_member' /run/udev/data/b* /dev/null || exit 0\n"
+    "lvm fullreport --reportformat json --units b --nosuffix"
+    " --configreport vg -o vg_name,vg_uuid,vg_size,vg_free,vg_missing_pv_count"
+    " --configreport pv -o pv_name,vg_name,pv_uuid,pv_size,pv_free,pv_missing"
+    " --configreport lv -o lv_name,lv_uuid,lv_size,lv_layout,lv_role,lv_active,lv_health_status,lv_tags,"
+    "data_percent,metadata_percent --configreport pvseg -o pvseg_start --configreport seg -o seg_start",
+    needs="lvm",
+    needs_root=True,
+    timeout_s=10,
+    max_bytes=4 << 20,
+)
+
+DISK_ZPOOL = Source(
+    name="disk-zpool",
+    command="[ -e /sys/module/zfs ] || exit 0\nzpool list -vHPLp",
+    needs="zpool",
+    timeout_s=10,
+)
+
+DISK_MULTIPATH = Source(
+    name="disk-multipath",
+    command="grep -asq '^mpath-' /sys/class/block/dm-*/dm/uuid /dev/null || exit 0\n"
+    "multipathd show maps json",
+    needs="multipathd",
+    needs_root=True,
+    timeout_s=10,
+)
+
+# A virtual machine's disks, LUNs of a SAN, slots without a medium and disks that are gone have no SMART, and
+# asking costs a process each. On a MegaRAID controller the physical disks are asked.
+_SMART_ITEMS = r"""
+raids=
+for file in /sys/class/scsi_host/host*/proc_name; do
+  { read -r driver <"$file"; } 2>/dev/null || continue
+  case $driver in megaraid_sas | sssraid) host=${file%/proc_name}; raids="$raids ${host##*/} " ;; esac
+done
+for disk in /sys/class/block/sd* /sys/class/block/nvme*; do
+  name=${disk##*/}
+  case $name in sd*[0-9] | nvme*p[0-9]* | nvme*c[0-9]*n* | *'*') continue ;; esac
+  { read -r size <"$disk/size"; } 2>/dev/null || continue
+  [ "$size" = 0 ] && continue
+  case $name in
+  sd*)
+    { read -r vendor _ <"$disk/device/vendor"; } 2>/dev/null || vendor=
+    case $vendor in QEMU | VMware | Msft | VBOX | Google | Nutanix | Virtuozzo) continue ;; esac
+    { read -r state <"$disk/device/state"; } 2>/dev/null || state=
+    case $state in '' | running) ;; *) continue ;; esac
+    { cd -P "$disk/device"; } 2>/dev/null || continue
+    case $PWD in */session[0-9]* | */rport-* | */virtio[0-9]*) continue ;; esac
+    host=${PWD#*/host}
+    case $raids in *" host${host%%/*} "*) continue ;; esac
+    ;;
+  esac
+  echo "/dev/$name"
+done
+[ "$raids" ] || exit 0
+smartctl --scan | while read -r device _ type _; do
+  case $type in *,*) echo "$device -d $type" ;; esac
+done
+"""
+
+# Which logs are asked for depends on what the disk is: -x would also read SCT tables, directories and
+# PHY counters that nobody here looks at, and smartctl's database of drives is only needed for ATA.
+_SMART = r"""
+logs='-c -T permissive -l xerror,error -l xselftest,selftest -l devstat -l ssd'
+old='-c -l error -l selftest'
+name=${1#/dev/}
+case $1 in
+/dev/nvme*) logs='-B /dev/null -l selftest' old= ;;
+*' -d '*) logs="$logs -l error -l selftest" ;;
+*)
+  { read -r vendor _ <"/sys/class/block/$name/device/vendor"; } 2>/dev/null || vendor=ATA
+  { cd -P "/sys/class/block/$name/device"; } 2>/dev/null
+  case $vendor/$PWD in
+  ATA/* | */usb[0-9]*) ;;
+  *) logs='-B /dev/null -l error -l selftest -l ssd' old='-l error -l selftest' ;;
+  esac
+  ;;
+esac
+found=$(smartctl --json=c -n standby -i -H -A $logs $1)
+status=$?
+case $found in
+'' | *'{'*) ;;
+*)
+  # Before 7.0 there was no JSON.
+  found=$(smartctl -n standby -i -H -A $old $1)
+  status=$?
+  ;;
+esac
+printf '%s\n' "$found"
+return $status
+"""
+DISK_SMART = Source(
+    name="disk-smart",
+    command=_SMART,
+    items=_SMART_ITEMS,
+    timeout_s=10,
+    needs="smartctl",
+    needs_root=True,
+    # A mask of bits, of which most tell about the disk.
+    ok_statuses=None,
+)
+
+SOURCES = (DISK_FILES, DISK_LSBLK, DISK_LVM, DISK_ZPOOL, DISK_MULTIPATH, DISK_SMART)
+OPTIONAL = (DISK_LVM.name, DISK_ZPOOL.name, DISK_MULTIPATH.name)

@@ -1,0 +1,106 @@
+"""Section ``disks``: every disk with its health, its partitions, what stands on it and who uses it.
+
+Sources: sysfs and ``/proc`` (the kernel's Documentation/ABI and Documentation/block/stat.rst), udev's links
+below ``/dev/disk``, ``lsblk``, ``smartctl``, and the tools of LVM, ZFS and multipath where the host has
+them; from libvirt the storage pools and the VMs' disks. Every one of them may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from nodes.inventory.blocktree import BlockKind
+from nodes.inventory.disk_device import hidden_reason, is_seen_as_block_device, read_disk, read_physical_disk
+from nodes.inventory.disk_facts import BrokenMultipath, Disk, DisksFacts, HiddenDevice
+from nodes.inventory.disk_groups import read_groups
+from nodes.inventory.disk_parts import read_volume, shown
+from nodes.inventory.disk_reading import read_hardware
+from nodes.inventory.disk_sources import DISK_FILES, DISK_LSBLK, DISK_SMART, OPTIONAL, SOURCES
+from nodes.inventory.document import HostDocument, Problem
+from nodes.inventory.holders import DOMAIN, DOMAINS
+from nodes.inventory.hostuse import USE_FILES, USE_LINKS
+from nodes.inventory.pools import POOL, POOLS
+from nodes.inventory.section import Parsed, Section
+
+
+def parse(document: HostDocument) -> Parsed[DisksFacts]:
+    """The disks of ``document``. Never raises: what cannot be read is None or absent."""
+    hardware = read_hardware(document)
+    host = hardware.host
+    shown_disks: list[Disk] = []
+    hidden: list[HiddenDevice] = []
+    for node in host.tree.of_kind(BlockKind.DISK):
+        reason = hidden_reason(node.name, hardware)
+        if reason is None:
+            shown_disks.append(read_disk(node.name, hardware))
+        else:
+            hidden.append(HiddenDevice(shown(node.name), *reason))
+    disks = tuple(shown_disks)
+    physical = (
+        read_physical_disk(found, hardware)
+        for found in hardware.smart.physical
+        if not is_seen_as_block_device(found, disks)
+    )
+    facts = DisksFacts(
+        disks=_with_unique_ids((*disks, *physical)),
+        volumes=tuple(read_volume(node, host) for node in host.tree.of_kind(BlockKind.VOLUME)),
+        groups=read_groups(host),
+        swaps=host.all_swaps,
+        broken_multipath=tuple(
+            BrokenMultipath(wwn, tuple(shown(name) for name in names))
+            for wwn, names in host.broken_multipath.items()
+        ),
+        hidden=tuple(hidden),
+    )
+    problems: tuple[Problem, ...] = ()
+    if document.text(DISK_LSBLK.name) and not host.lsblk:
+        message = "What lsblk printed cannot be read; file systems and labels are unknown."
+        problems = (Problem("disks", DISK_LSBLK.name, "unreadable", message),)
+    return Parsed(facts, problems)
+
+
+def _with_unique_ids(disks: Iterable[Disk]) -> tuple[Disk, ...]:
+    """Ways to the same disk share its world wide name: their addresses on the bus tell them apart."""
+    seen: dict[str, int] = {}
+    found = tuple(disks)
+    for disk in found:
+        seen[disk.id] = seen.get(disk.id, 0) + 1
+    return tuple(
+        disk if seen[disk.id] == 1 else replace(disk, id=f"{disk.id}@{disk.hctl or disk.name}")
+        for disk in found
+    )
+
+
+_VOLATILE = (
+    "temperature_celsius power_on_hours power_cycles start_stop_cycles load_cycles unsafe_shutdowns"
+    " read_operations write_operations read_bytes written_bytes write_bytes busy_ms error_log_count"
+    " interface_crc_errors attributes self_tests messages values_observed_at used_bytes available_bytes"
+    " used_percent free_bytes data_percent metadata_percent done_percent exit_status exit_bits"
+    " disks.name disks.path disks.hctl disks.smart.state"
+    " disks.partitions.name disks.partitions.path volumes.kernel_name volumes.disks volumes.parents"
+)
+SECTION = Section(
+    slug="disks",
+    title="Disks",
+    sources=(USE_FILES, USE_LINKS, *SOURCES),
+    parse=parse,
+    libvirt=(POOLS, POOL, DOMAINS, DOMAIN),
+    optional=OPTIONAL,
+    identity={
+        "disks": "id",
+        "disks.partitions": "number",
+        "volumes": "id",
+        "groups": "name",
+        "swaps": "path",
+        "broken_multipath": "wwn",
+        "hidden": "name",
+        "disks.memberships": "kind",
+        "disks.partitions.memberships": "kind",
+        "volumes.memberships": "kind",
+        "disks.smart.reasons": "code",
+    },
+    volatile=frozenset(_VOLATILE.split()),
+    # DISK_SMART alone shows the disks behind RAID controllers.
+    presence=frozenset((USE_FILES.name, USE_LINKS.name, DISK_FILES.name, DISK_LSBLK.name, DISK_SMART.name)),
+)
