@@ -35,6 +35,8 @@ def link(name: str, path: str) -> str:
     return f"lrwxrwxrwx 1 0  {name} -> ../../../devices/{path}\n"
 
 
+_FILES = ["idVendor", "speed", "devnum", "maxchild", "bDeviceClass", "bInterfaceNumber", "bMaxPower"]
+_FILES += ["bcdDevice", "usb1-port1/connect_type", "../numa_node"]
 STICK = files(
     "1-2", idVendor="0781", idProduct="5583", busnum=1, devnum=7, speed=480, bDeviceClass="00", authorized=1
 )
@@ -245,10 +247,7 @@ class TestBrokenDocuments:
         st.lists(
             st.tuples(
                 st.sampled_from(["usb1", "1-2", "1-2.3.4", "1-2:1.0", "1-0:1.0", "99999999999-1", "usb٣"]),
-                st.sampled_from(
-                    "idVendor speed devnum maxchild bDeviceClass bInterfaceNumber bMaxPower bcdDevice"
-                    " usb1-port1/connect_type ../numa_node".split()
-                ),
+                st.sampled_from(_FILES),
                 st.text(max_size=30) | st.integers().map(str),
             ),
             max_size=15,
