@@ -47,7 +47,7 @@ class Disk:
     ``device``: ``disk``, ``cdrom``, ``floppy`` or ``lun``. ``source_kind``: ``file``, ``block``,
     ``volume``, ``network``, ``nvme``, ``dir``, ``vhostuser``, ``vhostvdpa`` or None for an empty drive.
     ``source`` is a path, ``pool/volume``, ``protocol:name`` or a PCI address by kind; ``backing`` the paths
-    (or names) below an overlay, nearest first.
+    (or names) below an overlay, nearest first; ``capacity_bytes`` is known of the host's block devices alone.
     """
 
     target: str | None
@@ -66,6 +66,7 @@ class Disk:
     shareable: bool
     encrypted: bool
     backing: tuple[str, ...]
+    capacity_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,10 +148,11 @@ def kind_of(link: Link, links: Links) -> str:
         return kind
     if f"/proc/net/vlan/{link.name}" in links.files:
         return "vlan"
-    if words(link.ip, "link_type") == "loopback":
-        return "loopback"
-    known = link.links.get("") is not None
-    return "virtual" if known or not link.ip else NIC
+    # Only where sysfs is silent: hardware is then what is no kind of virtual device.
+    medium = words(link.ip, "link_type")
+    if medium == "loopback":
+        return medium
+    return NIC if medium in ("ether", "infiniband") and "" not in link.links else "virtual"
 
 
 def master_of(link: Link) -> str | None:

@@ -45,7 +45,7 @@ def read_objects(text: str) -> list[Tree]:
 def branch(tree: object, *path: str) -> Any:
     """The value at ``path``, or None where a step of it is missing or no object."""
     for step in path:
-        if not isinstance(tree, Mapping):
+        if not isinstance(tree, dict):
             return None
         tree = tree.get(step)
     return tree
@@ -54,7 +54,7 @@ def branch(tree: object, *path: str) -> Any:
 def subtree(tree: object, *path: str) -> Tree:
     """The object at ``path``; an empty one where there is none."""
     found = branch(tree, *path)
-    return found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def items(tree: object, *path: str) -> Sequence[Any]:

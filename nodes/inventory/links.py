@@ -71,7 +71,7 @@ done""",
 )
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]")
-_USB = re.compile(r"/(\d+-\d+(?:\.\d+)*)(?:/|\Z)")
+_USB = re.compile(r"/(\d+-\d+(?:\.\d+)*)(?=/|\Z)")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,31}\Z")
 
 
@@ -87,6 +87,8 @@ class Link:
     ip: Tree = field(default_factory=dict)
     uevent: Mapping[str, str] = field(default_factory=dict)
     counters: Counters | None = None
+    pci_address: str | None = None
+    """The PCI function it stands on (of a virtio card too); None for one on USB or without hardware."""
 
     def text(self, path: str) -> str | None:
         return self.files.get(path)
@@ -106,13 +108,6 @@ class Link:
     @property
     def port_data(self) -> Tree:
         return subtree(self.ip, "linkinfo", "info_slave_data")
-
-    @property
-    def pci_address(self) -> str | None:
-        """The PCI function it stands on (of a virtio card too); None for one on USB or without hardware."""
-        path = self.links.get("", "")
-        found = _ADDRESS.findall(path) if "device" in self.links and "/usb" not in path else []
-        return found[-1] if found else None
 
     @property
     def usb_path(self) -> str | None:
@@ -161,6 +156,7 @@ def read_links(document: HostDocument) -> Links:
             told.get(name, {}),
             _uevent(own.get(name, {}).get("uevent", [])),
             counters_of_ip(told.get(name, {})) or counted.get(name),
+            _pci_address(targets.get(name, {})),
         )
         for name in names
     }
@@ -209,6 +205,12 @@ def _targets(text: str) -> dict[str, dict[str, str]]:
         if arrow and name:
             found.setdefault(name, {})[below] = target.strip()
     return found
+
+
+def _pci_address(links: Mapping[str, str]) -> str | None:
+    path = links.get("", "")
+    found = _ADDRESS.findall(path) if "device" in links and "/usb" not in path else []
+    return found[-1] if found else None
 
 
 def _uevent(lines: list[str]) -> dict[str, str]:

@@ -108,7 +108,9 @@ SECTION = Section(
             "counters",
             "index",
             "failure_count",
+            # While a bridge learns its tree anew, the kernel shortens how long it keeps addresses.
             "topology_change",
+            "ageing_time_s",
             "vm_ports.name",
             "vm_ports.state",
             "vm_ports.mtu",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from nodes.inventory.block_sizes import BlockSizes
 from nodes.inventory.document import HostDocument, Problem
 from nodes.inventory.domain_devices import Disk, Graphics, HostDevice, NetworkInterface
 from nodes.inventory.domain_states import reason_name, row_is_active, state_name
@@ -90,7 +91,8 @@ def parse(document: HostDocument) -> Parsed[VmsFacts]:
         message = "libvirt's list of domains cannot be read."
         problems.append(Problem("vms", DOMAINS.name, "unreadable", message))
     names = dict.fromkeys((*listed, *described))
-    vms = tuple(_vm(uuid, listed.get(uuid, {}), described.get(uuid)) for uuid in names)
+    sizes = BlockSizes(document)
+    vms = tuple(_vm(uuid, listed.get(uuid, {}), described.get(uuid), sizes) for uuid in names)
     ordered = tuple(sorted(vms, key=lambda vm: (vm.name, vm.uuid)))
     total = len(vms) if listing else None
     active = sum(vm.active is True for vm in vms) if listing else None
@@ -105,7 +107,7 @@ def _listed(document: HostDocument) -> tuple[Mapping[str, Tree], bool]:
     return rows, bool(values) and isinstance(values[0], list)
 
 
-def _vm(uuid: str, row: Tree, xml: DomainXml | None) -> Vm:
+def _vm(uuid: str, row: Tree, xml: DomainXml | None, sizes: BlockSizes) -> Vm:
     state = state_name(whole(row, "state"))
     live_id = whole(row, "id")
     if live_id is None and xml is not None and not row:
@@ -127,10 +129,10 @@ def _vm(uuid: str, row: Tree, xml: DomainXml | None) -> Vm:
         managed_save=truth(row, "managed_save"),
         described=xml is not None,
     )
-    return facts if xml is None else _described(facts, xml)
+    return facts if xml is None else _described(facts, xml, sizes)
 
 
-def _described(vm: Vm, xml: DomainXml) -> Vm:
+def _described(vm: Vm, xml: DomainXml, sizes: BlockSizes) -> Vm:
     """``vm`` with what its XML tells. Where both tell, the list wins: it has what is true now."""
     return replace(
         vm,
@@ -148,10 +150,15 @@ def _described(vm: Vm, xml: DomainXml) -> Vm:
         boot=xml.boot,
         tpm=xml.tpm,
         host_devices=xml.host_devices,
-        disks=xml.disks,
+        disks=tuple(_with_capacity(disk, sizes) for disk in xml.disks),
         interfaces=xml.interfaces,
         graphics=xml.graphics,
     )
+
+
+def _with_capacity(disk: Disk, sizes: BlockSizes) -> Disk:
+    size = sizes.get(disk.source) if disk.source_kind == "block" else None
+    return replace(disk, capacity_bytes=size) if size is not None else disk
 
 
 def _known(first: int | None, second: int | None) -> int | None:
