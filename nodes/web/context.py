@@ -1,0 +1,71 @@
+"""What every page's frame shows. Figures that cost a query are asked for when a template first shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from nodes import permissions
+from nodes.models import User
+from nodes.models.operation import UNFINISHED
+from nodes.web import figures
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the navigation; ``here`` on the page that it leads to and those below it."""
+
+    label: str
+    icon: str
+    url: str
+    here: bool
+
+
+class Frame:
+    """Navigation, what runs, and what the user may start from anywhere."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+
+    @cached_property
+    def navigation(self) -> tuple[Entry, ...]:
+        path = self._request.path
+        entries = (
+            (_("Dashboard"), "layout-dashboard", reverse("dashboard")),
+            (_("Nodes"), "server-2", reverse("node-list")),
+            (_("Operations"), "list-check", reverse("operation-list")),
+            (_("Events"), "timeline-event", reverse("event-list")),
+            (_("Settings"), "settings", reverse("settings")),
+        )
+        root = reverse("dashboard")
+        return tuple(
+            Entry(label, icon, url, path == url or (url != root and path.startswith(url)))
+            for label, icon, url in entries
+        )
+
+    @cached_property
+    def running_count(self) -> int:
+        """Operations under way that the user may see."""
+        user = self._request.user
+        if not isinstance(user, User):
+            return 0
+        return permissions.operations_for(user).filter(status__in=UNFINISHED).count()
+
+    @cached_property
+    def may_add_nodes(self) -> bool:
+        user = self._request.user
+        return isinstance(user, User) and permissions.has_for_all(user, permissions.ADD)
+
+    @property
+    def ago_patterns(self) -> str:
+        return figures.ago_patterns()
+
+
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """The context processor."""
+    return {"frame": Frame(request)}

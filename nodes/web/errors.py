@@ -1,0 +1,155 @@
+"""What a page answers when something is wrong: our own errors with their remedy, the rest with a reference.
+
+The API has its own answers (nodes/api/exceptions.py); this is the one web handler. A request of htmx gets a
+flash message instead of a page, so that what the user was looking at stays.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils.cache import patch_vary_headers
+from django.utils.translation import gettext as _
+
+from nodes.errors import NodeAdminError
+
+log = structlog.get_logger(__name__)
+
+API_PREFIX = "/api/"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What the error page shows."""
+
+    status: int
+    title: str
+    message: str
+    remedy: str = ""
+    code: str = ""
+    reference: str = ""
+
+
+class ErrorPageMiddleware:
+    """Turns errors of page views into answers. Those of the API are DRF's to answer."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        # The same URL gives a page to a browser and a part of it to htmx; caches must not mix them up.
+        patch_vary_headers(response, ("HX-Request",))
+        return response
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Called by Django for what a view raised; None leaves Http404 and its like to Django's handlers."""
+        if request.path.startswith(API_PREFIX):
+            return None
+        if isinstance(exception, NodeAdminError):
+            return answer(request, of_error(exception))
+        return None
+
+
+def of_error(error: NodeAdminError) -> Fault:
+    """An expected error as the page shows it."""
+    return Fault(error.http_status, str(error.title), error.message, error.remedy, error.code)
+
+
+def answer(request: HttpRequest, fault: Fault) -> HttpResponse:
+    """The error as a page, or as a flash message where htmx asked."""
+    if _is_api(request):
+        return _problem(fault)
+    if getattr(request, "htmx", False):
+        return _flash(request, fault)
+    return render(request, "errors/error.html", {"fault": fault}, status=fault.status)
+
+
+def _flash(request: HttpRequest, fault: Fault) -> HttpResponse:
+    response = HttpResponse(
+        render_to_string("components/flash_fault.html", {"fault": fault}, request), status=fault.status
+    )
+    response["HX-Retarget"] = "#flash"
+    response["HX-Reswap"] = "beforeend"
+    return response
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path.startswith(API_PREFIX)
+
+
+def _problem(fault: Fault) -> JsonResponse:
+    data = {"type": "about:blank", "title": fault.title, "status": fault.status, "detail": fault.message}
+    data |= {"code": fault.code or "error", "errors": []}
+    if fault.reference:
+        data["reference"] = fault.reference
+    return JsonResponse(data, status=fault.status, content_type="application/problem+json")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler400"""
+    message = _("The server could not make sense of what was sent.")
+    return answer(request, Fault(400, _("That request is not valid"), message, code="invalid_input"))
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler403"""
+    if not request.user.is_authenticated:
+        return redirect_to_login(request.get_full_path())
+    message = _("Your account has no right to do this.")
+    remedy = _("Ask an administrator to grant it.")
+    return answer(request, Fault(403, _("Not allowed"), message, remedy, "permission_denied"))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """handler404"""
+    message = _("There is nothing at this address, or you may not see it.")
+    return answer(request, Fault(404, _("Not found"), message, code="not_found"))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """handler500: a reference for the reader, the traceback with the same reference for the log."""
+    reference = secrets.token_hex(4)
+    raised = sys.exc_info()  # Django calls this while it handles what the view raised
+    log.error("unexpected_error", reference=reference, path=request.path, exc_info=raised)
+    fault = Fault(
+        500,
+        _("Something went wrong"),
+        _("nodeadmin met an error that it did not expect. Nothing was changed that is not shown."),
+        _("Try again. If it stays, give this reference to whoever looks after the server; it is in the log."),
+        "unexpected",
+        reference,
+    )
+    if _is_api(request) or getattr(request, "htmx", False):
+        return answer(request, fault)
+    # Without the request: context processors may be what failed.
+    return HttpResponse(render_to_string("errors/500.html", {"fault": fault}), status=500)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """The form was too old, or did not come from one of our pages."""
+    message = _("This form was opened before you signed in, or cookies are switched off.")
+    remedy = _("Go back, reload the page and send it again.")
+    return answer(request, Fault(403, _("The form has expired"), message, remedy, "csrf_failed"))
+
+
+def locked_out(
+    request: HttpRequest, credentials: object = None, *args: object, **kwargs: object
+) -> HttpResponse:
+    """axes: too many wrong passwords. The answer is the same for names that exist and that do not."""
+    fault = Fault(
+        429,
+        _("Too many attempts"),
+        _("There were too many wrong passwords for this name from your address."),
+        _("Wait half an hour, or ask an administrator to lift the pause."),
+        "rate_limited",
+    )
+    return render(request, "errors/error.html", {"fault": fault}, status=429)

@@ -1,0 +1,54 @@
+"""Fields that several forms share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+MOST_LABELS = 64
+
+
+def control(widget: type[forms.Widget] = forms.TextInput, **attrs: Any) -> forms.Widget:
+    """A widget in our dress."""
+    return widget(attrs={"class": "form-control", **attrs})
+
+
+class LabelsField(forms.CharField):
+    """Labels as ``key=value``, separated by commas or lines; gives a dict. A key alone has an empty value."""
+
+    default_error_messages = {
+        "key": _("A label is a key and a value, such as rack=a1. “%(text)s” has no key."),
+        "many": _("A node has at most %(most)d labels."),
+        "long": _("Keys and values have at most 63 characters."),
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("required", False)
+        kwargs.setdefault("label", _("Labels"))
+        kwargs.setdefault("widget", control(placeholder="rack=a1, zone=north", autocomplete="off"))
+        super().__init__(**kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return ", ".join(f"{key}={text}" if text else key for key, text in value.items())
+        return value
+
+    def to_python(self, value: Any) -> Any:
+        labels: dict[str, str] = {}
+        for part in (value or "").replace("\n", ",").split(","):
+            text = part.strip()
+            if not text:
+                continue
+            key, _equals, word = text.partition("=")
+            key, word = key.strip(), word.strip()
+            if not key:
+                raise ValidationError(self.error_messages["key"], "key", {"text": text})
+            if len(key) > 63 or len(word) > 63:
+                raise ValidationError(self.error_messages["long"], "long")
+            labels[key] = word
+        if len(labels) > MOST_LABELS:
+            raise ValidationError(self.error_messages["many"], "many", {"most": MOST_LABELS})
+        return labels

@@ -1,0 +1,1 @@
+"""Pictures: geometry in Python, drawn by a template as SVG. Nothing here knows HTML."""

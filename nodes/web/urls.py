@@ -1,0 +1,52 @@
+"""The addresses of the pages."""
+
+from __future__ import annotations
+
+from django.contrib.auth import views as auth_views
+from django.urls import path
+
+from nodes.web.views import (
+    dashboard,
+    events,
+    node_add,
+    node_detail,
+    node_list,
+    node_settings,
+    operations,
+    session,
+    settings,
+    tokens,
+)
+from nodes.web.views.access import signed_in
+
+urlpatterns = [
+    path("login/", session.SignIn.as_view(), name="login"),
+    path("logout/", auth_views.LogoutView.as_view(), name="logout"),
+    path("", signed_in(dashboard.dashboard), name="dashboard"),
+    path("search/", signed_in(node_list.search), name="search"),
+    path("running/", signed_in(operations.running), name="running"),
+    # Not below nodes/: a node may be named "add".
+    path("add-node/", signed_in(node_add.add), name="node-add"),
+    path("add-node/check/", signed_in(node_add.check), name="node-add-check"),
+    path("add-node/scan/", signed_in(node_add.scan), name="node-add-scan"),
+    path("add-node/progress/<uuid:pk>/", signed_in(node_add.progress), name="node-add-progress"),
+    path("nodes/", signed_in(node_list.node_list), name="node-list"),
+    path("nodes/<str:name>/", signed_in(node_detail.overview), name="node-detail"),
+    path("nodes/<str:name>/refresh/", signed_in(node_detail.refresh), name="node-refresh"),
+    path("nodes/<str:name>/observed/", signed_in(node_detail.observed), name="node-observed"),
+    path("nodes/<str:name>/operations/", signed_in(node_detail.operations), name="node-operations"),
+    path("nodes/<str:name>/events/", signed_in(node_detail.events), name="node-events"),
+    path("nodes/<str:name>/settings/", signed_in(node_settings.edit), name="node-settings"),
+    path(
+        "nodes/<str:name>/settings/connection/", signed_in(node_settings.connection), name="node-connection"
+    ),
+    path("nodes/<str:name>/<slug:slug>/", signed_in(node_detail.section), name="node-section"),
+    path("operations/", signed_in(operations.operation_list), name="operation-list"),
+    path("operations/<uuid:pk>/", signed_in(operations.detail), name="operation-detail"),
+    path("operations/<uuid:pk>/cancel/", signed_in(operations.cancel_one), name="operation-cancel"),
+    path("operations/<uuid:pk>/retry/", signed_in(operations.retry_one), name="operation-retry"),
+    path("events/", signed_in(events.event_list), name="event-list"),
+    path("settings/", signed_in(settings.overview), name="settings"),
+    path("settings/tokens/", signed_in(tokens.token_list), name="token-list"),
+    path("settings/tokens/<int:pk>/revoke/", signed_in(tokens.revoke), name="token-revoke"),
+]

@@ -1,0 +1,51 @@
+"""Who is asking, for views: signed in, typed, and with the address that the record keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from nodes.events import Actor
+from nodes.models import User
+
+View = Callable[..., HttpResponse]
+
+
+def signed_in(view: View) -> View:
+    """Sends who is not signed in to the login page, and htmx there as a whole page.
+
+    Otherwise a session that ended would put the login form into the middle of a page that polls.
+    """
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            return view(request, *args, **kwargs)
+        if getattr(request, "htmx", False):
+            return HttpResponse(status=204, headers={"HX-Redirect": reverse("login")})
+        return redirect_to_login(request.get_full_path(), reverse("login"))
+
+    return guarded
+
+
+def user_of(request: HttpRequest) -> User:
+    """The signed-in user of a view behind :func:`signed_in`."""
+    user = request.user
+    if not isinstance(user, User):
+        raise TypeError("a view that asks for its user must be behind signed_in")
+    return user
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    """The actor for the record: the user and the address they come from."""
+    return Actor(user_of(request), request.META.get("REMOTE_ADDR") or None)
+
+
+def request_id_of(request: HttpRequest) -> str:
+    """What ties an operation to this request in the logs; "" outside the server."""
+    return getattr(request, "request_id", "") or ""

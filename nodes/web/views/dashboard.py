@@ -1,0 +1,180 @@
+"""The dashboard: what is wrong, where, and what the fleet has left, in a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, F, FloatField, Q, Sum
+from django.db.models.functions import Cast
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET
+
+from nodes.models import Connection, Node, Operation, OperationStatus, Scheduling, Status, User
+from nodes.models.node import NodeQuerySet
+from nodes.permissions import events_for, nodes_for, operations_for
+from nodes.selection import order_nodes
+from nodes.web.pictures import strip
+from nodes.web.views.access import user_of
+from nodes.web.views.operations import title_of
+
+STRIP_LIMIT = 2000
+"""Cells in the strip; a larger fleet shows those that need a look first."""
+SHOWN, EVENTS = 8, 12
+LONG_MAINTENANCE = timedelta(days=7)
+FAILURES_WITHIN = timedelta(days=1)
+
+
+@dataclass(slots=True)
+class Capacity:
+    """What some nodes have and use. Sums are over the nodes of which it is known; None where none is."""
+
+    nodes: int = 0
+    threads: int | None = None
+    threads_used: float | None = None
+    memory_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    vms: int | None = None
+    vms_running: int | None = None
+    statuses: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.nodes += row["count"]
+        draft = Node(scheduling=row["scheduling"], connection=row["connection"])
+        self.statuses[draft.status.value] += row["count"]
+        for name in ("threads", "threads_used", "memory_bytes", "memory_used_bytes", "vms", "vms_running"):
+            if row[name] is not None:
+                setattr(self, name, (getattr(self, name) or 0) + row[name])
+
+    @property
+    def cpu_percent(self) -> float | None:
+        return (
+            100.0 * self.threads_used / self.threads
+            if self.threads and self.threads_used is not None
+            else None
+        )
+
+    @property
+    def threads_busy(self) -> int | None:
+        return round(self.threads_used) if self.threads_used is not None else None
+
+    @property
+    def memory_percent(self) -> float | None:
+        if not self.memory_bytes or self.memory_used_bytes is None:
+            return None
+        return 100.0 * self.memory_used_bytes / self.memory_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """A line of what needs a look: a node with its reason, or an operation that failed."""
+
+    node: Node | None = None
+    operation: Operation | None = None
+    tone: str = "warn"
+    words: str = ""
+    since: Any = None
+
+
+@require_GET
+def dashboard(request: HttpRequest) -> HttpResponse:
+    user = user_of(request)
+    nodes = nodes_for(user)
+    fleet, types = capacities(nodes)
+    drawn = order_nodes(nodes, "status").only(
+        "name", "scheduling", "connection", "connection_reason", "cpu_used_percent", "memory_used_bytes",
+        "memory_total_bytes",
+    )[:STRIP_LIMIT]  # fmt: skip
+    lines, more = attention(user, nodes)
+    context = {
+        "fleet": fleet,
+        "types": types,
+        "statuses": status_parts(fleet),
+        "strip": strip.draw(list(drawn)),
+        "strip_left_out": max(0, fleet.nodes - STRIP_LIMIT),
+        "attention": lines,
+        "attention_more": more,
+        "events": events_for(user)[:EVENTS],
+    }
+    template = "dashboard/dashboard.html"
+    return render(request, f"{template}#body" if request.htmx else template, context)  # type: ignore[attr-defined]
+
+
+def capacities(nodes: NodeQuerySet) -> tuple[Capacity, list[tuple[str, Capacity]]]:
+    """The whole fleet's capacity, and that of each type of node: one query, a row a type and status."""
+    known = Q(cpu_used_percent__isnull=False)
+    rows = nodes.order_by().values("node_type", "scheduling", "connection")
+    rows = rows.annotate(
+        count=Count("pk"),
+        threads=Sum("cpu_threads", filter=known),
+        threads_used=Sum(Cast(F("cpu_threads"), FloatField()) * F("cpu_used_percent") / 100.0, filter=known),
+        memory_bytes=Sum("memory_total_bytes"),
+        memory_used_bytes=Sum("memory_used_bytes"),
+        vms=Sum("vm_count"),
+        vms_running=Sum("vm_running_count"),
+    )
+    fleet, types = Capacity(), defaultdict[str, Capacity](Capacity)
+    for row in rows:
+        fleet.add(row)
+        types[row["node_type"]].add(row)
+    return fleet, sorted(types.items(), key=lambda item: -item[1].nodes)
+
+
+def status_parts(fleet: Capacity) -> list[tuple[str, str, str, int, float]]:
+    """Value, label, tone, count and share of each status, for the bar in parts."""
+    tones = {Status.ONLINE: "good", Status.MAINTENANCE: "warn", Status.OFFLINE: "bad"}
+    return [
+        (
+            status.value,
+            str(status.label),
+            tone,
+            fleet.statuses[status.value],
+            100.0 * fleet.statuses[status.value] / fleet.nodes if fleet.nodes else 0.0,
+        )
+        for status, tone in tones.items()
+    ]
+
+
+def attention(user: User, nodes: NodeQuerySet) -> tuple[Sequence[Attention], int]:
+    """What needs a look, worst first, and how many more there are: two queries."""
+    now = timezone.now()
+    stale = now - timedelta(seconds=settings.NODEADMIN_STALE_AFTER_S)
+    troubled = nodes.filter(
+        Q(scheduling=Scheduling.ENABLED) & ~Q(connection=Connection.ONLINE)
+        | Q(observed_at=None)
+        | Q(observed_at__lt=stale)
+        | Q(scheduling=Scheduling.MAINTENANCE, scheduling_since__lt=now - LONG_MAINTENANCE)
+        | Q(problem_count__gt=0)
+    )
+    found = list(order_nodes(troubled, "status").defer("notes", "host_key")[: SHOWN * 4])
+    lines = [_line(node, now) for node in found]
+    failed = (
+        operations_for(user)
+        .filter(status=OperationStatus.FAILED, finished_at__gt=now - FAILURES_WITHIN)
+        .defer("secret")
+        .order_by("-finished_at")[:SHOWN]
+    )
+    lines += [Attention(operation=o, tone="bad", words=title_of(o), since=o.finished_at) for o in failed]
+    lines.sort(key=lambda line: ("bad", "unknown", "warn").index(line.tone))
+    return lines[:SHOWN], max(0, len(lines) - SHOWN)
+
+
+def _line(node: Node, now: Any) -> Attention:
+    if node.status == Status.OFFLINE:
+        tone = "unknown" if node.connection == Connection.UNKNOWN else "bad"
+        label = node.get_connection_reason_display() or _("Offline")
+        words = _("No contact yet") if tone == "unknown" else label
+        return Attention(node, tone=tone, words=words, since=node.connection_since)
+    since = node.scheduling_since
+    if node.scheduling == Scheduling.MAINTENANCE and since is not None and now - since > LONG_MAINTENANCE:
+        return Attention(node, words=_("Long in maintenance"), since=since)
+    if node.is_stale:
+        return Attention(node, words=_("The inventory is old"), since=node.observed_at)
+    return Attention(node, words=_("Parts of the inventory could not be read"), since=node.observed_at)

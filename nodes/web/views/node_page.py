@@ -1,0 +1,134 @@
+"""What all tabs of a node's page share: its head, its tabs, and what is wrong with it right now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from nodes import permissions
+from nodes.inventory.registry import SECTIONS
+from nodes.models import Node, Operation, SnapshotSection
+from nodes.models.operation import UNFINISHED
+from nodes.web import tones
+from nodes.web.views.access import user_of
+
+OVERVIEW = "summary"
+"""The section that the first tab shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    label: str
+    url: str
+    here: bool
+    problems: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is wrong right now, and where it shows."""
+
+    tone: str
+    words: str
+    url: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePage:
+    """A node as its page shows it. Built with a fixed number of queries."""
+
+    node: Node
+    may: frozenset[str]
+    tabs: tuple[Tab, ...]
+    troubles: tuple[Trouble, ...]
+    problems: dict[str, list[dict[str, Any]]]
+    refreshing: Operation | None
+    crumbs: tuple[tuple[str, str], ...]
+    unread: tuple[Tab, ...]
+    """The sections of which not everything could be read, with the number of problems."""
+
+    @property
+    def may_change(self) -> bool:
+        return permissions.CHANGE in self.may
+
+    @property
+    def rights(self) -> list[str]:
+        return sorted(self.may)
+
+
+def load(request: HttpRequest, name: str, here: str, permission: str = permissions.VIEW) -> NodePage:
+    """The page's common part, with ``here`` the slug of the tab. Raises UnknownNode, PermissionDenied."""
+    user = user_of(request)
+    node = permissions.get_node(user, name, permission)
+    rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id).values_list("slug", "problems")
+    problems = {slug: found for slug, found in rows if found}
+    refreshing = Operation.objects.filter(node=node, kind="refresh-node", status__in=UNFINISHED).first()
+    crumbs = ((_("Nodes"), reverse("node-list")), (node.name, ""))
+    tabs = _tabs(node, here, problems)
+    return NodePage(
+        node,
+        permissions.permissions_on(user, node),
+        tabs,
+        tuple(_troubles(node)),
+        problems,
+        refreshing,
+        crumbs,
+        tuple(tab for tab in tabs if tab.problems and not tab.here),
+    )
+
+
+def _tabs(node: Node, here: str, problems: dict[str, list[dict[str, Any]]]) -> tuple[Tab, ...]:
+    inventory = [
+        Tab(
+            _("Overview") if section.slug == OVERVIEW else _(section.title),
+            section_url(node, section.slug),
+            here == section.slug,
+            len(problems.get(section.slug, ())),
+        )
+        for section in SECTIONS
+        if section.tab
+    ]
+    others = (
+        ("operations", _("Operations"), "node-operations"),
+        ("events", _("Events"), "node-events"),
+        ("settings", _("Settings"), "node-settings"),
+    )
+    return (
+        *inventory,
+        *(Tab(label, reverse(route, args=[node.name]), here == slug) for slug, label, route in others),
+    )
+
+
+def section_url(node: Node, slug: str) -> str:
+    """Where a section is shown: the summary on the node's first page."""
+    if slug == OVERVIEW:
+        return reverse("node-detail", args=[node.name])
+    return reverse("node-section", args=[node.name, slug])
+
+
+def _troubles(node: Node) -> Iterator[Trouble]:
+    """What needs a look, worst first."""
+    shown = tones.of_node(node)
+    settings_url = reverse("node-settings", args=[node.name])
+    if node.status_reason:
+        tone = "unknown" if shown.tone == tones.Tone.UNKNOWN else "bad"
+        yield Trouble(tone, shown.reason or shown.words, settings_url, node.connection_detail)
+    if node.observed_at is None:
+        yield Trouble("unknown", _("No inventory has been taken yet"), section_url(node, OVERVIEW))
+    elif node.is_stale:
+        yield Trouble("warn", _("The inventory is old"), section_url(node, OVERVIEW))
+
+
+def facts_of(node: Node, slug: str) -> dict[str, Any] | None:
+    """One section's facts out of the newest snapshot; None where there are none."""
+    return (
+        SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug=slug)
+        .values_list("facts", flat=True)
+        .first()
+    )

@@ -1,0 +1,110 @@
+"""A node's settings: name, labels and notes; how it is reached; who may do what with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods
+
+from nodes import access
+from nodes.engine import requests
+from nodes.errors import InvalidInput, NodeAdminError, NodeExists
+from nodes.models import Credential, Node, NodeGroupObjectPermission, NodeUserObjectPermission
+from nodes.permissions import CHANGE, get_node
+from nodes.web.forms.login import ChangeLoginForm
+from nodes.web.forms.node import NodeForm
+from nodes.web.views import node_page
+from nodes.web.views.access import actor_of, request_id_of, user_of
+from nodes.web.views.node_add import FIELDS, PLACES, SECRETS, errors_of, form_errors, refused
+
+
+@require_http_methods(["GET", "POST"])
+def edit(request: HttpRequest, name: str) -> HttpResponse:
+    """The tab; a POST changes what is only ours to know."""
+    page = node_page.load(request, name, "settings", CHANGE if request.method == "POST" else "view_node")
+    node = page.node
+    form = NodeForm.of(node, request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            changed = requests.update_node(actor_of(request), node, form.cleaned_data)
+        except (InvalidInput, NodeExists) as error:
+            # The row in memory carries the refused values: the page's head must not show them.
+            node.refresh_from_db()
+            place = PLACES.get(error.field, error.field)
+            form.add_error(place if place in form.fields else None, error.message)
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("node-settings", name=changed.name)
+    context = {
+        "page": page,
+        "node": node,
+        "form": form,
+        "login": login_facts(node),
+        "grants": grants_of(node),
+    }
+    status = 422 if form.is_bound else 200
+    return render(request, "nodes/node_settings.html", context, status=status)
+
+
+def login_facts(node: Node) -> dict[str, Any]:
+    """How the node is reached; no secret among it."""
+    credential = Credential.objects.filter(node=node).only("kind", "updated_at").first()
+    return {
+        "host_key_type": node.host_key.partition(" ")[0],
+        "fingerprint": node.host_key_fingerprint,
+        "credential": credential.get_kind_display() if credential else "",
+        "credential_changed": credential.updated_at if credential else None,
+        "ssh": node.uri.startswith("qemu+ssh"),
+    }
+
+
+def grants_of(node: Node) -> list[tuple[str, str, list[str]]]:
+    """Grants for this node alone: kind of holder, name, permissions."""
+    found: dict[tuple[str, str], list[str]] = {}
+    users = NodeUserObjectPermission.objects.filter(content_object=node)
+    groups = NodeGroupObjectPermission.objects.filter(content_object=node)
+    for name, permission in users.values_list("user__username", "permission__codename"):
+        found.setdefault(("user", name), []).append(permission)
+    for name, permission in groups.values_list("group__name", "permission__codename"):
+        found.setdefault(("group", name), []).append(permission)
+    return [(kind, name, sorted(names)) for (kind, name), names in sorted(found.items())]
+
+
+@sensitive_post_parameters(*SECRETS)
+@sensitive_variables("form")
+@require_http_methods(["GET", "POST"])
+def connection(request: HttpRequest, name: str) -> HttpResponse:
+    """Another address, host key or credential: checked against the host before they replace the old ones."""
+    node = get_node(user_of(request), name, CHANGE)
+    if request.method == "GET":
+        page = node_page.load(request, name, "settings", CHANGE)
+        context = {
+            "page": page,
+            "node": node,
+            "login": login_facts(node),
+            "fields": FIELDS,
+            "public_key": access.own_key_pair().public_key,
+        }
+        return render(request, "nodes/node_connection.html", context)
+    form = ChangeLoginForm(request.POST)
+    if not form.is_valid():
+        return refused(request, form_errors(form))
+    data = form.cleaned_data
+    try:
+        operation = requests.update_connection(
+            actor_of(request),
+            node,
+            uri=data["uri"] if data["uri"] != node.uri else "",
+            fingerprint=data["fingerprint"],
+            credential=form.credential(),
+            request_id=request_id_of(request),
+        )
+    except NodeAdminError as error:
+        return refused(request, errors_of(error))
+    return HttpResponse(status=204, headers={"HX-Redirect": reverse("operation-detail", args=[operation.pk])})

@@ -1,0 +1,108 @@
+"""Rows for tests: users, nodes, inventories built from recorded documents, operations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from django.utils import timezone
+from guardian.shortcuts import assign_perm
+
+from nodes.inventory.build import build
+from nodes.inventory.document import HostDocument
+from nodes.models import (
+    Connection,
+    Node,
+    Operation,
+    OperationStatus,
+    OperationStep,
+    Snapshot,
+    StepStatus,
+    User,
+)
+from nodes.operations.snapshots import Taken, store_snapshot
+from tests.inventory.documents import host_document
+
+PASSWORD = "correct horse battery"
+_numbers = count(1)
+
+
+def make_user(name: str = "", **fields: Any) -> User:
+    return User.objects.create_user(name or f"user{next(_numbers)}", password=PASSWORD, **fields)
+
+
+def grant(user: User, node: Node, *permissions: str) -> None:
+    """Give ``permissions`` on one node alone."""
+    for permission in permissions:
+        assign_perm(permission, user, node)
+
+
+def make_node(name: str = "", **fields: Any) -> Node:
+    """An online node without an inventory, unless ``fields`` say otherwise."""
+    now = timezone.now()
+    values: dict[str, Any] = {
+        "name": name or f"kvm-{next(_numbers):02d}",
+        "uri": "qemu:///system",
+        "connection": Connection.ONLINE,
+        "connection_since": now,
+        "last_seen_at": now,
+    }
+    return Node.objects.create(**values | fields)
+
+
+def make_snapshot(
+    node: Node, recorded: str | HostDocument = "two-socket", *, observed_at: datetime | None = None
+) -> Snapshot:
+    """The inventory of a recorded document, stored as a refresh stores it, and as if it were just taken."""
+    document = host_document(recorded) if isinstance(recorded, str) else recorded
+    moment = observed_at or timezone.now()
+    document = replace(document, observed_at=moment.isoformat())
+    snapshot, _changes = store_snapshot(node, Taken(document, build(document), duration_s=0.8))
+    return snapshot
+
+
+def make_operation(
+    node: Node | None = None,
+    kind: str = "refresh-node",
+    status: str = OperationStatus.SUCCEEDED,
+    **fields: Any,
+) -> Operation:
+    """An operation without a runner: for pages that show it."""
+    now = timezone.now()
+    values: dict[str, Any] = {
+        "kind": kind,
+        "node": node,
+        "node_name": node.name if node is not None else "",
+        "subject": f"test:{next(_numbers)}",
+        "status": status,
+        "requested_by_name": "ada",
+        "started_at": now - timedelta(seconds=4) if status != OperationStatus.QUEUED else None,
+        "finished_at": now
+        if status in (OperationStatus.SUCCEEDED, OperationStatus.FAILED, OperationStatus.CANCELLED)
+        else None,
+    }
+    return Operation.objects.create(**values | fields)
+
+
+def make_steps(operation: Operation, *steps: tuple[str, str, str]) -> list[OperationStep]:
+    """Steps as (title, status, message)."""
+    now = timezone.now()
+    made = []
+    for position, (title, status, message) in enumerate(steps):
+        begun = status != StepStatus.PENDING
+        ended = begun and status != StepStatus.RUNNING
+        made.append(
+            OperationStep.objects.create(
+                operation=operation,
+                position=position,
+                code=f"step-{position}",
+                title=title,
+                status=status,
+                message=message,
+                started_at=now - timedelta(seconds=2) if begun else None,
+                finished_at=now if ended else None,
+            )
+        )
+    return made
