@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import socket
+from collections.abc import Callable
 
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
@@ -43,18 +44,19 @@ def ensure_groups() -> list[str]:
 
 
 @transaction.atomic
-def ensure_administrator() -> str | None:
-    """Make the first administrator where there is no superuser yet.
+def ensure_administrator(show: Callable[[str], None]) -> None:
+    """Make the first administrator where there is no superuser yet, and show the generated password.
 
-    Gives the generated password, which is stored nowhere, or None where there is one already.
+    ``show`` is called before the user is committed: a set-up that is killed between the two makes another
+    one at its next start, where it would otherwise leave one whose password nobody has seen.
     """
     if User.objects.filter(is_superuser=True).exists():
-        return None
+        return
     password = secrets.token_urlsafe(15)
     user = User.objects.create_superuser(ADMIN, password=password)
     user.groups.set(Group.objects.filter(name="administrators"))
     record("administrator_created", "The first administrator was created.", actor=SYSTEM)
-    return password
+    show(password)
 
 
 def ensure_local_node() -> Operation | None:

@@ -15,6 +15,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         for name in ensure_groups():
             self.stdout.write(f"Group made: {name}")
-        password = ensure_administrator()
-        if password is not None:
-            self.stdout.write(f"Administrator made: {ADMIN}\nPassword, shown only now: {password}")
+        ensure_administrator(self._show)
+
+    def _show(self, password: str) -> None:
+        self.stdout.write(f"Administrator made: {ADMIN}\nPassword, shown only now: {password}")
+        self.stdout.flush()

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         self._migrate()
         self._collect_static()
         ensure_groups()
-        self._administrator(port)
+        ensure_administrator(partial(self._show_administrator, port))
         if ensure_local_node() is not None:
             self.stdout.write("This machine is being added as the first node.")
         call_command("check", fail_level="ERROR", verbosity=0)
@@ -95,13 +96,11 @@ class Command(BaseCommand):
         )
         stamp.write_text(digest.hexdigest())
 
-    def _administrator(self, port: int) -> None:
-        password = ensure_administrator()
-        if password is None:
-            return
+    def _show_administrator(self, port: int, password: str) -> None:
         self.stdout.write("")
         self.stdout.write("  The first administrator. This password is shown only now:")
         self.stdout.write(f"    address   http://127.0.0.1:{port}/")
         self.stdout.write(f"    user      {ADMIN}")
         self.stdout.write(f"    password  {password}")
         self.stdout.write("")
+        self.stdout.flush()
