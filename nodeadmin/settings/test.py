@@ -19,7 +19,8 @@ NODEADMIN_SWEEP_S = 0.2
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # In a file, not in memory: threads of the engine and a server under test open connections of their own.
 DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
-(DATA_DIR / "static").mkdir(mode=0o700, parents=True, exist_ok=True)
+DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+(DATA_DIR / "static").mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
