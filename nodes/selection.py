@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Case, CharField, F, FloatField, IntegerField, Value, When
+from django.db.models import Case, CharField, F, FloatField, IntegerField, Q, QuerySet, Value, When
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
 
+from nodes.models import Device
 from nodes.models.lookups import Subsequence  # noqa: F401 - registers the lookup
 from nodes.models.node import Connection, NodeQuerySet, Scheduling, Status
 
@@ -39,6 +40,20 @@ def select_nodes(nodes: NodeQuerySet, filters: Mapping[str, Any]) -> NodeQuerySe
         alias = f"_label_{position}"
         nodes = nodes.alias(**{alias: KeyTextTransform(key, "labels")}).filter(**{alias: value})
     return nodes
+
+
+def select_devices(devices: QuerySet[Device], filters: Mapping[str, Any]) -> QuerySet[Device]:
+    """The devices that fit ``text`` (all its words), ``kind``, ``vendor``, ``model``, ``driver``,
+    ``numa_cell``, ``free`` and ``health``."""
+    for word in str(filters.get("text") or "").lower().split()[:10]:
+        devices = devices.filter(text__contains=word)
+    for name, id_name in (("vendor", "vendor_id"), ("model", "device_id")):
+        if wanted := filters.get(name):
+            devices = devices.filter(Q(**{f"{name}__icontains": wanted}) | Q(**{id_name: wanted.lower()}))
+    for name in ("kind", "driver", "numa_cell", "free", "health"):
+        if filters.get(name) not in (None, ""):
+            devices = devices.filter(**{name: filters[name]})
+    return devices
 
 
 def order_nodes(nodes: NodeQuerySet, order_by: str = "", name: str = "") -> NodeQuerySet:

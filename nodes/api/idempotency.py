@@ -77,9 +77,7 @@ def _claim(request: Request, action: str, key: str) -> tuple[IdempotencyKey, boo
     try:
         with transaction.atomic():
             return (
-                IdempotencyKey.objects.create(
-                    user=user, key=key, endpoint=action, body_digest=digest
-                ),
+                IdempotencyKey.objects.create(user=user, key=key, endpoint=action, body_digest=digest),
                 True,
             )
     except IntegrityError:

@@ -7,8 +7,10 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
+from nodes.inventory.smart_facts import Health
 from nodes.models import Status
 from nodes.models.credential import CredentialKind
+from nodes.models.history import ChangeKind
 from nodes.models.node import Connection, name_validator, type_validator
 from nodes.models.operation import OperationStatus
 
@@ -149,6 +151,30 @@ class ListNodesInput(PageInput):
     order_by = serializers.ChoiceField(
         choices=[sign + name for name in ORDERS for sign in ("", "-")], required=False
     )
+
+
+class ListChangesInput(PageInput):
+    node = Strict(max_length=63, required=False)
+    section = Strict(max_length=32, required=False)
+    kind = serializers.ChoiceField(choices=ChangeKind.choices, required=False)
+    subject = Strict(max_length=255, required=False, help_text=_("An address, name or serial, whole."))
+    since = serializers.DateTimeField(required=False)
+    until = serializers.DateTimeField(required=False)
+
+
+class SearchDevicesInput(PageInput):
+    text = Strict(max_length=200, required=False, help_text=_("Words that all must be in it."))
+    kind = serializers.ChoiceField(
+        choices=("gpu", "network", "nvme", "storage", "usb-controller", "other", "usb", "disk"),
+        required=False,
+    )
+    vendor = Strict(max_length=255, required=False, help_text=_("A part of its name, or its id."))
+    model = Strict(max_length=255, required=False, help_text=_("A part of its name, or its id."))
+    driver = Strict(max_length=64, required=False)
+    numa_cell = serializers.IntegerField(min_value=0, max_value=4096, required=False)
+    free = serializers.BooleanField(required=False, help_text=_("Could be given to a VM now."))
+    health = serializers.ChoiceField(choices=[health.value for health in Health], required=False)
+    node = Strict(max_length=63, required=False)
 
 
 class OperationInput(Input):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, IO
+from typing import IO, Any
 
 import msgspec
 from django.utils.translation import gettext as _

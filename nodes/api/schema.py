@@ -21,6 +21,8 @@ _ANSWERS: tuple[type, ...] = (
     answers.OperationAnswer,
     answers.OperationPage,
     answers.EventPage,
+    answers.ChangePage,
+    answers.DevicePage,
     answers.HostKeysAnswer,
     answers.ProblemAnswer,
 )

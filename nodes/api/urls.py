@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
+from nodes.api.history import HistoryEndpoints
 from nodes.api.inventory import InventoryEndpoints
 from nodes.api.missing import NoSuchEndpoint
 from nodes.api.viewsets import EventEndpoints, NodeEndpoints, OperationEndpoints
@@ -22,6 +23,7 @@ ENDPOINTS = {
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),
     OperationEndpoints: ("list-operations", "describe-operation", "cancel-operation", "retry-operation"),
     EventEndpoints: ("list-events",),
+    HistoryEndpoints: ("list-inventory-changes", "search-devices"),
 }
 
 urlpatterns = [

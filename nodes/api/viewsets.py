@@ -310,12 +310,14 @@ class EventEndpoints(Endpoints):
         return Response(EventPage(count, [EventAnswer.of(row) for row in page]))
 
 
-def within(rows: QuerySet[Row], data: Mapping[str, Any], columns: Mapping[str, str]) -> QuerySet[Row]:
+def within(
+    rows: QuerySet[Row], data: Mapping[str, Any], columns: Mapping[str, str], *, time: str = "created_at"
+) -> QuerySet[Row]:
     """The rows between ``since`` (inclusive) and ``until`` (exclusive) that equal the given filters."""
     equal = {column: data[name] for name, column in columns.items() if name in data}
     rows = rows.filter(**equal)
     if "since" in data:
-        rows = rows.filter(created_at__gte=data["since"])
+        rows = rows.filter(**{f"{time}__gte": data["since"]})
     if "until" in data:
-        rows = rows.filter(created_at__lt=data["until"])
+        rows = rows.filter(**{f"{time}__lt": data["until"]})
     return rows

@@ -9,10 +9,20 @@ from django.db.models import F, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
-from nodes.models import Event, IdempotencyKey, Node, Operation, Snapshot
+from nodes.models import (
+    Event,
+    IdempotencyKey,
+    InventoryChange,
+    Node,
+    Operation,
+    SmartReading,
+    Snapshot,
+)
 from nodes.models.operation import UNFINISHED
 
 IDEMPOTENCY_HOURS = 24
+SMART_DAYS = 5 * 365
+"""A disk's whole life: one row a day is little, and wear is judged over years."""
 
 
 def purge() -> dict[str, int]:
@@ -22,10 +32,16 @@ def purge() -> dict[str, int]:
         created_at__lt=now - timedelta(days=settings.NODEADMIN_OPERATION_DAYS)
     )
     events = Event.objects.filter(created_at__lt=now - timedelta(days=settings.NODEADMIN_EVENT_DAYS))
+    changes = InventoryChange.objects.filter(
+        observed_at__lt=now - timedelta(days=settings.NODEADMIN_EVENT_DAYS)
+    )
+    readings = SmartReading.objects.filter(observed_at__lt=now - timedelta(days=SMART_DAYS))
     keys = IdempotencyKey.objects.filter(created_at__lt=now - timedelta(hours=IDEMPOTENCY_HOURS))
     return {
         "operations": operations.delete()[1].get("nodes.Operation", 0),
         "events": events.delete()[0],
+        "inventory_changes": changes.delete()[0],
+        "smart_readings": readings.delete()[0],
         "idempotency_keys": keys.delete()[0],
         "snapshots": purge_snapshots(),
     }

@@ -1,8 +1,10 @@
 """What nodeadmin keeps: one file a thing."""
 
 from nodes.models.credential import Credential, OwnKeyPair
+from nodes.models.device import Device
 from nodes.models.event import Event
 from nodes.models.grant import NodeGroupObjectPermission, NodeUserObjectPermission
+from nodes.models.history import InventoryChange, SmartReading
 from nodes.models.node import Connection, ConnectionReason, Node, Scheduling, Status
 from nodes.models.operation import IdempotencyKey, Operation, OperationStatus, OperationStep, StepStatus
 from nodes.models.snapshot import Snapshot, SnapshotSection
@@ -14,8 +16,10 @@ __all__ = [
     "Connection",
     "ConnectionReason",
     "Credential",
+    "Device",
     "Event",
     "IdempotencyKey",
+    "InventoryChange",
     "Node",
     "NodeGroupObjectPermission",
     "NodeUserObjectPermission",
@@ -24,6 +28,7 @@ __all__ = [
     "OperationStep",
     "OwnKeyPair",
     "Scheduling",
+    "SmartReading",
     "Snapshot",
     "SnapshotSection",
     "Status",

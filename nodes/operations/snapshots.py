@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from django.conf import settings
 
-from nodes.events import NodeChanged, publish, record
+from nodes.events import NodeChanged, publish
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.probe import collect
@@ -21,11 +20,11 @@ from nodes.inventory.plain import to_plain
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.summary import SummaryFacts
 from nodes.models import Node, Snapshot, SnapshotSection
+from nodes.operations.continuity import carried, cpu_used_percent, previous_facts, with_rates
 from nodes.operations.figures import copy_figures, parse_time
+from nodes.operations.history import keep_changes, keep_devices, keep_smart
 
 log = structlog.get_logger(__name__)
-
-MAX_CHANGES_KEPT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,12 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     go once there are more than ``NODEADMIN_SNAPSHOTS_KEPT``.
     """
     observed_at = parse_time(taken.document.observed_at)
-    before = _newest_inventory(node)
-    changes = compare(before, taken.inventory) if before is not None else ()
+    stored, before = previous_facts(node), _newest_inventory(node)
+    seconds = (observed_at - node.observed_at).total_seconds() if node.observed_at is not None else 0.0
+    inventory = carried(taken.inventory, stored, node.observed_at)
+    changes: tuple[Change, ...] = ()
+    if before is not None:
+        changes = compare(carried(before, stored, node.observed_at), inventory)
     snapshot = Snapshot.objects.create(
         node=node,
         observed_at=observed_at,
@@ -69,13 +72,15 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
         document=taken.document.to_bytes(),
         changed=bool(changes) or before is None,
     )
-    write_sections(snapshot, taken.inventory)
-    copy_figures(node, taken.inventory, observed_at)
+    write_sections(snapshot, with_rates(inventory, stored, seconds))
+    copy_figures(node, inventory, observed_at)
+    node.cpu_used_percent = cpu_used_percent(inventory, stored)
     node.snapshot = snapshot
     node.observed_at = observed_at
     node.save()
-    if changes:
-        _record_changes(node, snapshot, changes)
+    keep_changes(node, changes, observed_at)
+    keep_smart(node, inventory, observed_at)
+    keep_devices(node, inventory)
     _drop_unchanged(node, snapshot)
     publish(NodeChanged(str(node.uuid), node.name))
     return snapshot, changes
@@ -103,16 +108,6 @@ def _newest_inventory(node: Node) -> Inventory | None:
     except ValueError:
         log.exception("the newest document of a node is damaged", node=node.name)
         return None
-
-
-def _record_changes(node: Node, snapshot: Snapshot, changes: tuple[Change, ...]) -> None:
-    kept: list[Any] = [to_plain(change) for change in changes[:MAX_CHANGES_KEPT]]
-    record(
-        "inventory_changed",
-        f"{node.name}: {len(changes)} changes in the hardware or its configuration",
-        node=node,
-        data={"snapshot": snapshot.pk, "count": len(changes), "changes": kept},
-    )
 
 
 def _drop_unchanged(node: Node, newest: Snapshot) -> None:
