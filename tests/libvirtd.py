@@ -62,6 +62,9 @@ class LibvirtHost:
             (self.folder / name).mkdir(exist_ok=True)
             (self.folder / name).chmod(0o755)
             mounts.append(f"mount --bind {self.folder / name} {place}")
+        # Without systemd nobody starts virtlogd for QEMU's output; and QEMU's own user may not enter here.
+        qemu = 'stdio_handler = "file"\nsecurity_driver = "none"\nuser = "root"\ngroup = "root"\n'
+        (self.folder / "etc" / "qemu.conf").write_text(qemu)
         script = " && ".join([*mounts, "echo ready", "exec sleep infinity"])
         self._keeper = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], stdout=subprocess.PIPE

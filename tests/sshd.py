@@ -205,7 +205,7 @@ class TemporaryUser:
     """A user of this machine for one test: made with useradd, with a password, and removed again."""
 
     def __init__(self, name: str, *, shell: str = "/bin/sh") -> None:
-        self.name = name
+        self.name = f"{name}-{os.getpid() % 100_000}"  # two runs of the tests may stand side by side
         self.password = "correct horse battery"
         self._shell = shell
 
@@ -258,7 +258,11 @@ class TemporaryUser:
 
     def _remove(self) -> None:
         if any(entry.pw_name == self.name for entry in pwd.getpwall()):
-            subprocess.run(["userdel", "-r", self.name], check=False, capture_output=True)
+            home = self.home
+            subprocess.run(["userdel", "-f", "-r", self.name], check=False, capture_output=True)
+            subprocess.run(["groupdel", self.name], check=False, capture_output=True)
+            # userdel leaves a home alone that a test has given to somebody else.
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def make_key(path: Path, kind: str = "ed25519", *, passphrase: str = "", pem: bool = False) -> Path:

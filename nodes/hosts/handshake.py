@@ -42,7 +42,8 @@ def shake_hands(
     then.
     """
     wire = Wire(sock, key_types, pinned)
-    wire.banner_timeout = wire.handshake_timeout = timeout_s
+    # Later than ours: paramiko's own deadlines look like a peer that hung up.
+    wire.banner_timeout = wire.handshake_timeout = timeout_s + 5
     done = threading.Event()
     wire.start_client(event=done)
     in_time = done.wait(timeout_s)

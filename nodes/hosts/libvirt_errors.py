@@ -28,7 +28,7 @@ _GONE = frozenset(
         libvirt.VIR_ERR_GNUTLS_ERROR,
     }
 )
-_GONE_TEXTS = ("client socket is closed", "connection reset", "broken pipe", "keepalive", "failed to connect")
+_GONE_TEXTS = ("client socket is closed", "connection reset", "broken pipe", "keepalive")
 _TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_NONE})
 
 

@@ -18,7 +18,7 @@ from nodes.errors import HostError, HostTimeout, InsufficientRightsOnHost
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt_errors import LibvirtCallFailed
-from nodes.hosts.libvirt_objects import ITEMS, MAX_XML, READERS, Gathered, Reader
+from nodes.hosts.libvirt_objects import ITEMS, LATE, MAX_XML, READERS, Gathered, Reader
 from nodes.inventory.document import SourceOutput, SourceStatus
 
 SLOW_S = 4.0
@@ -88,7 +88,12 @@ def _read(hypervisor: Hypervisor, name: str, reader: Reader, clock: Clock, gathe
     try:
         hypervisor.run(lambda connection: reader(connection, gathered), what=name, timeout_s=clock.left)
     except HostError as error:
-        gathered.set(_failed(name, error, time.monotonic() - started))
+        gathered.set(_failed(name, _late_or(error, clock), time.monotonic() - started))
+
+
+def _late_or(error: HostError, clock: Clock) -> HostError:
+    """At the deadline the connection is dropped under all readers; how each notices it is chance."""
+    return HostTimeout(LATE) if clock.passed else error
 
 
 def _failed(name: str, error: HostError, duration_s: float | None = None) -> SourceOutput:
@@ -121,7 +126,7 @@ def _slow_answers(
             memory.slow = True
             gathered.set(_kept(name, memory, time.monotonic() - started))
         except HostError as error:
-            gathered.set(_failed(name, error, time.monotonic() - started))
+            gathered.set(_failed(name, _late_or(error, clock), time.monotonic() - started))
         else:
             gathered.put(name, text, time.monotonic() - started)
 

@@ -98,6 +98,8 @@ def _domains(connection: libvirt.virConnect, gathered: Gathered) -> None:
                 "name": domain.name(),
                 "id": number if number >= 0 else None,
                 **state,
+                # Of a domain that does not run, some daemons give their own processor time.
+                "cpu_time_ns": state["cpu_time_ns"] if number >= 0 else None,
                 "autostart": uuid in with_autostart if with_autostart is not None else None,
                 "persistent": uuid in persistent if persistent is not None else number < 0,
                 "managed_save": uuid in saved if saved is not None else None,

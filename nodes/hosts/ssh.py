@@ -106,21 +106,19 @@ class SshConnection:
     def _opened(
         self, opener: Callable[[float], WireChannel], clock: Clock, *, retry_refused: bool
     ) -> WireChannel:
-        while True:
+        refused: ChannelRefused | None = None
+        while refused is None or clock.left > _RETRY_S:
             try:
                 return opener(clock.left)
-            except ChannelRefused as refused:
+            except ChannelRefused as answer:
                 # sshd counts a session until its process is gone, a moment longer than we do.
                 if not retry_refused:
                     raise
-                if clock.left < _RETRY_S:
-                    raise HostUnreachable(
-                        f"{self.address} opens no session: it has reached MaxSessions, or may not start "
-                        "a process.",
-                        extra={"reason": "no_session"},
-                    ) from refused
+                refused = answer
                 time.sleep(_RETRY_S)
             except ChannelTimeout as silent:
+                if refused is not None:
+                    break
                 # A server that does not answer this at once answers nothing: let the next one reconnect.
                 self.close()
                 raise HostTimeout(
@@ -131,6 +129,10 @@ class SshConnection:
                 raise HostUnreachable(
                     f"The connection to {self.address} was lost.", extra={"reason": "lost"}
                 ) from lost
+        raise HostUnreachable(
+            f"{self.address} opens no session: it has reached MaxSessions, or may not start a process.",
+            extra={"reason": "no_session"},
+        ) from refused
 
     def close(self) -> None:
         """End the connection and all that runs over it."""

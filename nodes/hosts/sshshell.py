@@ -105,11 +105,12 @@ class SshShell:
         held = self._connection.open_exec(line, timeout_s)
         channel = held.channel
         stdout = bytearray()
-        truncated = timed_out = False
+        truncated = timed_out = lost = False
         try:
             _feed(channel, stdin, clock)
             truncated = _take(channel, stdout, max_bytes, clock)
             timed_out = not truncated and not channel.status_event.wait(clock.left)
+            lost = channel.lost
         except TimeoutError:
             timed_out = True
         finally:
@@ -126,7 +127,7 @@ class SshShell:
             raise CommandTimeout(
                 f"A command on {self._connection.address} did not end within {timeout_s:g} s.", result
             )
-        if status < 0 and not truncated and not self._connection.alive:
+        if lost and not truncated:
             raise ConnectionLost(f"The connection to {self._connection.address} was lost.", result)
         return result
 
@@ -156,7 +157,7 @@ class SshStream:
             ) from None
         if not chunk:
             self._channel.status_event.wait(5)
-            if self._channel.exit_status < 0 and not self._connection.alive:
+            if self._channel.lost:
                 lost = CommandResult(None, b"", self.stderr, 0.0)
                 raise ConnectionLost(f"The connection to {self._connection.address} was lost.", lost)
         return chunk

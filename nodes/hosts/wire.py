@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 from paramiko.common import (
+    MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_FAILURE,
     cMSG_CHANNEL_OPEN,
     cMSG_CHANNEL_REQUEST,
     cMSG_CHANNEL_WINDOW_ADJUST,
@@ -220,12 +222,27 @@ class WireChannel(paramiko.Channel):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.errors = bytearray()
+        self.closed_by_server = False
         self._credit = 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended without a status and without the server's word: with the connection."""
+        return self.exit_status < 0 and not self.closed_by_server
 
     def attach(self, wire: Wire, window: int, max_packet: int) -> None:
         self._wire = wire
         self._set_transport(wire)
         self._set_window(window, max_packet)
+
+    def _handle_close(self, m: paramiko.Message) -> None:
+        # Told apart from a channel that ends because its connection does.
+        self.closed_by_server = True
+        super()._handle_close(m)  # type: ignore[misc]
+
+    def _request_failed(self, m: paramiko.Message) -> None:
+        self.closed_by_server = True
+        super()._request_failed(m)  # type: ignore[misc]
 
     def _feed(self, m: paramiko.Message) -> None:
         super()._feed(m)  # type: ignore[misc]
@@ -250,6 +267,8 @@ class WireChannel(paramiko.Channel):
 
 # paramiko dispatches to the functions of its own Channel, past what a subclass overrides.
 Wire._channel_handler_table = Wire._channel_handler_table | {
+    MSG_CHANNEL_CLOSE: WireChannel._handle_close,
     MSG_CHANNEL_DATA: WireChannel._feed,
     MSG_CHANNEL_EXTENDED_DATA: WireChannel._feed_extended,
+    MSG_CHANNEL_FAILURE: WireChannel._request_failed,
 }
