@@ -19,8 +19,7 @@ from nodes.inventory.counters import (
     readings_of_plain,
 )
 from nodes.inventory.document import HostDocument
-from tests.fixtures.large_net import net_sources
-from tests.fixtures.large_vms import vm_sources
+from tests.inventory.documents import host_document
 
 
 def reading(index: int | None = 2, **counters: int | None) -> dict[str, CounterReading]:
@@ -92,7 +91,7 @@ def _plain(document: HostDocument) -> Any:
 
 
 def test_stored_facts_give_the_readings_of_cards_bonds_bridges_and_vms() -> None:
-    stored = _plain(HostDocument("", net_sources() | vm_sources()))
+    stored = _plain(host_document("large"))
     readings = readings_of_plain(stored)
     assert {"eno1", "bond0", "br1", "bond1.100", "vnet0", "macvtap0"} <= set(readings)
     assert readings["vnet0"].counters.rx_bytes == 60 * 1_000_000_007

@@ -20,9 +20,8 @@ from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 from nodes.inventory.interface import read_speed
 from nodes.inventory.net import NetFacts
 from nodes.inventory.plain import to_plain
-from tests.fixtures.large_net import net_sources
 from tests.fixtures.large_pci import NETWORK_PORTS
-from tests.fixtures.large_vms import vm_sources
+from tests.inventory.documents import host_document
 
 NETWORK = Path(__file__).parent.parent / "fixtures" / "network"
 
@@ -34,11 +33,12 @@ def recorded() -> HostDocument:
 
 def large(**changed: str) -> HostDocument:
     """The large server; ``net_files="…"`` replaces that source's text."""
-    sources = net_sources() | vm_sources()
+    document = host_document("large")
+    sources = dict(document.sources)
     for name, text in changed.items():
         source = name.replace("__", ":").replace("_", "-")
         sources[source] = replace(sources[source], stdout=text)
-    return HostDocument("2025-03-01T10:00:00+00:00", sources, "ssh", "root")
+    return replace(document, sources=sources)
 
 
 def without(document: HostDocument, *names: str) -> HostDocument:
@@ -148,8 +148,8 @@ def test_the_eight_cards_have_their_hardware_facts() -> None:
         assert (card.bus, card.numa_cell) == ("pci", 0 if address[5:7] in ("17", "31") else 1)
         assert card.supported_max_speed_mbps == speed
         assert card.firmware
-    assert cards["ens6f0"].mac == "b4:96:91:aa:00:00"
-    assert cards["ens6f0"].autoneg is True
+    assert (cards["ens6f1"].mac, cards["ens6f1"].permanent_mac) == ("b4:96:91:aa:00:00", "b4:96:91:cc:00:01")
+    assert cards["ens6f1"].autoneg is True
     assert cards["eno1"].autoneg is False
     assert (cards["eno1"].wake_on, cards["ens1f0"].port) == ("g", "Direct Attach Copper")
     assert (cards["ens5f0np0"].alias, cards["ens5f0np0"].alt_names) == (
@@ -160,7 +160,7 @@ def test_the_eight_cards_have_their_hardware_facts() -> None:
 
 def test_a_card_without_a_link_has_no_speed_and_one_that_is_off_no_carrier_either() -> None:
     nics = by_name(facts(large()).nics)
-    up, unplugged, off = nics["ens1f1"], nics["ens5f1np1"], nics["ens6f1"]
+    up, unplugged, off = nics["ens1f1"], nics["ens5f1np1"], nics["ens6f0"]
     assert (up.speed_mbps, up.duplex, up.carrier, up.admin_up) == (100000, "full", True, True)
     assert (unplugged.speed_mbps, unplugged.duplex, unplugged.carrier, unplugged.admin_up) == (
         None,
@@ -174,12 +174,19 @@ def test_a_card_without_a_link_has_no_speed_and_one_that_is_off_no_carrier_eithe
 def test_virtual_functions_stand_under_their_card_with_who_has_them() -> None:
     nics = by_name(facts(large()).nics)
     sriov = nics["ens1f0"].sriov
-    assert (sriov.total_vfs, sriov.configured_vfs, sriov.assigned_vfs, len(sriov.vfs)) == (128, 8, 2, 8)
+    assert (sriov.total_vfs, sriov.configured_vfs, sriov.assigned_vfs, len(sriov.vfs)) == (128, 8, 1, 8)
     given, free = sriov.vfs[0], sriov.vfs[2]
     assert (given.pci_address, given.driver, given.interface) == ("0000:31:01.0", "vfio-pci", None)
-    assert [(holder.vm_name, holder.running) for holder in given.held_by] == [("vm21", True)]
-    assert (given.mac, given.vlan, given.spoof_check) == ("52:54:00:10:00:15", 100, True)
+    assert [(holder.vm_name, holder.running) for holder in given.held_by] == [("router", True)]
+    assert (given.mac, given.vlan, given.spoof_check) == ("52:54:00:11:22:33", 100, True)
     assert (free.interface, free.held_by, free.trusted, free.vlan) == ("ens1f0v2", (), True, 0)
+    assert (sriov.vfs[1].driver, sriov.vfs[1].held_by, sriov.vfs[3].mac) == (
+        "vfio-pci",
+        (),
+        "2a:02:5e:00:00:03",
+    )
+    (waiting,) = nics["ens5f0np0"].sriov.vfs[0].held_by
+    assert (waiting.vm_name, waiting.running, nics["ens5f0np0"].sriov.assigned_vfs) == ("spare", False, 0)
     owner = nics["ens1f0v2"].physical_function
     assert (owner.interface, owner.pci_address, owner.index) == ("ens1f0", "0000:31:00.0", 2)
     assert (nics["eno1"].sriov.total_vfs, nics["eno1"].sriov.configured_vfs) == (32, 0)
@@ -229,7 +236,7 @@ def test_an_lacp_bond_names_its_partner() -> None:
     assert bond.lacp.partner_mac == "00:23:04:ee:be:01"
     assert {(s.name, s.active, s.partner_mac) for s in bond.slaves} == {
         ("ens1f0", None, "00:23:04:ee:be:01"),
-        ("ens6f0", None, "00:23:04:ee:be:01"),
+        ("ens6f1", None, "00:23:04:ee:be:01"),
     }
 
 
@@ -257,6 +264,15 @@ def test_a_bridge_that_filters_vlans_tells_those_of_its_ports() -> None:
     assert (ports["vnet0"].pvid, ports["vnet0"].vm.vm_name) == (101, "vm01")
     assert len(bridge.vms) == 20
     assert by_name(facts(large()).bridges)["br0"].is_root is None
+
+
+def test_open_vswitch_is_named_as_such_with_the_vm_on_it() -> None:
+    bridge = by_name(facts(large()).bridges)["ovsbr0"]
+    assert (bridge.type, [address.address for address in bridge.addresses]) == ("openvswitch", ["10.50.0.11"])
+    ports = {port.name: (port.kind, port.pvid, port.vm and port.vm.vm_name) for port in bridge.ports}
+    assert ports == {"ens1f1": ("nic", None, None), "vnet21": ("tap", 20, "vm21")}
+    held = by_name(facts(large()).nics)["ens5f0np0"].held_by
+    assert [(holder.vm_name, holder.running) for holder in held] == [("vm22", True)]
 
 
 def test_vlans_have_their_parent_and_number() -> None:
@@ -440,7 +456,9 @@ def _spoiled(text: str) -> st.SearchStrategy[str]:
 
 
 def _broken_documents() -> st.SearchStrategy[HostDocument]:
+    section = [source.name for source in (*net.SECTION.sources, *net.SECTION.libvirt)]
     whole = {**large().sources, **recorded().sources}
+    whole = {name: output for name, output in whole.items() if name.startswith(tuple(section))}
     whole["ovs"] = SourceOutput(
         "ovs", SourceStatus.OK, (NETWORK / "openvswitch.json").read_text(encoding="utf-8")
     )

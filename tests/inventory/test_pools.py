@@ -15,7 +15,7 @@ from nodes.inventory import pools
 from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 from nodes.inventory.plain import to_plain
 from nodes.inventory.pools import Pool
-from tests.fixtures.large_vms import vm_sources
+from tests.inventory.documents import host_document
 
 NETWORK = Path(__file__).parent.parent / "fixtures" / "network"
 
@@ -69,7 +69,7 @@ def test_an_inactive_pool_has_its_source_and_no_sizes() -> None:
 
 
 def test_pools_of_other_kinds_are_counted_and_have_their_sources() -> None:
-    document = HostDocument("", vm_sources())
+    document = host_document("large")
     facts = pools.parse(document).facts
     assert (facts.total, facts.active) == (4, 3)
     by_name = found(document)
@@ -128,7 +128,8 @@ def test_states_are_those_of_libvirt(number: int | None, name: str | None) -> No
 
 
 def test_without_the_list_the_description_tells_sizes_but_not_the_state() -> None:
-    xml = "<pool type='dir'><name>a</name><capacity unit='bytes'>100</capacity><allocation>40</allocation></pool>"
+    sizes = "<capacity unit='bytes'>100</capacity><allocation>40</allocation>"
+    xml = f"<pool type='dir'><name>a</name>{sizes}</pool>"
     parsed = pools.parse(document_of(None, xml))
     (pool,) = parsed.facts.pools
     assert (pool.name, pool.state, pool.capacity_bytes, pool.allocation_bytes) == ("a", None, 100, 40)

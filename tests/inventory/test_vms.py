@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 from nodes.inventory.domain_states import REASONS, STATES, reason_name, state_name
 from nodes.inventory.plain import to_plain
 from nodes.inventory.vms import Vm
-from tests.fixtures.large_vms import GPU, NVME, VF_OF, vm_sources
+from tests.inventory.documents import host_document
 
 NETWORK = Path(__file__).parent.parent / "fixtures" / "network"
 
@@ -28,8 +27,11 @@ def recorded() -> HostDocument:
     return HostDocument.from_json((NETWORK / "bridges-and-vms.json").read_text(encoding="ascii"))
 
 
-def large(sources: dict[str, SourceOutput] | None = None) -> HostDocument:
-    return HostDocument("2025-03-01T10:00:00+00:00", sources if sources is not None else vm_sources(), "ssh")
+def large(**changed: SourceOutput) -> HostDocument:
+    """The large server; ``libvirt__domains=…`` is another output of that source."""
+    document = host_document("large")
+    outputs = {name.replace("__", ":"): output for name, output in changed.items()}
+    return document.with_sources(outputs)
 
 
 def found(document: HostDocument) -> dict[str, Vm]:
@@ -154,26 +156,38 @@ def test_libvirts_test_driver_is_read() -> None:
 
 def test_thirty_vms_are_counted_and_ordered_by_name() -> None:
     facts = vms.parse(large()).facts
-    assert (facts.total, facts.active) == (30, 24)
-    assert [vm.name for vm in facts.vms] == [f"vm{number:02}" for number in range(1, 31)]
+    assert (facts.total, facts.active) == (30, 26)
+    names = [vm.name for vm in facts.vms]
+    assert names == sorted(names)
     by_name = {vm.name: vm for vm in facts.vms}
     assert (by_name["vm19"].state, by_name["vm19"].active) == ("paused", True)
-    assert (by_name["vm30"].state, by_name["vm30"].reason, by_name["vm30"].active) == (
+    assert (by_name["vm25"].state, by_name["vm25"].reason, by_name["vm25"].active) == (
         "crashed",
         "panicked",
         False,
     )
-    assert (by_name["vm18"].persistent, by_name["vm26"].managed_save) == (False, True)
+    assert (by_name["vm18"].persistent, by_name["vm23"].managed_save) == (False, True)
     assert (by_name["vm03"].vcpus_current, by_name["vm03"].vcpus_max) == (4, 8)
+    assert (by_name["vm21"].interfaces[0].virtual_port, by_name["vm21"].interfaces[0].vlan_tags) == (
+        "openvswitch",
+        (20,),
+    )
 
 
 def test_devices_of_the_host_are_under_those_that_hold_them() -> None:
     by_name = found(large())
-    assert [device.address for device in by_name["vm22"].host_devices] == [GPU, VF_OF[22]]
-    assert [device.address for device in by_name["vm20"].host_devices] == [NVME]
-    assert {device.type for device in by_name["vm23"].host_devices} == {"mdev", "pci"}
-    (stick,) = by_name["vm24"].host_devices
-    assert (stick.type, stick.address, stick.vendor_id) == ("usb", "1:4", "0529")
+    held = {
+        name: [(d.type, d.address) for d in vm.host_devices]
+        for name, vm in by_name.items()
+        if vm.host_devices
+    }
+    assert held == {
+        "render": [("pci", "0000:66:00.0"), ("usb", "1:5")],
+        "router": [("pci", "0000:31:01.0")],
+        "desktop": [("mdev", "4b20d080-1b54-4048-85b3-a6a62d165c01")],
+        "spare": [("pci", "0000:98:01.0"), ("usb", None)],
+    }
+    assert by_name["spare"].host_devices[1].vendor_id == "0403"
 
 
 def test_the_size_of_a_block_device_is_the_hosts() -> None:
@@ -207,9 +221,7 @@ def test_the_size_of_a_block_device_is_the_hosts() -> None:
 
 
 def test_without_the_list_the_descriptions_still_show_what_runs() -> None:
-    sources = vm_sources()
-    sources["libvirt:domains"] = SourceOutput("libvirt:domains", SourceStatus.TIMEOUT)
-    parsed = vms.parse(large(sources))
+    parsed = vms.parse(large(libvirt__domains=SourceOutput("libvirt:domains", SourceStatus.TIMEOUT)))
     assert (parsed.facts.total, parsed.facts.active) == (None, None)
     by_name = {vm.name: vm for vm in parsed.facts.vms}
     assert (by_name["vm01"].active, by_name["vm01"].state, by_name["vm01"].autostart) == (True, None, None)
@@ -302,13 +314,12 @@ def test_a_newer_libvirts_states_are_unknown_and_no_reason_is_none() -> None:
 
 
 def test_what_a_vm_uses_by_itself_is_no_change_and_what_is_configured_is() -> None:
-    before = vm_sources()
-    after = {name: replace(output) for name, output in before.items()}
-    rows = json.loads(after["libvirt:domains"].stdout)
-    rows[0] |= {"cpu_time_ns": 9, "memory_kib": 5, "reason": 5}
-    rows[1] |= {"autostart": False}
-    after["libvirt:domains"] = replace(after["libvirt:domains"], stdout=json.dumps(rows))
-    inventories = [build(large(sources), [vms.SECTION]) for sources in (before, after)]
+    rows = json.loads(large().text("libvirt:domains"))
+    used, configured = (next(row for row in rows if row["name"] == name) for name in ("vm01", "vm02"))
+    used |= {"cpu_time_ns": 9, "memory_kib": 5, "reason": 5}
+    configured |= {"autostart": False}
+    after = large(libvirt__domains=SourceOutput("libvirt:domains", SourceStatus.OK, json.dumps(rows)))
+    inventories = [build(document, [vms.SECTION]) for document in (large(), after)]
     changes = compare(*inventories, [vms.SECTION])
     assert [(change.path, change.label, change.before, change.after) for change in changes] == [
         ("vms.autostart", "vm02", True, False)
@@ -318,7 +329,7 @@ def test_what_a_vm_uses_by_itself_is_no_change_and_what_is_configured_is() -> No
 # -------------------------------------------------------------------------------------------- whatever comes
 
 _XML = [output.stdout for name, output in recorded().sources.items() if name.startswith("libvirt:domain:")]
-_XML += [vm_sources()[name].stdout for name in list(vm_sources())[1:4]]
+_XML += [output.stdout for _, output in large().items("libvirt:domain")][:8]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
