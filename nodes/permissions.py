@@ -91,9 +91,7 @@ def permissions_on(user: User, node: Node) -> frozenset[str]:
     return everywhere | frozenset(row[0] for row in codenames)
 
 
-def get_node(
-    user: User, name_or_uuid: str, permission: str = VIEW, *, columns: Sequence[str] = ()
-) -> Node:
+def get_node(user: User, name_or_uuid: str, permission: str = VIEW, *, columns: Sequence[str] = ()) -> Node:
     """The node, if the user may see it and has ``permission`` on it.
 
     ``columns`` are all that the caller will read of it; the others are then not loaded.
