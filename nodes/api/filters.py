@@ -9,7 +9,7 @@ from typing import Any
 from rest_framework import serializers
 
 from nodes.inventory.pci_facts import PciKind
-from nodes.inventory.smart_facts import Health
+from nodes.inventory.smart_health import Health
 
 Facts = Mapping[str, Any]
 

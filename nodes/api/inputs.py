@@ -7,7 +7,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from nodes.inventory.smart_facts import Health
+from nodes.inventory.smart_health import Health
 from nodes.models import Status
 from nodes.models.credential import CredentialKind
 from nodes.models.history import ChangeKind

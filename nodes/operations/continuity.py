@@ -21,7 +21,7 @@ def previous_facts(node: Node) -> dict[str, Facts]:
     if node.snapshot_id is None:
         return {}
     rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id).exclude(facts=None)
-    return dict(rows.values_list("slug", "facts"))
+    return {slug: facts for slug, facts in rows.values_list("slug", "facts") if facts is not None}
 
 
 def carried(inventory: Inventory, before: Mapping[str, Facts], before_at: datetime | None) -> Inventory:
