@@ -1,0 +1,253 @@
+"""add-node and update-node over a real sshd and a real libvirtd: every way in, and every way it fails."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from nodes import access
+from nodes.models import Credential, Node, Operation, OperationStatus
+from nodes.models.credential import CredentialKind
+from tests.api.conftest import Api
+from tests.engine.running import run_queued
+from tests.libvirtd import AVAILABLE, LibvirtHost
+from tests.sshd import ME, LoopbackSshd, make_key
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare"),
+]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LibvirtHost]:
+    with LibvirtHost(tmp_path_factory.mktemp("host")) as libvirt_host:
+        libvirt_host.virsh("capabilities")
+        yield libvirt_host
+
+
+@dataclass
+class Wizard:
+    """Adds a host as the wizard does: address, fingerprint, credential."""
+
+    api: Api
+    sshd: LoopbackSshd
+
+    def body(self, **changes: Any) -> dict[str, Any]:
+        return {
+            "name": "kvm-01",
+            "uri": f"qemu+ssh://{ME}@127.0.0.1:{self.sshd.port}/system",
+            "host_key_fingerprint": self.sshd.host_key().fingerprint,
+            "credential": {"kind": "ssh_key", "private_key": self.sshd.user_key.read_text()},
+        } | changes
+
+    def add(self, **changes: Any) -> Operation:
+        status, answer = self.api("add-node", self.body(**changes))
+        assert status == 202, answer
+        (ended,) = run_queued()
+        return ended
+
+
+@pytest.fixture
+def wizard(administrator, host) -> Wizard:
+    return Wizard(Api(administrator), host.sshd)
+
+
+def failed_step(operation: Operation) -> str | None:
+    return operation.steps.filter(status="failed").values_list("code", flat=True).first()
+
+
+def test_the_scan_shows_the_keys_that_the_host_has_and_trusts_nothing(wizard):
+    status, body = wizard.api("scan-host-key", {"uri": wizard.body()["uri"]})
+    assert status == 200
+    assert {"type": "ssh-ed25519", "fingerprint": wizard.sshd.host_key().fingerprint} in body["keys"]
+    assert not Operation.objects.exists()
+
+
+def test_a_host_joins_with_hardware_libvirt_and_a_sealed_credential(wizard):
+    ended = wizard.add(labels={"rack": "b2"})
+    assert ended.status == OperationStatus.SUCCEEDED, (failed_step(ended), ended.error)
+    node = Node.objects.get()
+    assert node.host_key_fingerprint == wizard.sshd.host_key().fingerprint
+    assert (node.connection, node.virtualization_type != "", node.libvirt_version != "") == (
+        "online",
+        True,
+        True,
+    )
+    assert node.cpu_threads
+    assert node.memory_total_bytes
+    assert node.boot_id
+    credential = Credential.objects.get(node=node)
+    assert credential.kind == CredentialKind.SSH_KEY
+    private = wizard.sshd.user_key.read_text()
+    assert credential.secret["private_key"] == private
+    status, body = wizard.api("describe-node", {"node": "kvm-01"})
+    assert (status, body["credential_kind"]) == (200, "ssh_key")
+    assert private.split()[5] not in str(body)
+
+
+def test_refreshing_uses_the_stored_login_and_gives_utilization(wizard):
+    wizard.add()
+    assert wizard.api("refresh-node", {"node": "kvm-01"})[0] == 202
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    time.sleep(1.1)
+    wizard.api("refresh-node", {"node": "kvm-01"})
+    run_queued()
+    assert 0 <= Node.objects.get().cpu_used_percent <= 100
+
+
+def test_a_wrong_key_is_a_failed_login_that_says_what_was_tried(wizard, tmp_path):
+    stranger = make_key(tmp_path / "other").read_text()
+    ended = wizard.add(credential={"kind": "ssh_key", "private_key": stranger})
+    assert (failed_step(ended), ended.error["code"]) == ("authenticate", "authentication_failed")
+    assert ME in ended.error["detail"]
+    assert "PRIVATE" not in str(ended.error)
+
+
+def test_a_key_that_is_none_is_named_as_such(wizard):
+    ended = wizard.add(credential={"kind": "ssh_key", "private_key": "certainly no key"})
+    assert (failed_step(ended), ended.error["code"]) == ("authenticate", "authentication_failed")
+    assert "certainly" not in str(ended.error)
+
+
+def test_another_fingerprint_than_the_host_shows_stops_before_the_credential(wizard):
+    ended = wizard.add(host_key_fingerprint="SHA256:" + "A" * 43)
+    assert (failed_step(ended), ended.error["code"]) == ("host_key", "host_key_mismatch")
+    assert wizard.sshd.host_key().fingerprint in ended.error["detail"]
+    assert "SHA256:" + "A" * 43 in ended.error["detail"]
+    assert "Accepted publickey" not in wizard.sshd.log[-2000:]
+
+
+def test_a_closed_port_and_an_unknown_name_are_unreachable_at_once(wizard):
+    for name, address in (("closed", "127.0.0.1:1"), ("unknown", "no-such-host.invalid")):
+        ended = wizard.add(uri=f"qemu+ssh://root@{address}/system", name=name)
+        assert (failed_step(ended), ended.error["code"]) == ("reach", "host_unreachable"), ended.error
+        assert ended.error["retryable"] is True
+
+
+def test_a_host_that_accepts_and_says_nothing_times_out_within_its_deadline(wizard, settings):
+    settings.NODEADMIN_HOST_TIMEOUT_S = 2.0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        ended = wizard.add(uri=f"qemu+ssh://root@127.0.0.1:{silent.getsockname()[1]}/system")
+        assert time.monotonic() - started < 6
+    assert (failed_step(ended), ended.error["code"]) == ("reach", "timeout")
+
+
+def test_a_host_without_libvirt_is_named_at_its_step_and_leaves_nothing(administrator, tmp_path):
+    tmp_path.chmod(0o755)
+    with LibvirtHost(tmp_path / "bare", libvirtd=False) as bare:
+        ended = Wizard(Api(administrator), bare.sshd).add()
+    assert (failed_step(ended), ended.error["code"]) == ("libvirt", "libvirt_unavailable")
+    assert ended.error["remedy"]
+    assert not Node.objects.exists()
+    assert not Credential.objects.exists()
+
+
+def test_the_same_host_under_another_name_is_a_duplicate(wizard):
+    wizard.add()
+    ended = wizard.add(name="kvm-02")
+    assert (failed_step(ended), ended.error["code"]) == ("identity", "duplicate_host")
+    assert "kvm-01" in ended.error["detail"]
+    assert Node.objects.count() == 1
+
+
+def test_a_duplicate_is_not_named_to_who_may_not_see_it(wizard, operator):
+    from django.contrib.auth.models import Permission
+
+    wizard.add()
+    operator.user_permissions.add(
+        Permission.objects.get(codename="add_node", content_type__app_label="nodes")
+    )
+    other = Wizard(Api(operator), wizard.sshd)
+    ended = other.add(name="kvm-02")
+    assert ended.error["code"] == "duplicate_host"
+    assert "kvm-01" not in str(ended.error)
+
+
+def test_a_changed_host_key_is_refused_until_it_is_confirmed(administrator, tmp_path):
+    tmp_path.chmod(0o755)
+    with LibvirtHost(tmp_path / "host") as changing:
+        wizard = Wizard(Api(administrator), changing.sshd)
+        assert wizard.add().status == OperationStatus.SUCCEEDED
+        before = changing.sshd.host_key().fingerprint
+        access.close_pool()
+        changing.sshd.change_host_key()
+        after = changing.sshd.host_key().fingerprint
+        wizard.api("refresh-node", {"node": "kvm-01"})
+        (refused,) = run_queued()
+        assert refused.error["code"] == "host_key_mismatch"
+        assert before in refused.error["detail"]
+        assert after in refused.error["detail"]
+        node = Node.objects.get()
+        assert (node.status, node.connection_reason) == ("offline", "host_key_mismatch")
+        status, body = wizard.api("update-node", {"node": "kvm-01", "host_key_fingerprint": after})
+        assert status == 202, body
+        (updated,) = run_queued()
+        assert updated.status == OperationStatus.SUCCEEDED, updated.error
+        node.refresh_from_db()
+        assert (node.host_key_fingerprint, node.status) == (after, "online")
+
+
+def test_a_wrong_new_credential_leaves_the_old_one_in_force(wizard, tmp_path):
+    wizard.add()
+    kept = Credential.objects.get().secret
+    stranger = make_key(tmp_path / "other").read_text()
+    body = {"node": "kvm-01", "credential": {"kind": "ssh_key", "private_key": stranger}}
+    assert wizard.api("update-node", body)[0] == 202
+    (ended,) = run_queued()
+    assert ended.error["code"] == "authentication_failed"
+    assert Credential.objects.get().secret == kept
+    wizard.api("refresh-node", {"node": "kvm-01"})
+    assert run_queued()[0].status == OperationStatus.SUCCEEDED
+
+
+def test_nodeadmins_own_key_opens_a_host_that_knows_it(wizard):
+    wizard.sshd.authorize(access.own_key_pair().public_key)
+    ended = wizard.add(credential={"kind": "nodeadmin_key"})
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert Credential.objects.get().secret is None
+
+
+def test_secrets_are_in_no_row_answer_or_log(wizard, capsys, caplog):
+    secret = "tr0ub4dor-and-three"
+    ended = wizard.add(credential={"kind": "password", "password": secret, "user": ME})
+    assert ended.status == OperationStatus.FAILED
+    rows = [*Operation.objects.values(), *ended.steps.values(), *ended.events.values()]
+    printed = capsys.readouterr()
+    assert secret not in f"{rows} {printed.out} {printed.err} {caplog.text}"
+    assert secret not in str(wizard.api("list-operations"))
+
+
+def test_keys_rotate_and_old_secrets_still_open(wizard, settings):
+    from cryptography.fernet import Fernet
+    from django.core.management import call_command
+
+    wizard.add()
+    old = settings.NODEADMIN_SEAL_KEYS
+    new = Fernet.generate_key().decode()
+    settings.NODEADMIN_SEAL_KEYS = f"{new},{old}"
+    call_command("rotate_keys")
+    settings.NODEADMIN_SEAL_KEYS = new
+    assert "private_key" in Credential.objects.get().secret
+    settings.NODEADMIN_SEAL_KEYS = old
+    from django.core.exceptions import ImproperlyConfigured
+
+    with pytest.raises(ImproperlyConfigured):
+        Credential.objects.get()
+
+
+def test_the_stored_secret_is_not_readable_in_the_database_file(wizard):
+    from django.db import connection
+
+    wizard.add()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT secret FROM nodes_credential")
+        (raw,) = cursor.fetchone()
+    assert b"PRIVATE KEY" not in bytes(raw)
