@@ -16,7 +16,7 @@ from nodes.models.credential import CredentialKind
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
 from tests.libvirtd import AVAILABLE, LibvirtHost
-from tests.sshd import ME, LoopbackSshd, make_key
+from tests.sshd import ME, LoopbackSshd, TemporaryUser, make_key
 
 pytestmark = [
     pytest.mark.django_db,
@@ -251,3 +251,53 @@ def test_the_stored_secret_is_not_readable_in_the_database_file(wizard):
         cursor.execute("SELECT secret FROM nodes_credential")
         (raw,) = cursor.fetchone()
     assert b"PRIVATE KEY" not in bytes(raw)
+
+
+@pytest.fixture
+def password_host(host) -> Iterator[tuple[LoopbackSshd, TemporaryUser]]:
+    """A further sshd of the same host that takes passwords, and a user who may open libvirt's socket."""
+    with TemporaryUser("nodeadmin-pw") as user:
+        options = {"PasswordAuthentication": "yes", "UsePAM": "no"}
+        sudo = user.sudoers("ALL=(ALL) NOPASSWD: ALL")
+        with sudo, LoopbackSshd(host.folder / "pw", options=options, prefix=host.inside) as sshd:
+            yield sshd, user
+
+
+def test_a_password_is_used_once_to_install_the_key_and_then_forgotten(administrator, password_host):
+    sshd, user = password_host
+    wizard = Wizard(Api(administrator), sshd)
+    credential = {"kind": "password", "user": user.name, "password": user.password, "install_key": True}
+    ended = wizard.add(uri=f"qemu+ssh://127.0.0.1:{sshd.port}/system", credential=credential)
+    assert ended.status == OperationStatus.SUCCEEDED, (failed_step(ended), ended.error)
+    stored = Credential.objects.get()
+    assert (stored.kind, stored.secret) == (CredentialKind.NODEADMIN_KEY, None)
+    assert access.own_key_pair().public_key.split()[1] in (user.home / ".ssh/authorized_keys").read_text()
+    assert Node.objects.get().uri == f"qemu+ssh://{user.name}@127.0.0.1:{sshd.port}/system"
+
+
+def test_a_wrong_password_is_a_failed_login(administrator, password_host):
+    sshd, user = password_host
+    wizard = Wizard(Api(administrator), sshd)
+    credential = {"kind": "password", "user": user.name, "password": "not the right one"}
+    ended = wizard.add(uri=f"qemu+ssh://127.0.0.1:{sshd.port}/system", credential=credential)
+    assert (failed_step(ended), ended.error["code"]) == ("authenticate", "authentication_failed")
+    assert "not the right one" not in str(ended.error)
+
+
+def test_a_user_who_may_not_open_libvirt_is_told_how_to(administrator, host):
+    with TemporaryUser("nodeadmin-no") as user:
+        options = {"PasswordAuthentication": "yes", "UsePAM": "no"}
+        with LoopbackSshd(host.folder / "no", options=options, prefix=host.inside) as sshd:
+            credential = {"kind": "password", "user": user.name, "password": user.password}
+            ended = Wizard(Api(administrator), sshd).add(
+                uri=f"qemu+ssh://127.0.0.1:{sshd.port}/system", credential=credential
+            )
+    assert (failed_step(ended), ended.error["code"]) == ("libvirt", "insufficient_rights_on_host")
+    assert "libvirt" in ended.error["remedy"]
+    assert not Node.objects.exists()
+
+
+def test_a_credential_of_another_user_than_the_address_names_is_refused(wizard):
+    credential = {"kind": "nodeadmin_key", "user": "somebody"}
+    status, body = wizard.api("add-node", wizard.body(credential=credential))
+    assert (status, body["errors"][0]["field"]) == (400, "credential.user")
