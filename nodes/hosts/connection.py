@@ -108,6 +108,7 @@ class HostConnection:
                 )
             known = self._hypervisor
             if known is not None and known.alive:
+                known.touch()
                 return known
             if known is not None:
                 known.close()
@@ -120,6 +121,23 @@ class HostConnection:
             return opened
         finally:
             self._opening.release()
+
+    def rest(self, idle_s: float) -> None:
+        """Close libvirt where nobody has called it for so long; the connection itself stays.
+
+        A daemon pings each open client every five seconds (keepalive_interval in libvirtd.conf), which a
+        thousand idle hosts would make two hundred wake-ups a second of ours.
+        """
+        hypervisor = self._hypervisor
+        if hypervisor is None or hypervisor.busy or time.monotonic() - hypervisor.last_used < idle_s:
+            return
+        if self._opening.acquire(blocking=False):
+            try:
+                if self._hypervisor is hypervisor and not hypervisor.busy:
+                    self._hypervisor = None
+                    hypervisor.close()
+            finally:
+                self._opening.release()
 
     def close(self) -> None:
         """End it and all that runs over it."""

@@ -25,8 +25,9 @@ T = TypeVar("T")
 SOCKETS = ("/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock")
 """The modular daemon's socket and the monolithic one's (https://libvirt.org/daemons.html)."""
 
-KEEPALIVE_S = 5
+KEEPALIVE_S = 20
 KEEPALIVE_COUNT = 3
+"""Calls have deadlines of their own; this only finds out what died while nobody called."""
 CALL_S = 15.0
 
 
@@ -83,6 +84,10 @@ class Hypervisor:
             raise
         finally:
             self._count(-1)
+
+    def touch(self) -> None:
+        """Note that somebody is about to call it."""
+        self.last_used = time.monotonic()
 
     def _count(self, change: int) -> None:
         with self._lock:

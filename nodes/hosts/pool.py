@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 1024
 IDLE_S = 300.0
+LIBVIRT_IDLE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -121,7 +122,11 @@ class ConnectionPool:
         """Close what nobody has used for long or what is broken; how many those were."""
         now = time.monotonic()
         with self._guard:
-            stale = [digest for digest, place in self._places.items() if self._is_stale(place, now)]
+            stale = {digest for digest, place in self._places.items() if self._is_stale(place, now)}
+            others = [place.connection for digest, place in self._places.items() if digest not in stale]
+        for connection in others:
+            if connection is not None:
+                connection.rest(min(LIBVIRT_IDLE_S, self._idle_s))
         return self._retire(stale)
 
     def _is_stale(self, place: _Place, now: float) -> bool:

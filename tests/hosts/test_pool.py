@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nodes.errors import AuthenticationFailed, HostError, HostTimeout
-from nodes.hosts.connection import ConnectionPool
+from nodes.hosts.connection import ConnectionPool, connect
 from nodes.hosts.target import HostTarget, SshKeyCredential
 from tests.hosts.conftest import SHORT, Freezer, tcp_peer
 from tests.libvirtd import LibvirtHost
@@ -151,6 +151,17 @@ def test_a_connection_whose_libvirt_is_at_work_is_not_idle(libvirt_host: Libvirt
         assert connection.hypervisor() is hypervisor
     finally:
         pool.close()
+
+
+def test_an_idle_libvirt_is_closed_and_opened_again_when_needed(libvirt_host: LibvirtHost) -> None:
+    with connect(libvirt_host.sshd.target(), SHORT) as connection:
+        first = connection.hypervisor()
+        connection.rest(60)
+        assert connection.hypervisor() is first
+        connection.rest(0)
+        assert not first.alive
+        assert connection.alive
+        assert connection.hypervisor().version_text()
 
 
 def test_the_number_of_connections_is_bounded(sshd: LoopbackSshd) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +82,48 @@ def test_single_commands_allowed_by_sudoers_are_seen(
         assert rights.sudo is (rule.endswith("NOPASSWD: ALL"))
         for command in expected & {SMART}:
             assert connection.shell.run(f"{command} --version", sudo=True, timeout_s=10).ok
+
+
+@needs_root
+def test_sudo_runs_as_root_and_never_waits_for_a_password(user: TemporaryUser, sshd: LoopbackSshd) -> None:
+    with connect(sshd.target(user=user.name)) as connection:
+        refused = connection.shell.run("id -u", sudo=True, timeout_s=10)
+        assert refused.exit_status == 1
+        assert "password" in refused.error_text
+        with user.sudoers("ALL=(root) NOPASSWD: ALL"):
+            assert connection.shell.run("id -u", sudo=True, timeout_s=10).stdout == b"0\n"
+            assert connection.shell.run("id -u", timeout_s=10).stdout != b"0\n"
+
+
+@needs_root
+@pytest.mark.parametrize("rule", ["ALL=(root) NOPASSWD: ALL", "ALL=(root) NOPASSWD: /usr/bin/tail"])
+def test_a_stream_of_root_can_be_read_and_ended(user: TemporaryUser, sshd: LoopbackSshd, rule: str) -> None:
+    with user.sudoers(rule), connect(sshd.target(user=user.name)) as connection:
+        with connection.shell.stream("tail -n 1 -f /etc/shadow", sudo=True) as stream:
+            assert b":" in stream.read(timeout_s=10)
+        if rule.endswith(" ALL"):
+            deadline = time.monotonic() + 5
+            while _follows_shadow():
+                assert time.monotonic() < deadline, "root's process outlived its reader"
+                time.sleep(0.05)
+    _end_followers()
+
+
+def _follows_shadow() -> list[int]:
+    wanted = b"tail\0-n\x001\0-f\0/etc/shadow\0"
+    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if _reads(path) == wanted]
+
+
+def _reads(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _end_followers() -> None:
+    for pid in _follows_shadow():
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_test_node_has_libvirt_alone() -> None:
