@@ -1,1 +1,3 @@
-"""Real Debian hosts in QEMU, with a kernel, systemd, sshd and libvirtd of their own; see README.md beside this file."""
+"""Real Debian hosts in QEMU, with a kernel, systemd, sshd and libvirtd of their own; see README.md beside
+this file.
+"""

@@ -9,7 +9,7 @@ import time
 from tests.lab import image
 from tests.lab.errors import LabError
 from tests.lab.hardware import SPECS
-from tests.lab.host import LabHost
+from tests.lab.host import BOOT_DEADLINE_S, LabHost
 from tests.lab.lab import Lab, end_abandoned_labs
 
 
@@ -80,7 +80,7 @@ def ssh(arguments: argparse.Namespace) -> int:
         raise LabError(f"the lab host {host.name} is off; `script/lab up {host.name}` starts it")
     command = [*host.ssh.command(arguments.user), *arguments.command]
     # Replaces this process, so that terminals, signals and exit statuses are the client's own.
-    os.execvp(command[0], command)  # noqa: S606
+    os.execvp(command[0], command)
 
 
 def main() -> int:
@@ -91,9 +91,13 @@ def main() -> int:
     command = commands.add_parser("prepare", help="install what is needed and build the image")
     command.set_defaults(run=prepare)
 
-    command = commands.add_parser("up", help="start hosts and return when they answer SSH (default: rich plain)")
-    command.add_argument("names", nargs="*", choices=[*SPECS, "all", []], metavar="HOST", help="rich, plain, spare, all")
-    command.add_argument("--deadline", type=float, default=300, metavar="SECONDS")
+    command = commands.add_parser(
+        "up", help="start hosts and return when they answer SSH (default: rich plain)"
+    )
+    command.add_argument(
+        "names", nargs="*", choices=[*SPECS, "all", []], metavar="HOST", help="rich, plain, spare, all"
+    )
+    command.add_argument("--deadline", type=float, default=BOOT_DEADLINE_S, metavar="SECONDS")
     command.add_argument("--ready", action="store_true", help="wait until they have finished starting, too")
     command.set_defaults(run=up)
 

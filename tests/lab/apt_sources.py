@@ -12,8 +12,8 @@ _SETTINGS = ("Acquire::Check-", "Acquire::http::", "Acquire::https::", "Acquire:
 def mirror_lines() -> list[str]:
     """One-line sources for the image's suite, or none where this machine is another release or distribution.
 
-    With none, mmdebstrap takes Debian's own mirror. Asked of apt itself, which knows all formats of its sources
-    (apt-get(8), indextargets).
+    With none, mmdebstrap takes Debian's own mirror. Asked of apt itself, which knows all formats of its
+    sources (apt-get(8), indextargets).
     """
     listing = _output(
         "apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"

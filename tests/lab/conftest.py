@@ -1,7 +1,7 @@
 """Fixtures that give tests real hosts. They know nothing of Django.
 
-Hosts are started when the first test needs one, all that the run will need at once, and live until its end. With
-NODEADMIN_LAB=shared they are those of `script/lab up`, and stay: quick while one test is being written.
+Hosts are started when the first test needs one, all that the run will need at once, and live until its end.
+With NODEADMIN_LAB=shared they are those of `script/lab up`, and stay: quick while one test is being written.
 """
 
 import os
@@ -17,10 +17,12 @@ _FIXTURES = {f"lab_{name}": name for name in SPECS}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks whatever uses a lab host as `lab`, so that nobody can forget it."""
+    """Marks whatever uses a lab host as `lab`, which nobody can then forget, with time for boots."""
     for item in items:
         if _hosts_of(item):
             item.add_marker(pytest.mark.lab)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(1500))
 
 
 def _hosts_of(item: pytest.Item) -> list[str]:

@@ -8,7 +8,7 @@ SPARE_DISKS = {"nvme": "256M", "hdd": "256M", "ssd": "128M", "sas": "128M", "usb
 
 @dataclass(frozen=True)
 class HostSpec:
-    """A host of the lab. `number` is the last part of its addresses, `rich` whether it has the full hardware."""
+    """A host of the lab: `number` ends its addresses, `rich` says whether it has the full hardware."""
 
     name: str
     number: int
@@ -41,8 +41,8 @@ class Wiring:
     ssh_port: int
 
 
-# Names inside the host's own directory, which QEMU runs in: socket paths stay short, and blanks in the path of the
-# cache need no quoting. `image` is a link to the image's directory, `lan` one to the switch's.
+# Names inside the host's own directory, which QEMU runs in: socket paths stay short, and blanks in the path
+# of the cache need no quoting. `image` is a link to the image's directory, `lan` one to the switch's.
 DISK = "root.qcow2"
 MONITOR = "qmp"
 CONSOLE = "console.log"
@@ -56,8 +56,12 @@ def command(spec: HostSpec, wiring: Wiring) -> list[str]:
         "qemu-system-x86_64 -nodefaults -no-user-config -display none",
         f"-name lab-{spec.name} -uuid {wiring.identity}",
         f"-machine {'q35,kernel-irqchip=split' if spec.rich else 'q35'}",
-        # Five-level page tables, which `max` brings along, cost a walk more at every TLB miss.
-        "-accel tcg,thread=multi -cpu max,la57=off",
+        # One thread for all processors: with one each, QEMU before 8.1 may keep running code that the kernel
+        # has just patched on another processor (it locks a page only after having translated it). Opening
+        # /dev/kvm patches the scheduler, and every few times the host then hung for good. Costs no CPU time,
+        # and a second one only while nothing else wants it. Five-level page tables, which `max` brings along,
+        # slow every TLB miss down.
+        "-accel tcg,thread=single -cpu max,la57=off",
         f"-m {spec.memory_mib} -rtc base=utc",
         f"-kernel {IMAGE}/vmlinuz -initrd {IMAGE}/initrd.img",
         f"-qmp unix:{MONITOR},server=on,wait=off",
@@ -81,8 +85,15 @@ def _kernel_parameters(spec: HostSpec) -> str:
         f"systemd.hostname=lab-{spec.name}",
     ]
     if spec.rich:
-        # Named cell by cell, so that 32 huge pages lie in each whatever else has been allocated by then.
-        parameters.append("lab.hardware=rich intel_iommu=on iommu=pt hugepagesz=2M hugepages=0:32,1:32")
+        # Named cell by cell, so that 32 huge pages lie in each whatever else has been allocated by then. The
+        # e1000e that QEMU emulates forgets to report a lost link where its driver has an interrupt for that
+        # alone.
+        parameters.append("e1000e.IntMode=0,0")
+        # Further processors join when the host is up (lab-hardware in the image): booting with all takes
+        # longer.
+        parameters.append(
+            "lab.hardware=rich maxcpus=2 intel_iommu=on iommu=pt hugepagesz=2M hugepages=0:32,1:32"
+        )
     return " ".join(parameters)
 
 

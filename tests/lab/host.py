@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-
 from tests.lab import hardware
 from tests.lab.errors import LabError
 from tests.lab.hardware import HostSpec, Wiring
@@ -20,7 +19,8 @@ from tests.lab.network import Switch, free_port
 from tests.lab.qmp import Monitor
 from tests.lab.ssh import SshClient
 
-BOOT_DEADLINE_S = 300.0
+# Half a minute where nothing else runs; machines that run several labs and test suites at once take minutes.
+BOOT_DEADLINE_S = 600.0
 _END_DEADLINE_S = 20.0
 _POLL_S = 0.5
 
@@ -28,9 +28,9 @@ _POLL_S = 0.5
 class LabHost:
     """A Debian machine under QEMU, reachable over SSH at 127.0.0.1:`ssh_port`.
 
-    All that must outlive the process which started it stands in its directory, so any other process can make an
-    object for the same directory and go on. Its disk keeps what was written to it, over a power cut too, until
-    `start(fresh=True)`.
+    All that must outlive the process which started it stands in its directory, so any other process can make
+    an object for the same directory and go on. Its disk keeps what was written to it, over a power cut too,
+    until `start(fresh=True)`.
     """
 
     address = "127.0.0.1"
@@ -91,7 +91,8 @@ class LabHost:
         return self._pid() is not None
 
     def start(self, *, fresh: bool = False) -> None:
-        """Switches the host on and returns at once; `fresh` gives it a new disk, identity and host keys first.
+        """Switches the host on and returns at once; `fresh` gives it a new disk, identity and host keys
+        first.
 
         Raises LabError where QEMU ends right away.
         """
@@ -150,7 +151,9 @@ class LabHost:
             time.sleep(0.1)
 
     def mend(self) -> None:
-        """Undoes power cut, freeze and cut cables, and returns when the host answers SSH: at once if all was well."""
+        """Undoes power cut, freeze and cut cables, and returns when the host answers SSH: at once if all was
+        well.
+        """
         if not self.is_running():
             self.start()
         self.thaw()
@@ -212,11 +215,11 @@ class LabHost:
         return self.ssh.run(command, user=user, stdin=stdin, timeout_s=timeout_s, check=check)
 
     def wait_for_ssh(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
-        """Returns once root can log in, with the host's keys then known. Raises LabError after the deadline."""
+        """Returns once root can log in; its host keys are then known. Raises LabError after the deadline."""
         self._wait(lambda: self.ssh.answers() and self._learn_host_keys(), deadline_s, "answer over SSH")
 
     def wait_until_ready(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
-        """Returns once the host has finished starting, with its virtual functions, bond and disks in place."""
+        """Returns once the host has finished starting: virtual functions, bond and disks are in place."""
         deadline = time.monotonic() + deadline_s
         self.wait_for_ssh(deadline_s)
         rest = max(1.0, deadline - time.monotonic())
@@ -237,7 +240,9 @@ class LabHost:
 
         def rebooted() -> bool:
             nonlocal found
-            answer = self.run("cat /proc/sys/kernel/random/boot_id", check=False) if self.ssh.answers() else None
+            answer = (
+                self.run("cat /proc/sys/kernel/random/boot_id", check=False) if self.ssh.answers() else None
+            )
             found = answer.stdout.strip() if answer else ""
             return found not in ("", old_boot_id)
 
@@ -303,7 +308,10 @@ class LabHost:
         return Wiring(uuid.UUID(stored["identity"]), stored["ssh_port"])
 
     def _prepare_disks(self) -> None:
-        for name, target in ((hardware.IMAGE, self.image.directory), (hardware.LAN, self._switch.socket_directory)):
+        for name, target in (
+            (hardware.IMAGE, self.image.directory),
+            (hardware.LAN, self._switch.socket_directory),
+        ):
             link = self.directory / name
             link.unlink(missing_ok=True)
             link.symlink_to(target)
@@ -317,7 +325,9 @@ class LabHost:
     def _qemu_img(self, *arguments: str) -> None:
         if shutil.which("qemu-img") is None:
             raise LabError("qemu-img is missing; `script/lab prepare` installs what the lab needs")
-        subprocess.run(["qemu-img", *arguments], cwd=self.directory, check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            ["qemu-img", *arguments], cwd=self.directory, check=True, capture_output=True, timeout=60
+        )
 
     def _wait_for_monitor(self) -> None:
         deadline = time.monotonic() + _END_DEADLINE_S

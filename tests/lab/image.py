@@ -1,7 +1,7 @@
 """The disk image that all lab hosts start from: built once a recipe, kept in the cache, shared read-only.
 
-A directory of the cache named after the recipe holds a whole image or does not exist: it is built under another
-name and renamed at the end, so an interrupted build is thrown away by the next one.
+A directory of the cache named after the recipe holds a whole image or does not exist: it is built under
+another name and renamed at the end, so an interrupted build is thrown away by the next one.
 """
 
 import contextlib
@@ -91,7 +91,9 @@ def _cache_lock(cache: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise LabError(f"another build of the image has held {handle.name} for too long") from None
+                    raise LabError(
+                        f"another build of the image has held {handle.name} for too long"
+                    ) from None
                 time.sleep(0.5)
         yield
 
@@ -109,11 +111,15 @@ def _purge(current: Path) -> None:
 
 def _build(target: Path) -> None:
     if os.geteuid() != 0:
-        raise LabError("building the image of the lab hosts needs root; run `sudo -E script/lab prepare` once")
+        raise LabError(
+            "building the image of the lab hosts needs root; run `sudo -E script/lab prepare` once"
+        )
     for tool in ("mmdebstrap", "mke2fs", "ssh-keygen", "as", "ld"):
         if shutil.which(tool) is None:
             raise LabError(f"{tool} is missing; `script/lab prepare` installs what the lab needs")
-    logger.info("building the image of the lab hosts, once: %s packages and what they need", len(recipe.PACKAGES))
+    logger.info(
+        "building the image of the lab hosts, once: %s packages and what they need", len(recipe.PACKAGES)
+    )
     started = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=target.parent))
     root = work / "root"
@@ -132,7 +138,11 @@ def _build(target: Path) -> None:
     finally:
         shutil.rmtree(root, ignore_errors=True)
     seconds = time.monotonic() - started
-    facts = {"recipe": target.name, "seconds": round(seconds, 1), "seconds_to_tree": round(seconds_to_tree, 1)}
+    facts = {
+        "recipe": target.name,
+        "seconds": round(seconds, 1),
+        "seconds_to_tree": round(seconds_to_tree, 1),
+    }
     (work / "build.json").write_text(json.dumps(facts, indent=1) + "\n")
     work.rename(target)
     logger.info("built %s in %.0f s", target, seconds)
@@ -140,7 +150,18 @@ def _build(target: Path) -> None:
 
 def _make_key(work: Path) -> None:
     _run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "nodeadmin-lab", "-f", str(work / "id_ed25519")],
+        [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            "nodeadmin-lab",
+            "-f",
+            str(work / "id_ed25519"),
+        ],
         subprocess.DEVNULL,
     )
     password = work / "password"
@@ -212,8 +233,10 @@ def _make_disk(root: Path, work: Path, output: IO[bytes]) -> None:
     # Initialized here, where it costs nothing: a sparse file reads as zeros. Else the first boot does it.
     extended = "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0"
     _run(
-        ["mke2fs", "-q", "-t", "ext4", "-L", "lab-root", "-E", extended, "-d", str(root)]
-        + [str(work / "disk.img"), recipe.DISK_SIZE],
+        [
+            *("mke2fs", "-q", "-t", "ext4", "-L", "lab-root", "-E", extended),
+            *("-d", str(root), str(work / "disk.img"), recipe.DISK_SIZE),
+        ],
         output,
     )
 

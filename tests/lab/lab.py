@@ -1,4 +1,6 @@
-"""A set of lab hosts in one directory, which share a switch: the pair that `script/lab` keeps, or a test run's own."""
+"""A set of lab hosts in one directory, which share a switch: the pair that `script/lab` keeps, or a test
+run's own.
+"""
 
 import contextlib
 import logging
@@ -44,7 +46,9 @@ class Lab:
 
     @classmethod
     def private(cls) -> "Lab":
-        """A lab of this process alone; what earlier processes left behind when they were killed is ended first."""
+        """A lab of this process alone; what earlier processes left behind when they were killed is ended
+        first.
+        """
         end_abandoned_labs()
         return cls(Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runtime_directory())))
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tests.lab.errors import LabError
 
-# Below the range that the kernel takes the local ports of outgoing connections from (ip_local_port_range), so that
-# a host which comes back after a power cut finds its port still free.
+# Below the range that the kernel takes the local ports of outgoing connections from (ip_local_port_range), so
+# that a host which comes back after a power cut finds its port still free.
 _PORTS = range(21000, 31000)
 _SWITCH_DEADLINE_S = 10
 
@@ -33,8 +33,8 @@ def free_port() -> int:
 class Switch:
     """A learning Ethernet switch (vde_switch) that any number of hosts plug into, in any order.
 
-    QEMU's own socket networks join two processes at most, need one of them to be there first, and do not come back
-    when either is killed.
+    QEMU's own socket networks join two processes at most, need one of them to be there first, and do not come
+    back when either is killed.
     """
 
     directory: Path
@@ -56,7 +56,14 @@ class Switch:
         shutil.rmtree(self.socket_directory, ignore_errors=True)
         subprocess.run(
             [
-                *("vde_switch", "--daemon", "--sock", str(self.socket_directory), "--pidfile", str(self._pid_file)),
+                *(
+                    "vde_switch",
+                    "--daemon",
+                    "--sock",
+                    str(self.socket_directory),
+                    "--pidfile",
+                    str(self._pid_file),
+                ),
                 *("--mode", "600", "--dirmode", "700"),
             ],
             check=True,

@@ -14,7 +14,9 @@ _DEADLINE_S = 30.0
 
 
 class Monitor:
-    """One conversation with the monitor of a running QEMU. A context manager; QEMU takes one visitor at a time."""
+    """One conversation with the monitor of a running QEMU. A context manager; QEMU takes one visitor at a
+    time.
+    """
 
     def __init__(self, path: Path, deadline_s: float = _DEADLINE_S) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -45,7 +47,10 @@ class Monitor:
 
     def execute(self, command: str, **arguments: object) -> Any:
         """Runs a command and gives what it returns. Raises LabError with QEMU's words where it refuses."""
-        message = {"execute": command, "arguments": {name.replace("_", "-"): v for name, v in arguments.items()}}
+        message = {
+            "execute": command,
+            "arguments": {name.replace("_", "-"): v for name, v in arguments.items()},
+        }
         self._socket.sendall(json.dumps(message).encode() + b"\n")
         while True:
             answer = self._read()
@@ -57,7 +62,7 @@ class Monitor:
                 return answer["return"]
 
     def wait_for_event(self, name: str, **data: object) -> dict[str, Any]:
-        """The next event of this name whose data contain these values, also one that came during a command."""
+        """The next event of this name with these values in its data, also one that came during a command."""
         deadline = time.monotonic() + self._deadline_s
         while True:
             event = self._events.pop(0) if self._events else self._read()

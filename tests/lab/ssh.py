@@ -1,4 +1,6 @@
-"""OpenSSH's client, pointed at one lab host: independent of the code under test, which has a client of its own."""
+"""OpenSSH's client, pointed at one lab host: independent of the code under test, which has a client of its
+own.
+"""
 
 import base64
 import hashlib
@@ -21,7 +23,9 @@ class SshClient:
     known_hosts: Path
 
     def command(self, user: str, *, check_host_key: bool = True) -> list[str]:
-        """The client's command line, up to and with the host; options and keys of whoever runs it do not count."""
+        """The client's command line, up to and with the host; options and keys of whoever runs it do not
+        count.
+        """
         options = {
             "BatchMode": "yes",
             "IdentitiesOnly": "yes",
@@ -33,10 +37,20 @@ class SshClient:
             "StrictHostKeyChecking": "yes" if check_host_key else "no",
         }
         arguments = [f"-o{name}={value}" for name, value in options.items()]
-        return ["ssh", "-F", "none", *arguments, "-i", str(self.private_key), "-p", str(self.port), f"{user}@127.0.0.1"]
+        return [
+            "ssh",
+            "-F",
+            "none",
+            *arguments,
+            "-i",
+            str(self.private_key),
+            "-p",
+            str(self.port),
+            f"{user}@127.0.0.1",
+        ]
 
     def answers(self) -> bool:
-        """Whether an SSH server shows its banner. QEMU itself accepts the connection before the host is up."""
+        """Whether an SSH server shows its banner: QEMU itself accepts connections before the host is up."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=_BANNER_DEADLINE_S) as connection:
                 return connection.recv(4) == b"SSH-"
@@ -55,8 +69,8 @@ class SshClient:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command: a string goes to the user's shell, a list is quoted for it.
 
-        Raises subprocess.CalledProcessError where it fails (exit status 255: the connection did), unless `check`
-        is off, and subprocess.TimeoutExpired.
+        Raises subprocess.CalledProcessError where it fails (exit status 255: the connection did), unless
+        `check` is off, and subprocess.TimeoutExpired.
         """
         remote = command if isinstance(command, str) else shlex.join(command)
         result = subprocess.run(

@@ -12,7 +12,8 @@ OBEDIENT_KERNEL = "/usr/share/lab/obedient"
 class VmSpec:
     """A VM. One that is not `obedient` sits in its firmware, runs and migrates, and ignores an ACPI shutdown.
 
-    `bridge` gives it a port on that bridge, `pci_device` (as `0000:01:00.1`) hands it that device of the host.
+    `bridge` gives it a port on that bridge, `pci_device` (as `0000:01:00.1`) hands it that device of the
+    host.
     """
 
     name: str
@@ -20,7 +21,8 @@ class VmSpec:
     memory_mib: int = 64
     bridge: str | None = None
     pci_device: str | None = None
-    # Emulated again inside the emulated host. `kvm` works there too, with the nested kind that the host offers.
+    # Emulated again inside the emulated host. `kvm` works there too, with the nested kind that the host
+    # offers.
     hypervisor: str = "qemu"
 
     def xml(self) -> str:
@@ -31,7 +33,7 @@ class VmSpec:
   <name>{self.name}</name>
   <memory unit='MiB'>{self.memory_mib}</memory>
   <vcpu>1</vcpu>
-  <os><type arch='x86_64' machine='{'q35' if self.pci_device else 'pc'}'>hvm</type>{kernel}</os>
+  <os><type arch='x86_64' machine='{"q35" if self.pci_device else "pc"}'>hvm</type>{kernel}</os>
   <features><acpi/></features>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
