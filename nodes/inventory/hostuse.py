@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodes.inventory.blockuse import BlockDevices, is_system, read_block_devices
-from nodes.inventory.document import HostDocument
+from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.holders import Holders, Holdings
 from nodes.inventory.netuse import Interfaces, read_interfaces
 from nodes.inventory.source import LibvirtSource, Source
@@ -95,6 +95,8 @@ class HostUses:
     values: Mapping[str, list[str]] = field(default_factory=dict)
     uses: Mapping[str, tuple[HostUse, ...]] = field(default_factory=dict)
     below: Mapping[str, Below] = field(default_factory=dict)
+    complete: bool = False
+    """Both sources were read: a device without a use has none."""
 
     def of(self, name: str) -> tuple[HostUse, ...]:
         """Uses of a device and of all that is behind it."""
@@ -124,7 +126,8 @@ def read_host_uses(document: HostDocument, holdings: Holdings) -> HostUses:
     for use_path, use in _console_uses(values, paths):
         found.note((use_path,), use)
     uses = {name: tuple(of_device) for name, of_device in found.uses.items()}
-    return HostUses(blocks, interfaces, values, uses, _attached(found, interfaces, paths))
+    complete = all(document.get(source.name).status is SourceStatus.OK for source in (USE_FILES, USE_LINKS))
+    return HostUses(blocks, interfaces, values, uses, _attached(found, interfaces, paths), complete)
 
 
 def pci_address_of(path: str) -> str | None:

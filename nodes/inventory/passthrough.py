@@ -179,6 +179,12 @@ _KINDS: Mapping[str, _Kind] = {
 }
 
 
+def unknown_use_reason() -> Reason:
+    """For a device that the host may use without our knowing."""
+    message = "What the host does with it could not be read."
+    return Reason("use_unknown", Effect.COSTS, message, "Look at its disks and interfaces on the host first.")
+
+
 def use_reasons(uses: Iterable[HostUse]) -> Iterator[Reason]:
     """What the host does with a device, as reasons. Devices used in the same way are named in one."""
     alike: dict[tuple[str, tuple[str, ...], tuple[str, ...], bool], list[str]] = {}

@@ -47,7 +47,7 @@ from nodes.inventory.pci_facts import (
     VirtualFunction,
 )
 from nodes.inventory.pci_ids import read_ids
-from nodes.inventory.pci_verdict import judge
+from nodes.inventory.pci_verdict import View, judge
 from nodes.inventory.section import Parsed, Section
 from nodes.inventory.source import Source
 from nodes.inventory.sysfiles import LIST_LINKS, Directory, read_links, read_values, resolve_links
@@ -117,7 +117,9 @@ def parse(document: HostDocument) -> Parsed[PciFacts]:
         groups_seen = None
     values = host.values
     iommu = read_iommu(values, links, groups_seen)
-    devices = judge(unjudged, iommu, _usb_holders(host))
+    unlisted = frozenset(device.address for device in unjudged if device.address not in host.paths)
+    view = View(iommu, _usb_holders(host), unlisted, host.uses.complete)
+    devices = judge(unjudged, view)
     counts = Counter(device.kind.value for device in devices)
     facts = PciFacts(
         devices=devices,

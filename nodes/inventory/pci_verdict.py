@@ -14,11 +14,19 @@ The rules (Documentation/driver-api/vfio.rst):
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from nodes.inventory.holders import Holders
 from nodes.inventory.iommu import Iommu
-from nodes.inventory.passthrough import Effect, Reason, conclude, holder_reasons, listed, use_reasons
+from nodes.inventory.passthrough import (
+    Effect,
+    Reason,
+    conclude,
+    holder_reasons,
+    listed,
+    unknown_use_reason,
+    use_reasons,
+)
 from nodes.inventory.pci_facts import PciDevice
 
 _TRANSPARENT_CLASSES = ("0604", "0609", "0607")
@@ -30,10 +38,23 @@ _BRIDGE_DRIVERS = frozenset({None, "pcieport", "pci-stub"})
 _NO_HOST_DRIVER = frozenset({None, "vfio-pci", "pci-stub"})
 
 
-def judge(
-    devices: Sequence[PciDevice], iommu: Iommu, usb_holders: Mapping[str, Holders]
-) -> tuple[PciDevice, ...]:
-    """The devices with their verdicts. ``usb_holders``: VMs that hold what is behind a USB controller."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is known beside the devices themselves.
+
+    ``usb_holders``: VMs that hold what is behind a USB controller, by its address. ``unlisted``: devices
+    whose links were not read, so that their driver and group are unknown. ``uses_known``: whether what the
+    host uses was read.
+    """
+
+    iommu: Iommu
+    usb_holders: Mapping[str, Holders] = field(default_factory=dict)
+    unlisted: frozenset[str] = frozenset()
+    uses_known: bool = True
+
+
+def judge(devices: Sequence[PciDevice], view: View) -> tuple[PciDevice, ...]:
+    """The devices with their verdicts."""
     by_address = {device.address: device for device in devices}
     groups: dict[int, list[PciDevice]] = {}
     for device in devices:
@@ -41,15 +62,15 @@ def judge(
             groups.setdefault(device.iommu_group, []).append(device)
     resets_known = any(device.reset_methods for device in devices)
     own = {
-        device.address: tuple(_own_reasons(device, by_address, usb_holders.get(device.address, ())))
+        device.address: tuple(_own_reasons(device, by_address, view.usb_holders.get(device.address, ())))
         for device in devices
     }
     judged: list[PciDevice] = []
     for device in devices:
-        reasons = list(_iommu_reasons(device, iommu))
+        reasons = list(_iommu_reasons(device, view))
         if not device.is_bridge:
-            reasons += [*own[device.address], *_driver_reasons(device, resets_known)]
-            if iommu.enabled is not False and device.iommu_group is not None:
+            reasons += [*own[device.address], *_driver_reasons(device, view, resets_known)]
+            if view.iommu.enabled is not False and device.iommu_group is not None:
                 reasons += _group_reasons(device, groups[device.iommu_group], own)
         judged.append(replace(device, passthrough=conclude(reasons)))
     return tuple(judged)
@@ -60,13 +81,15 @@ def unbound(driver: str | None) -> bool:
     return driver in _NO_HOST_DRIVER or (driver or "").replace("-", "_").endswith("vfio_pci")
 
 
-def _iommu_reasons(device: PciDevice, iommu: Iommu) -> Iterator[Reason]:
+def _iommu_reasons(device: PciDevice, view: View) -> Iterator[Reason]:
+    iommu = view.iommu
     if device.is_bridge:
         yield Reason("bridge", Effect.BLOCKS, "It is a bridge: part of the host's wiring, not for a VM.")
     elif iommu.enabled is False:
         yield Reason("iommu_off", Effect.BLOCKS, "The IOMMU is off.", iommu.remedy)
-    elif iommu.enabled is None:
-        yield Reason("iommu_unknown", Effect.COSTS, "Whether the IOMMU is on could not be read.")
+    elif iommu.enabled is None or device.address in view.unlisted:
+        message = "Its IOMMU group could not be read."
+        yield Reason("iommu_unknown", Effect.COSTS, message, "See why the host's sysfs could not be read.")
     elif device.iommu_group is None:
         message = "It is in no IOMMU group: no IOMMU of the host covers it."
         yield Reason("no_iommu_group", Effect.BLOCKS, message, "Try another slot, or a newer firmware.")
@@ -119,9 +142,11 @@ def _mdev_reason(device: PciDevice) -> Reason:
     return Reason("has_mdevs", Effect.COSTS, message, "Remove them (mdevctl stop) first.", uuids)
 
 
-def _driver_reasons(device: PciDevice, resets_known: bool) -> Iterator[Reason]:
+def _driver_reasons(device: PciDevice, view: View, resets_known: bool) -> Iterator[Reason]:
     """Which driver has it. A VM that holds the device says enough already."""
-    if device.driver is None and (device.class_id or "").startswith(_PLATFORM_CLASSES):
+    if device.address in view.unlisted:
+        yield Reason("driver_unknown", Effect.COSTS, "Whether the host has a driver on it could not be read.")
+    elif device.driver is None and (device.class_id or "").startswith(_PLATFORM_CLASSES):
         message = "It belongs to the host's platform (timers, memory map, sensors): of little use in a VM."
         yield Reason("platform_part", Effect.COSTS, message)
     elif device.driver is None:
@@ -134,6 +159,8 @@ def _driver_reasons(device: PciDevice, resets_known: bool) -> Iterator[Reason]:
         by_hand = f"virsh nodedev-detach {_node_name(device)}"
         remedy = f"libvirt rebinds it where managed='yes' is set; by hand: {by_hand}."
         yield Reason("host_driver", Effect.COSTS, message, remedy, (device.driver,))
+        if not view.uses_known:
+            yield unknown_use_reason()
     if resets_known and device.reset_methods is None:
         message = "The kernel knows no way to reset it: a VM may find it as the last one left it."
         yield Reason("no_reset", Effect.NOTE, message)

@@ -102,7 +102,7 @@ def parse(document: HostDocument) -> Parsed[UsbFacts]:
         _read_interface_names(files, paths),
         _read_children(names),
     )
-    devices = judge([_read_device(host, name) for name in names])
+    devices = judge([_read_device(host, name) for name in names], uses_known=host.uses.complete)
     return Parsed(UsbFacts(_controllers(host, devices), _buses(devices), devices))
 
 

@@ -16,13 +16,17 @@ from nodes.inventory.passthrough import (
     conclude,
     holder_reasons,
     listed,
+    unknown_use_reason,
     use_reasons,
 )
 from nodes.inventory.usb_facts import UsbDevice, UsbSelector
 
 
-def judge(devices: Sequence[UsbDevice]) -> tuple[UsbDevice, ...]:
-    """The devices with their verdicts, the ways to name them, and the others that are alike."""
+def judge(devices: Sequence[UsbDevice], *, uses_known: bool) -> tuple[UsbDevice, ...]:
+    """The devices with their verdicts, the ways to name them, and the others that are alike.
+
+    ``uses_known``: whether what the host uses was read.
+    """
     same: dict[tuple[str | None, str | None], list[str]] = {}
     for device in devices:
         same.setdefault((device.vendor_id, device.product_id), []).append(device.name)
@@ -35,7 +39,7 @@ def judge(devices: Sequence[UsbDevice]) -> tuple[UsbDevice, ...]:
                 device,
                 alike=() if device.is_root_hub else alike,
                 selector=None if device.is_root_hub else _selector(device, alike),
-                passthrough=_verdict(device, alike),
+                passthrough=_verdict(device, alike, uses_known),
             )
         )
     return tuple(judged)
@@ -52,7 +56,7 @@ def _selector(device: UsbDevice, alike: tuple[str, ...]) -> UsbSelector:
     )
 
 
-def _verdict(device: UsbDevice, alike: tuple[str, ...]) -> Passthrough:
+def _verdict(device: UsbDevice, alike: tuple[str, ...], uses_known: bool) -> Passthrough:
     if device.is_root_hub:
         message = "It is the root hub: part of the controller, which can be given away as a PCI device."
         return conclude([Reason("root_hub", Effect.BLOCKS, message)])
@@ -61,7 +65,8 @@ def _verdict(device: UsbDevice, alike: tuple[str, ...]) -> Passthrough:
         return conclude(
             [Reason("hub", Effect.BLOCKS, message, "Give away the devices behind it one by one.")]
         )
-    return conclude(_reasons(device, alike))
+    unknown = () if uses_known else (unknown_use_reason(),)
+    return conclude((*_reasons(device, alike), *unknown))
 
 
 def _reasons(device: UsbDevice, alike: tuple[str, ...]) -> Iterator[Reason]:

@@ -6,7 +6,7 @@ import json
 
 from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 
-NO_DOMAINS = {"libvirt:domains": "[]"}
+NOTHING_USED = {"libvirt:domains": "[]", "use-files": "", "use-links": ""}
 VM = "5f8b7c1e-0000-4000-8000-000000000001"
 
 
@@ -14,7 +14,7 @@ def document(texts: dict[str, str], **statuses: SourceStatus) -> HostDocument:
     """These texts; a source may have another status than OK (its dashes written as underscores)."""
     outputs = {
         name: SourceOutput(name, statuses.get(name.replace("-", "_"), SourceStatus.OK), text, "", 0)
-        for name, text in (NO_DOMAINS | texts).items()
+        for name, text in (NOTHING_USED | texts).items()
     }
     return HostDocument("2025-03-01T10:00:00Z", outputs, "ssh", "root")
 

@@ -414,6 +414,22 @@ class TestVerdicts:
         assert codes(find(facts_of(texts), NIC))["no_reset"] is Effect.NOTE
 
 
+class TestNotRead:
+    """What is not known never reads as free."""
+
+    def test_a_device_whose_links_are_missing_is_not_called_free(self) -> None:
+        texts = one_nic()
+        texts["pci-files"] += device("0000:04:00.0", "020000")
+        found = find(facts_of(texts), "0000:04:00.0")
+        assert codes(found) == {"iommu_unknown": Effect.COSTS, "driver_unknown": Effect.COSTS}
+
+    @pytest.mark.parametrize("source", ["use_files", "use_links"])
+    def test_a_device_with_a_host_driver_may_be_in_use(self, source: str) -> None:
+        statuses = {source: SourceStatus.TIMEOUT}
+        assert "use_unknown" in codes(find(facts_of(one_nic(driver="e1000e"), **statuses), NIC))
+        assert "use_unknown" not in codes(find(facts_of(one_nic(), **statuses), NIC))
+
+
 class TestBrokenDocuments:
     large = host_document("large")
 

@@ -210,6 +210,10 @@ class TestFormats:
         silent = document({"usb-files": STICK}, **{"libvirt:domains": SourceStatus.FAILED})
         assert find(parse(silent).facts, "1-2").held_by is None
 
+    def test_unread_uses_never_read_as_free(self) -> None:
+        cut = document({"usb-files": STICK}, use_links=SourceStatus.TRUNCATED)
+        assert codes(find(parse(cut).facts, "1-2")) == {"use_unknown": Effect.COSTS}
+
     def test_a_host_without_usb_has_none(self) -> None:
         assert parse(document({"usb-files": "", "usb-links": ""})).facts == UsbFacts()
 
