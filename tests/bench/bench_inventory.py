@@ -2,7 +2,7 @@
 
 Cold: connect, verify, authenticate, the probe of all sections, libvirt's part, parsing. Warm: the same on a
 connection that stands. A source that is missing where it must be there fails the figure: an inventory that
-reads less is no faster.
+reads less is no faster. Parsing the largest recorded host is set against the lab host's cold inventory.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nodes.hosts.connection import connect
+from nodes.hosts.handshake import scan_host_keys
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.probe import collect
-from nodes.hosts.target import HostTarget
+from nodes.hosts.target import HostTarget, SshKeyCredential
 from nodes.inventory.build import build
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.registry import SECTIONS
 from tests.bench.figures import Report, alternate, ms, ratio
+from tests.inventory.documents import host_document
 
-COLD, WARM, LAB = 1.2, 0.4, 2.0
+COLD, WARM, LAB, PARSE = 1.2, 0.4, 2.0, 0.1
 GOOD = (SourceStatus.OK, SourceStatus.FAILED, SourceStatus.TRUNCATED)
 OPTIONAL = {name for section in SECTIONS for name in section.optional}
 
@@ -77,21 +79,43 @@ def lab(report: Report, rounds: int) -> None:
     """The lab's rich host: real hardware in view, and a processor that is emulated."""
     from tests.lab.lab import Lab
 
-    with Lab() as lab_:
-        host = lab_.start("rich")
-        target = host.target()
-        floor = openssh(host.key_path, "root", host.ssh_port, host.folder)
+    lab_ = Lab.private()
+    try:
+        lab_.start(["rich"])
+        lab_.wait_until_ready(["rich"])
+        host = lab_.host("rich")
+        target = HostTarget(
+            key="",
+            transport="ssh",
+            host="127.0.0.1",
+            port=host.ssh_port,
+            user="root",
+            credential=SshKeyCredential(host.private_key.read_text()),
+            host_key=scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=60)[0],
+        )
         last_good = LastGood()
-        with connect(target) as standing:
+        with connect(target) as standing, tempfile.TemporaryDirectory() as folder:
+            floor = openssh(host.private_key, "root", host.ssh_port, Path(folder))
+            collect(standing, SECTIONS, last_good=last_good)
             document = collect(standing, SECTIONS, last_good=last_good)
-        sources(report, document)
-        missing = incomplete(document)
-        times = alternate({"floor": floor, "cold": lambda: cold(target, last_good)}, rounds)
+            sources(report, document)
+            missing = incomplete(document)
+            large = host_document("large")
+            subjects = {
+                "floor": floor,
+                "cold": lambda: cold(target, last_good),
+                "parse": lambda: build(large),
+            }
+            times = alternate(subjects, rounds)
+    finally:
+        lab_.down()
     if missing:
         report.failed("inventory_cold_lab", f"missing: {', '.join(missing)}")
-    else:
-        behind = f"cold: {ms(times['cold'])}; ssh true: {ms(times['floor'])}"
-        report.figure("inventory_cold_lab", ratio(times["cold"], times["floor"]), LAB, behind)
+        return
+    behind = f"cold: {ms(times['cold'])}; ssh true: {ms(times['floor'])}"
+    report.figure("inventory_cold_lab", ratio(times["cold"], times["floor"]), LAB, behind)
+    behind = f"parse: {ms(times['parse'])}; cold inventory: {ms(times['cold'])}"
+    report.figure("parse_large_host", ratio(times["parse"], times["cold"]), PARSE, behind)
 
 
 def cold(target: HostTarget, last_good: LastGood) -> None:
