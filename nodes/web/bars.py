@@ -24,6 +24,7 @@ def unknown(reason: str = "") -> SafeString:
 
 def bar(used_percent: float | None, label: str = "", levels: bool = True, reason: str = "") -> SafeString:
     """A bar of use from 0 to 100 with its figure; from 80 % on amber, from 95 % on red where ``levels``."""
+    used_percent = figures.known(used_percent)
     if used_percent is None:
         return format_html(
             '<span class="meter meter-unknown"><svg class="meter-track" aria-hidden="true"></svg>{}</span>',

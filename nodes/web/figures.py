@@ -6,6 +6,7 @@ Every function takes None for what is unknown and gives "" for it; showing the u
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
@@ -13,6 +14,11 @@ from django.utils.translation import gettext as _
 
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def known(value: Any) -> Any:
+    """None for "", which is what a template hands on for a member of something that is None itself."""
+    return None if value == "" else value
 
 
 def bytes_text(value: float | None) -> str:
@@ -64,7 +70,7 @@ def mbps_text(value: float | None) -> str:
     if value >= 1000:
         gigabits = value / 1000
         return f"{number_format(gigabits, 0 if gigabits.is_integer() else 1)} Gbit/s"
-    return f"{number_format(value, 0)} Mbit/s"
+    return f"{number_format(value, 0 if float(value).is_integer() else 1)} Mbit/s"
 
 
 def ago_text(moment: datetime | None, now: datetime | None = None) -> str:

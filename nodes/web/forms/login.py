@@ -49,6 +49,10 @@ class LoginForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or {}
+        uri = data.get("uri") or ""
+        if uri and not uri.lower().startswith("qemu+ssh:"):
+            # An address without SSH needs no login; what was chosen before it was typed counts for nothing.
+            data |= {"kind": "", "fingerprint": ""}
         kind = data.get("kind")
         if kind == CredentialKind.SSH_KEY and not (data.get("private_key") or "").strip():
             self.add_error("private_key", _("Paste the private key."))

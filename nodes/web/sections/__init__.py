@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nodes.web.sections import summary
+from nodes.web.sections import disks, pci, summary, usb
 
 PREPARE: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "summary": summary.prepare,
+    "pci": pci.prepare,
+    "usb": usb.prepare,
+    "disks": disks.prepare,
 }
 
 

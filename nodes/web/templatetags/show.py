@@ -47,38 +47,45 @@ def _figure(text: str, title: str, reason: str) -> SafeString:
 
 @register.simple_tag(name="bytes")
 def show_bytes(value: float | None, reason: str = "") -> SafeString:
+    value = figures.known(value)
     return _figure(figures.bytes_text(value), figures.exact_bytes(value), reason)
 
 
 @register.simple_tag
 def bytes_plain(value: float | None) -> str:
     """Bytes as bare text: for SVG, which takes no spans."""
+    value = figures.known(value)
     return figures.bytes_text(value) or "–"
 
 
 @register.simple_tag
 def num(value: float | None, reason: str = "", unit: str = "") -> SafeString:
+    value = figures.known(value)
     text = figures.number_text(value)
     return _figure(f"{text} {unit}".strip() if text else "", "", reason)
 
 
 @register.simple_tag
 def percent(value: float | None, reason: str = "") -> SafeString:
+    value = figures.known(value)
     return _figure(figures.percent_text(value), f"{value:.2f} %" if value is not None else "", reason)
 
 
 @register.simple_tag
 def mhz(value: float | None, reason: str = "") -> SafeString:
+    value = figures.known(value)
     return _figure(figures.mhz_text(value), f"{value:g} MHz" if value is not None else "", reason)
 
 
 @register.simple_tag
 def mbps(value: float | None, reason: str = "") -> SafeString:
+    value = figures.known(value)
     return _figure(figures.mbps_text(value), f"{value:g} Mbit/s" if value is not None else "", reason)
 
 
 @register.simple_tag
 def duration(value: timedelta | float | None, reason: str = "") -> SafeString:
+    value = figures.known(value)
     return _figure(figures.duration_text(value), figures.duration_text(value, 4), reason)
 
 
@@ -136,6 +143,10 @@ def copy_button(value: str, label: str = "") -> SafeString:
     )
 
 
+def _badge_icon(name: str) -> SafeString:
+    return icon(name, extra="spin" if name == "loader-2" else "")
+
+
 @register.simple_tag
 def badge(tone: str, words: Any, symbol: str = "", title: str = "") -> SafeString:
     """A badge; the icon keeps its meaning for who does not see the colour."""
@@ -143,7 +154,7 @@ def badge(tone: str, words: Any, symbol: str = "", title: str = "") -> SafeStrin
         '<span class="tag tag-{}"{}>{}{}</span>',
         tone,
         format_html(' title="{}"', title) if title else "",
-        icon(symbol or tones.ICONS[Tone(tone)]),
+        _badge_icon(symbol or tones.ICONS[Tone(tone)]),
         words,
     )
 
@@ -176,6 +187,7 @@ def severity(value: str) -> SafeString:
 @register.simple_tag
 def share(part: float | None, whole: float | None) -> float | None:
     """``part`` of ``whole`` in percent; None where either is unknown or there is no whole."""
+    part = figures.known(part)
     if part is None or not whole:
         return None
     return 100.0 * part / whole

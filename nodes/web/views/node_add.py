@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from nodes import access
 from nodes.engine import requests
-from nodes.errors import InvalidInput, InvalidUri, NodeAdminError
+from nodes.errors import HostKeyRequired, InvalidInput, InvalidUri, NodeAdminError
 from nodes.hosts.handshake import scan_host_keys
 from nodes.models import Node
 from nodes.models.node import name_validator
@@ -70,15 +70,14 @@ def _submit(request: HttpRequest) -> HttpResponse:
         return refused(request, form_errors(form))
     data = form.cleaned_data
     try:
-        local = access.read_uri(data["uri"]).transport != "ssh"
         operation = requests.add_node(
             actor_of(request),
             name=data["name"],
             uri=data["uri"],
             node_type=data["type"],
             labels=data["labels"],
-            fingerprint="" if local else data["fingerprint"],
-            credential=None if local else form.credential(),
+            fingerprint=data["fingerprint"],
+            credential=form.credential(),
             request_id=request_id_of(request),
         )
     except NodeAdminError as error:
@@ -93,6 +92,8 @@ def form_errors(form: LoginForm) -> dict[str, str]:
 
 def errors_of(error: NodeAdminError) -> dict[str, str]:
     """An error by the place where it is shown; "" for one that belongs to no field."""
+    if isinstance(error, HostKeyRequired):
+        return {"fingerprint": _("Scan the host's key, compare it with what the host says, and choose it.")}
     found = {PLACES.get(e["field"], e["field"]): e["message"] for e in error.errors if e.get("field")}
     place = PLACES.get(error.field, error.field)
     found.setdefault(place if place in FIELDS else "", error.detail())

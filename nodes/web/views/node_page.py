@@ -79,7 +79,7 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
         problems,
         refreshing,
         crumbs,
-        tuple(tab for tab in tabs if tab.problems and not tab.here),
+        tuple(tab for tab in tabs if tab.problems and not tab.here) if here == OVERVIEW else (),
     )
 
 
