@@ -54,7 +54,8 @@ def authorize_key(connection: HostConnection, public_key: str, timeout_s: float 
         raise ValueError("a public key is one line")
     script = f"line={shlex.quote(line)}\nkey={shlex.quote(key)}\n{_SCRIPT}"
     result = connection.shell.run("exec sh -s", stdin=script.encode(), timeout_s=timeout_s)
-    answer = result.stdout.decode("ascii", errors="replace").split()
+    # The last word: a start-up file of the user may have said something before.
+    answer = result.stdout.decode("ascii", errors="replace").split()[-1:]
     if result.exit_status == 0 and answer in (["added"], ["present"]):
         return answer == ["added"]
     raise _failure(connection, result.error_text)

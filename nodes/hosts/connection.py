@@ -6,21 +6,29 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from nodes.errors import HostTimeout, HostUnreachable, ProbeFailed
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
 from nodes.hosts.hypervisor import Hypervisor, open_direct, open_over_ssh
 from nodes.hosts.local import LocalShell
+from nodes.hosts.localfeed import LocalFeed
 from nodes.hosts.pool import ConnectionPool
 from nodes.hosts.shell import Shell
 from nodes.hosts.ssh import SshConnection
 from nodes.hosts.target import HostTarget
+from nodes.hosts.wire import Sink
 
 __all__ = ["ConnectionPool", "HostConnection", "Stage", "connect"]
 
 Stage = Callable[[str], None]
 """Told each stage as it begins: ``host_key``, ``authenticate`` (``reach`` has begun by itself)."""
+
+
+class Feed(Protocol):
+    """A command whose output goes to a sink."""
+
+    def close(self) -> None: ...
 
 
 def connect(
@@ -78,6 +86,19 @@ class HostConnection:
             return self._ssh.shell
         if self._local is not None:
             return self._local
+        raise ProbeFailed("A node of libvirt's test driver has no shell.")
+
+    def follow(self, command: str, sink: Sink) -> Feed:
+        """Run ``command``, which may run for ever, and hand its output to ``sink`` as it comes.
+
+        Over SSH this costs no thread: ``sink`` is called in the connection's own. ``close`` of what is given
+        ends it. Raises ProbeFailed for a test node, HostTimeout, HostUnreachable.
+        """
+        self.touch()
+        if self._ssh is not None:
+            return self._ssh.open_feed(command, sink)
+        if self._local is not None:
+            return LocalFeed(self._local.stream(command), sink)
         raise ProbeFailed("A node of libvirt's test driver has no shell.")
 
     @property

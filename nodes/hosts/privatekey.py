@@ -35,7 +35,7 @@ def load_private_key(credential: SshKeyCredential) -> paramiko.PKey:
 
 
 def _load(credential: SshKeyCredential) -> _Private:
-    text = credential.private_key.strip() + "\n"
+    text = credential.private_key.strip().replace("\r\n", "\n") + "\n"
     if text.startswith("PuTTY-User-Key-File"):
         raise _refuse("The key is in PuTTY's format.", "Export it from PuTTYgen as an OpenSSH key.")
     if text.startswith(("ssh-", "ecdsa-", "sk-")) or "BEGIN PUBLIC KEY" in text:

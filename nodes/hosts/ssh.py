@@ -15,7 +15,7 @@ from nodes.hosts.handshake import connect_verified, scan_host_keys
 from nodes.hosts.login import DEFAULT_USER, log_in
 from nodes.hosts.sshshell import ChannelSlots, HeldChannel, SshShell, SshStream
 from nodes.hosts.target import HostTarget
-from nodes.hosts.wire import ChannelRefused, ChannelTimeout, WireChannel
+from nodes.hosts.wire import ChannelRefused, ChannelTimeout, Sink, WireChannel
 
 __all__ = ["ChannelRefused", "SshConnection", "SshShell", "SshStream", "scan_host_keys"]
 
@@ -78,6 +78,14 @@ class SshConnection:
         """Run a command line on a channel of its own. Raises HostTimeout, HostUnreachable."""
         wait_s = self._deadlines.channel_s if timeout_s is None else timeout_s
         return self._held(lambda left: self._wire.open_exec(command, left), wait_s, retry_refused=True)
+
+    def open_feed(self, command: str, sink: Sink) -> HeldChannel:
+        """Run a command line whose output goes to ``sink``, without a thread of its own to read it.
+
+        Raises HostTimeout, HostUnreachable.
+        """
+        wait_s = self._deadlines.channel_s
+        return self._held(lambda left: self._wire.open_exec(command, left, sink), wait_s, retry_refused=True)
 
     def open_unix(self, path: str, timeout_s: float | None = None) -> HeldChannel:
         """A channel to a Unix socket on the host, with the user's rights on it.

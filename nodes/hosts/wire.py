@@ -11,12 +11,13 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import paramiko
 from paramiko.common import (
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EOF,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
     cMSG_CHANNEL_OPEN,
@@ -175,9 +176,13 @@ class Wire(paramiko.Transport):
             raise EOFError("connection lost")
         return channel
 
-    def open_exec(self, command: str, timeout_s: float) -> WireChannel:
-        """A session channel running ``command``; a refusal shows as a channel that closes without status."""
+    def open_exec(self, command: str, timeout_s: float, sink: Sink | None = None) -> WireChannel:
+        """A session channel running ``command``; a refusal shows as a channel that closes without status.
+
+        With ``sink`` the output goes there as it arrives, and nobody has to read the channel.
+        """
         channel = self.open("session", timeout_s)
+        channel.sink = sink
         message = paramiko.Message()
         message.add_byte(cMSG_CHANNEL_REQUEST)
         message.add_int(channel.remote_chanid)
@@ -206,6 +211,15 @@ class Wire(paramiko.Transport):
         sock.close()
 
 
+class Sink(Protocol):
+    """Takes a channel's output in the connection's own thread: it hands on and returns at once."""
+
+    def data(self, chunk: bytes) -> None: ...
+    def ended(self) -> None:
+        """Nothing more will come. Called at least once, however the channel ends."""
+        ...
+
+
 class WireChannel(paramiko.Channel):
     """A channel whose standard error is kept up to a bound and can never stall its standard output.
 
@@ -223,6 +237,7 @@ class WireChannel(paramiko.Channel):
         super().__init__(number)
         self.errors = bytearray()
         self.closed_by_server = False
+        self.sink: Sink | None = None
         self._credit = 0
 
     @property
@@ -244,7 +259,22 @@ class WireChannel(paramiko.Channel):
         self.closed_by_server = True
         super()._request_failed(m)  # type: ignore[misc]
 
+    def _handle_eof(self, m: paramiko.Message) -> None:
+        super()._handle_eof(m)  # type: ignore[misc]
+        if self.sink is not None:
+            self.sink.ended()
+
+    def _set_closed(self) -> None:
+        super()._set_closed()  # type: ignore[misc]
+        if self.sink is not None:
+            self.sink.ended()
+
     def _feed(self, m: paramiko.Message) -> None:
+        if self.sink is not None:
+            chunk = m.get_binary()
+            self.sink.data(chunk)
+            self._give_back(len(chunk))
+            return
         super()._feed(m)  # type: ignore[misc]
         if len(self.in_buffer) > 2 * WINDOW_BYTES:
             # paramiko takes whatever comes; a host that ignores the window would fill our memory.
@@ -254,7 +284,11 @@ class WireChannel(paramiko.Channel):
         m.get_int()
         chunk = m.get_binary()
         self.errors += chunk[: MAX_STDERR - len(self.errors)]
-        self._credit += self._check_add_window(len(chunk))
+        self._give_back(len(chunk))
+
+    def _give_back(self, count: int) -> None:
+        """Let the server send ``count`` bytes more, now or with one of the next."""
+        self._credit += self._check_add_window(count)
         # In the middle of a key exchange sending would block this thread, which is the one that ends it.
         if self._credit and self._wire.clear_to_send.is_set():
             message = paramiko.Message()
@@ -269,6 +303,7 @@ class WireChannel(paramiko.Channel):
 Wire._channel_handler_table = Wire._channel_handler_table | {
     MSG_CHANNEL_CLOSE: WireChannel._handle_close,
     MSG_CHANNEL_DATA: WireChannel._feed,
+    MSG_CHANNEL_EOF: WireChannel._handle_eof,
     MSG_CHANNEL_EXTENDED_DATA: WireChannel._feed_extended,
     MSG_CHANNEL_FAILURE: WireChannel._request_failed,
 }

@@ -242,6 +242,12 @@ def test_keys_of_every_type_and_form_let_one_in(
         assert connection.alive
 
 
+def test_a_key_pasted_from_elsewhere_is_read(sshd: LoopbackSshd) -> None:
+    pasted = "\n  " + sshd.user_key.read_text().strip().replace("\n", "\r\n")
+    with SshConnection(sshd.target(credential=SshKeyCredential(pasted)), SHORT) as connection:
+        assert connection.alive
+
+
 def test_a_wrong_key_says_which_key_and_user_and_what_is_accepted(sshd: LoopbackSshd, tmp_path: Path) -> None:
     path = make_key(tmp_path / "stranger")
     with refused_within(AuthenticationFailed, 5) as caught:
