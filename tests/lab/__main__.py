@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 
@@ -84,6 +85,8 @@ def ssh(arguments: argparse.Namespace) -> int:
 
 
 def main() -> int:
+    # `script/lab status | head` ends quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     parser = argparse.ArgumentParser(prog="script/lab", description="Real Debian hosts in QEMU to test on.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -35,10 +35,9 @@ class LabHost:
 
     address = "127.0.0.1"
 
-    def __init__(self, spec: HostSpec, directory: Path, image: Image, switch: Switch) -> None:
+    def __init__(self, spec: HostSpec, directory: Path, switch: Switch) -> None:
         self.spec = spec
         self.directory = directory
-        self.image = image
         self._switch = switch
         self._process: subprocess.Popen[bytes] | None = None
         self._wiring = self._load_wiring()
@@ -48,6 +47,16 @@ class LabHost:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def image(self) -> Image:
+        """The image that its disk is based on, whatever the recipe says by now. LabError before the first
+        start.
+        """
+        image = Image((self.directory / hardware.IMAGE).resolve())
+        if not image.is_whole():
+            raise LabError(f"the lab host {self.name} has no image, or it is gone: start the host afresh")
+        return image
 
     @property
     def ssh_port(self) -> int:
@@ -90,18 +99,20 @@ class LabHost:
     def is_running(self) -> bool:
         return self._pid() is not None
 
-    def start(self, *, fresh: bool = False) -> None:
-        """Switches the host on and returns at once; `fresh` gives it a new disk, identity and host keys
-        first.
+    def start(self, *, fresh: bool = False, image: Image | None = None) -> None:
+        """Switches the host on and returns at once; `fresh` gives it a new disk, identity and host keys.
 
-        Raises LabError where QEMU ends right away.
+        `image` is what a fresh disk is based on, its last one without. Raises LabError where QEMU ends
+        right away.
         """
         if self.is_running():
             raise LabError(f"the lab host {self.name} is already running")
+        base = image or self.image
         if fresh:
             shutil.rmtree(self.directory, ignore_errors=True)
             self._wiring = self._load_wiring()
-        self._prepare_disks()
+            self._make_disks(base)
+        self._link(hardware.LAN, self._switch.socket_directory)
         self._switch.start()
         (self.directory / hardware.MONITOR).unlink(missing_ok=True)
         # QEMU inherits the hold, so the image stays for as long as the host runs.
@@ -307,20 +318,18 @@ class LabHost:
         stored = json.loads(path.read_text())
         return Wiring(uuid.UUID(stored["identity"]), stored["ssh_port"])
 
-    def _prepare_disks(self) -> None:
-        for name, target in (
-            (hardware.IMAGE, self.image.directory),
-            (hardware.LAN, self._switch.socket_directory),
-        ):
-            link = self.directory / name
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
-        if not (self.directory / hardware.DISK).exists():
-            backing = f"{hardware.IMAGE}/disk.img"
-            self._qemu_img("create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", hardware.DISK)
-            if self.spec.rich:
-                for name, size in hardware.SPARE_DISKS.items():
-                    self._qemu_img("create", "-q", "-f", "raw", f"{name}.img", size)
+    def _make_disks(self, image: Image) -> None:
+        self._link(hardware.IMAGE, image.directory)
+        backing = f"{hardware.IMAGE}/disk.img"
+        self._qemu_img("create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", hardware.DISK)
+        if self.spec.rich:
+            for name, size in hardware.SPARE_DISKS.items():
+                self._qemu_img("create", "-q", "-f", "raw", f"{name}.img", size)
+
+    def _link(self, name: str, target: Path) -> None:
+        link = self.directory / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
     def _qemu_img(self, *arguments: str) -> None:
         if shutil.which("qemu-img") is None:

@@ -59,6 +59,9 @@ class Image:
         """Of the user pw, who has no key."""
         return (self.directory / "password").read_text().strip()
 
+    def is_whole(self) -> bool:
+        return (self.directory / "build.json").exists()
+
     def hold(self) -> IO[bytes]:
         """An open file whose lock keeps this image from being purged for as long as anybody has it open.
 
@@ -103,7 +106,7 @@ def _purge(current: Path) -> None:
     for entry in current.parent.iterdir():
         if entry.name.startswith(_BUILDING):
             shutil.rmtree(entry)
-        elif entry != current and (entry / "build.json").exists():
+        elif entry != current and Image(entry).is_whole():
             with (entry / "in-use").open("wb") as handle, contextlib.suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(entry)

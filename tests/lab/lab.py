@@ -10,11 +10,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from tests.lab import image, recipe
 from tests.lab.errors import LabError
 from tests.lab.hardware import SPECS
 from tests.lab.host import BOOT_DEADLINE_S, LabHost
+from tests.lab.image import Image
 from tests.lab.network import Switch
 
 logger = logging.getLogger(__name__)
@@ -35,9 +37,9 @@ class Lab:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.image, self._hold = image.acquire()
         self.switch = Switch(directory)
         self._hosts: dict[str, LabHost] = {}
+        self._acquired: tuple[Image, IO[bytes]] | None = None
 
     @classmethod
     def shared(cls) -> "Lab":
@@ -56,7 +58,7 @@ class Lab:
         if name not in SPECS:
             raise LabError(f"there is no lab host {name!r}; there are {', '.join(SPECS)}")
         if name not in self._hosts:
-            self._hosts[name] = LabHost(SPECS[name], self.directory / name, self.image, self.switch)
+            self._hosts[name] = LabHost(SPECS[name], self.directory / name, self.switch)
         return self._hosts[name]
 
     def start(self, names: Iterable[str]) -> None:
@@ -64,7 +66,7 @@ class Lab:
         for name in names:
             host = self.host(name)
             if not host.is_running():
-                host.start(fresh=True)
+                host.start(fresh=True, image=self._image())
 
     def wait_until_ready(self, names: Iterable[str], deadline_s: float = BOOT_DEADLINE_S) -> None:
         for name in names:
@@ -78,7 +80,15 @@ class Lab:
         self.switch.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
         self._hosts.clear()
-        self._hold.close()
+        if self._acquired is not None:
+            self._acquired[1].close()
+            self._acquired = None
+
+    def _image(self) -> Image:
+        """Today's image, held until this lab goes down: its hosts may be off for a while in between."""
+        if self._acquired is None:
+            self._acquired = image.acquire()
+        return self._acquired[0]
 
 
 def end_abandoned_labs() -> None:
