@@ -5,6 +5,7 @@ from nodes.models.device import Device
 from nodes.models.event import Event
 from nodes.models.grant import NodeGroupObjectPermission, NodeUserObjectPermission
 from nodes.models.history import InventoryChange, SmartReading
+from nodes.models.monitor import FigureBlock, Heartbeat, MonitorProcess
 from nodes.models.node import Connection, ConnectionReason, Node, Scheduling, Status
 from nodes.models.operation import IdempotencyKey, Operation, OperationStatus, OperationStep, StepStatus
 from nodes.models.snapshot import Snapshot, SnapshotSection
@@ -18,8 +19,11 @@ __all__ = [
     "Credential",
     "Device",
     "Event",
+    "FigureBlock",
+    "Heartbeat",
     "IdempotencyKey",
     "InventoryChange",
+    "MonitorProcess",
     "Node",
     "NodeGroupObjectPermission",
     "NodeUserObjectPermission",
