@@ -1,5 +1,5 @@
-"""The network section of a real host: beside what ``ip`` and the kernel's bonding driver say, before and after
-a cable is pulled, and with a VM on the bridge."""
+"""The network section of a real host: beside what ``ip`` and the kernel's bonding driver say, before and
+after a cable is pulled, and with a VM on the bridge."""
 
 import json
 import re
