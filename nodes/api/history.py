@@ -6,7 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from nodes.api import inputs
-from nodes.api.answers import ChangeAnswer, ChangePage, DeviceAnswer, DevicePage
+from nodes.api.history_answers import ChangeAnswer, ChangePage, DeviceAnswer, DevicePage
 from nodes.api.schema import documented
 from nodes.api.viewsets import Endpoints, page_of, within
 from nodes.models import Device, InventoryChange

@@ -10,7 +10,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from nodes.api import answers
+from nodes.api import answers, history_answers
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
 
@@ -21,8 +21,8 @@ _ANSWERS: tuple[type, ...] = (
     answers.OperationAnswer,
     answers.OperationPage,
     answers.EventPage,
-    answers.ChangePage,
-    answers.DevicePage,
+    history_answers.ChangePage,
+    history_answers.DevicePage,
     answers.HostKeysAnswer,
     answers.ProblemAnswer,
 )
