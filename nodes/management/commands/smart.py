@@ -15,7 +15,7 @@ from nodes.inventory.smart import SmartFacts, parse_smart
 class Command(BaseCommand):
     help = (
         "Shows health, temperature, power-on hours and wear in files that hold smartctl's output "
-        "(smartctl -x -j DEVICE > FILE, or its text), with the reasons of the verdict. - is the standard input."
+        "(smartctl -x -j DEVICE > FILE, or its text), with the reasons of the verdict. - is standard input."
     )
     requires_system_checks: list[str] = []
 
