@@ -244,16 +244,18 @@ def _parts(facts: Mapping[str, Any], x: float, width: float) -> tuple[Part, ...]
 
 
 def _wrap(names: Sequence[str], columns: int, most: int = 3) -> list[str]:
-    """Names in lines of at most ``columns`` characters; what does not fit is counted."""
+    """Names in at most ``most`` lines of ``columns`` characters; those that do not fit are counted."""
     lines: list[str] = []
     for position, name in enumerate(names):
         joined = f"{lines[-1]}, {name}" if lines else name
-        if lines and len(joined) <= columns:
+        # The last line keeps room for the count of what is left out.
+        room = columns - 5 if len(lines) == most and position < len(names) - 1 else columns
+        if lines and len(joined) <= room:
             lines[-1] = joined
         elif len(lines) < most:
             lines.append(name[:columns])
         else:
-            lines[-1] = f"{lines[-1][: columns - 5]} +{len(names) - position}"
+            lines[-1] += f", +{len(names) - position}"
             break
     return lines
 

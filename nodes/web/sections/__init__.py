@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nodes.web.sections import disks, pci, summary, usb
+from nodes.web.sections import disks, net, pci, summary, usb, vms
 
-PREPARE: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "summary": summary.prepare,
+Facts = Mapping[str, Any]
+
+PREPARE: dict[str, Callable[[Facts], dict[str, Any]]] = {
     "pci": pci.prepare,
     "usb": usb.prepare,
+    "net": net.prepare,
     "disks": disks.prepare,
+    "vms": vms.prepare,
 }
+COMPANIONS = {"summary": ("pci",), "vms": ("pools",)}
+"""Sections whose facts the page of another one shows, too."""
 
 
-def prepare(slug: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def prepare(slug: str, facts: Facts, companions: Mapping[str, Facts | None]) -> dict[str, Any]:
     """Further context for the section's template; nothing for one that shows its facts as they are."""
+    if slug == "summary":
+        return summary.prepare(facts, companions.get("pci"))
     prepared = PREPARE.get(slug)
-    return prepared(facts) if prepared is not None else {}
+    return {**companions, **(prepared(facts) if prepared is not None else {})}

@@ -32,10 +32,11 @@ class DistanceRow:
     values: tuple[tuple[int | None, int], ...]
 
 
-def prepare(facts: Mapping[str, Any]) -> dict[str, Any]:
+def prepare(facts: Mapping[str, Any], pci: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The context of the overview; ``pci`` are the facts of that section, for the devices of each cell."""
     cpu, memory = facts["cpu"], facts["memory"]
     return {
-        "picture": numa.draw(facts["numa"], cpu),
+        "picture": numa.draw(facts["numa"], cpu, devices_by_cell(pci) if pci is not None else None),
         "distances": distance_rows(facts["numa"]),
         "features": [feature_line(feature) for feature in facts["virtualization"]["features"]],
         "features_on": sum(f["state"] == "on" for f in facts["virtualization"]["features"]),
@@ -43,6 +44,27 @@ def prepare(facts: Mapping[str, Any]) -> dict[str, Any]:
         "weaknesses": [v for v in cpu["vulnerabilities"] if v["state"] == "vulnerable"],
         "pressures": pressures(facts["system"]["load"]),
     }
+
+
+def devices_by_cell(pci: Mapping[str, Any]) -> dict[int, list[str]]:
+    """Short names of the devices that people place VMs by: graphics, network, disks."""
+    found: dict[int, list[str]] = {}
+    for device in pci["devices"]:
+        cell = device["numa_cell"]
+        if cell is None or device["virtual_function"]:
+            continue
+        names = [port["name"] for port in device["interfaces"]] + [disk["name"] for disk in device["disks"]]
+        if device["kind"] == "gpu":
+            names.append(gpu_name(device))
+        found.setdefault(cell, []).extend(names)
+    return found
+
+
+def gpu_name(device: Mapping[str, Any]) -> str:
+    """The name that people know it by: what stands in brackets, "GA102GL [A40]" is an A40."""
+    name = device["device_name"] or ""
+    before, bracket, inside = name.partition("[")
+    return inside.rstrip("]") if bracket else before or _("GPU")
 
 
 def feature_line(feature: Mapping[str, Any]) -> FeatureLine:

@@ -37,11 +37,12 @@ def section(request: HttpRequest, name: str, slug: str) -> HttpResponse:
     except KeyError:
         raise Http404 from None
     page = node_page.load(request, name, slug)
-    facts = node_page.facts_of(page.node, slug)
+    known = node_page.facts_of(page.node, slug, *sections.COMPANIONS.get(slug, ()))
+    facts = known.pop(slug)
     context = {"page": page, "node": page.node, "section": found, "facts": facts}
     context["problems"] = page.problems.get(slug, [])
     if facts is not None:
-        context |= sections.prepare(slug, facts)
+        context |= sections.prepare(slug, facts, known)
     own = f"nodes/inventory/{slug}.html"
     try:
         template = select_template([own])

@@ -125,10 +125,8 @@ def _troubles(node: Node) -> Iterator[Trouble]:
         yield Trouble("warn", _("The inventory is old"), section_url(node, OVERVIEW))
 
 
-def facts_of(node: Node, slug: str) -> dict[str, Any] | None:
-    """One section's facts out of the newest snapshot; None where there are none."""
-    return (
-        SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug=slug)
-        .values_list("facts", flat=True)
-        .first()
-    )
+def facts_of(node: Node, *slugs: str) -> dict[str, dict[str, Any] | None]:
+    """The facts of some sections out of the newest snapshot, in one query; None where there are none."""
+    rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug__in=slugs)
+    found = dict(rows.values_list("slug", "facts"))
+    return {slug: found.get(slug) for slug in slugs}
