@@ -233,5 +233,7 @@ NODEADMIN_STALE_AFTER_S = env.seconds("NODEADMIN_STALE_AFTER_S", 1800.0, minimum
 NODEADMIN_SNAPSHOTS_KEPT = env.integer("NODEADMIN_SNAPSHOTS_KEPT", 10, minimum=1)
 NODEADMIN_OPERATION_DAYS = env.integer("NODEADMIN_OPERATION_DAYS", 180, minimum=1)
 NODEADMIN_EVENT_DAYS = env.integer("NODEADMIN_EVENT_DAYS", 365, minimum=1)
+# Addresses of proxies whose word for the client's address and scheme counts; nobody's otherwise.
+NODEADMIN_TRUSTED_PROXIES = env.words("NODEADMIN_TRUSTED_PROXIES")
 NODEADMIN_HOST_TIMEOUT_S = env.seconds("NODEADMIN_HOST_TIMEOUT_S", 15.0, minimum=1.0)
 NODEADMIN_PROBE_TIMEOUT_S = env.seconds("NODEADMIN_PROBE_TIMEOUT_S", 60.0, minimum=5.0)

@@ -83,7 +83,7 @@ class Endpoints(ViewSet):
 
 
 def client_address(request: Request) -> str | None:
-    """The peer's address. A proxy's word for it counts only where the server was told to trust the proxy."""
+    """The client's address. A proxy's word for it counts only where ``NODEADMIN_TRUSTED_PROXIES`` names it."""
     return request.META.get("REMOTE_ADDR") or None
 
 

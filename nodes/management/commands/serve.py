@@ -59,7 +59,8 @@ class Command(BaseCommand):
             lifespan="on",
             log_config=None,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(settings.NODEADMIN_TRUSTED_PROXIES),
+            forwarded_allow_ips=settings.NODEADMIN_TRUSTED_PROXIES,
             timeout_graceful_shutdown=STOP_WAIT_S,
         )
 

@@ -1,0 +1,122 @@
+"""Readers of the environment, system checks, and what never reaches a log."""
+
+from __future__ import annotations
+
+import logging.config
+import sys
+import threading
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+
+from nodeadmin import env
+from nodeadmin.logs import hide_secrets, logging_config
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("Yes", True), ("off", False), ("", None)])
+def test_booleans(monkeypatch, text, value):
+    monkeypatch.setenv("X", text)
+    assert env.boolean("X", True) is (True if value is None else value)
+
+
+@pytest.mark.parametrize("text", ["maybe", "2", "tru"])
+def test_what_is_no_boolean_is_named(monkeypatch, text):
+    monkeypatch.setenv("X_FLAG", text)
+    with pytest.raises(ImproperlyConfigured, match=r"X_FLAG.*true or false"):
+        env.boolean("X_FLAG", False)
+
+
+@pytest.mark.parametrize("text", ["x", "0", "11", "1.5"])
+def test_numbers_out_of_bounds_are_named_with_their_bounds(monkeypatch, text):
+    monkeypatch.setenv("X_NUMBER", text)
+    with pytest.raises(ImproperlyConfigured, match="X_NUMBER"):
+        env.integer("X_NUMBER", 5, minimum=1, maximum=10)
+
+
+def test_a_secret_comes_from_a_file_and_an_unreadable_file_is_named(monkeypatch, tmp_path):
+    file = tmp_path / "key"
+    file.write_text("hush\n")
+    monkeypatch.setenv("X_KEY_FILE", str(file))
+    assert env.secret("X_KEY") == "hush"
+    monkeypatch.setenv("X_KEY_FILE", str(tmp_path / "none"))
+    with pytest.raises(ImproperlyConfigured, match="X_KEY_FILE"):
+        env.secret("X_KEY")
+    monkeypatch.delenv("X_KEY_FILE")
+    with pytest.raises(ImproperlyConfigured, match="X_KEY"):
+        env.secret("X_KEY")
+
+
+def test_a_kept_secret_is_made_once_with_closed_rights_even_by_many_at_once(tmp_path):
+    file = tmp_path / "secrets" / "key"
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(env.kept_secret("X_NONE", file))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in file.parent.iterdir()] == ["key"]
+
+
+def ids(messages) -> set[str]:
+    return {message.id for message in messages}
+
+
+def test_a_data_directory_open_to_others_is_an_error(settings, tmp_path):
+    settings.NODEADMIN_PROFILE = "production"
+    settings.DATA_DIR = tmp_path
+    tmp_path.chmod(0o755)
+    assert "nodeadmin.E002" in ids(run_checks())
+    tmp_path.chmod(0o700)
+    assert "nodeadmin.E002" not in ids(run_checks())
+
+
+def test_local_settings_on_a_foreign_address_are_an_error(settings):
+    settings.NODEADMIN_PROFILE = "local"
+    settings.ALLOWED_HOSTS = ["kvm.example.org"]
+    assert "nodeadmin.E003" in ids(run_checks())
+
+
+@pytest.mark.parametrize("keys", ["", "nonsense", "AAAA,"])
+def test_seal_keys_that_are_none_are_an_error(settings, keys):
+    settings.NODEADMIN_SEAL_KEYS = keys
+    assert "nodeadmin.E001" in ids(run_checks())
+
+
+def test_values_with_secret_names_and_private_keys_are_hidden():
+    key = "x -----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY----- y"
+    event = hide_secrets(
+        None, "", {"password": "p", "Api_Token": "t", "note": key, "token_name": "ci", "n": 1}
+    )
+    assert event == {
+        "password": "[hidden]",
+        "Api_Token": "[hidden]",
+        "note": "x [hidden] y",
+        "token_name": "ci",
+        "n": 1,
+    }
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_tracebacks_in_the_log_carry_no_local_variables(json):
+    config = logging_config(json=json, level="INFO")
+    formatter = logging.config.DictConfigurator(config).configure_formatter(
+        config["formatters"]["structured"]
+    )
+    logger = logging.getLogger("test")
+
+    def fail(password: str) -> None:
+        raise ValueError(f"of length {len(password)}")
+
+    try:
+        fail("local-" + "secret")
+    except ValueError:
+        record = logger.makeRecord("test", logging.ERROR, __file__, 1, "failed", (), sys.exc_info())
+    text = formatter.format(record)
+    assert "ValueError: of length 12" in text
+    assert "local-secret" not in text
