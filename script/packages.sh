@@ -35,6 +35,7 @@ SERVER_PACKAGES="$BUILD_PACKAGES
     smartmontools           the health of its disks
     openssh-client          keys for other hosts
     procps                  the processes of this host
+    tzdata                  time zones, to show times in that of the reader
 "
 
 # What the tests need on top: a browser, and hosts to test on.
