@@ -189,6 +189,21 @@ class TestLargeHost:
         assert bare == {"bridge"}
 
 
+class TestArmServer:
+    facts = parse(host_document("arm-server")).facts
+
+    def test_every_root_complex_is_a_domain(self) -> None:
+        domains = {found.address[:4] for found in self.facts.devices}
+        assert domains == {"0003", "000c", "000d"}
+
+    def test_the_smmu_is_on_and_no_cell_is_none(self) -> None:
+        assert self.facts.iommu_kind is IommuKind.SMMU
+        assert {found.numa_cell for found in self.facts.devices} == {None}
+
+    def test_the_root_disk_is_blocked(self) -> None:
+        assert codes(find(self.facts, "000d:01:00.0"))["mount"] is Effect.BLOCKS
+
+
 class TestFormats:
     def test_group_0_is_a_group_and_no_group_is_none(self) -> None:
         assert find(facts_of(one_nic("0")), NIC).iommu_group == 0
