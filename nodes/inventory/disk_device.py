@@ -204,17 +204,16 @@ def _identity(name: str, place: Place, smart: SmartFacts | None, hardware: Hardw
     if vendor in ("ATA", "NVMe") or vendor.startswith("0x"):
         vendor = ""
     vendor = (smart.vendor if smart else None) or vendor
-    model = (
-        (smart.model if smart else None)
+    told = smart.model if smart else None
+    # smartctl writes SCSI's vendor before the model.
+    told = told.removeprefix(f"{vendor} ") if told and vendor else told
+    return _Identity(
+        vendor=vendor or None,
+        model=told
         or _controller_text(place, hardware, "model")
         or found.model
         or files.text(name, "device/model")
-        or files.text(name, "device/name")
-    )
-    return _Identity(
-        vendor=vendor or None,
-        # smartctl writes SCSI's vendor before the model.
-        model=model.removeprefix(f"{vendor} ") if model and vendor else model,
+        or files.text(name, "device/name"),
         serial=(smart.serial if smart else None)
         or _controller_text(place, hardware, "serial")
         or found.serial
@@ -250,7 +249,7 @@ def _stable_id(name: str, who: _Identity, by_path: tuple[str, ...]) -> str:
     if who.wwn:
         return f"wwn-{who.wwn}"
     if who.serial:
-        return f"serial-{who.model or ''}-{who.serial}"
+        return "-".join(part for part in ("serial", who.model, who.serial) if part)
     return f"path-{by_path[0]}" if by_path else f"name-{shown(name)}"
 
 

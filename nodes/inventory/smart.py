@@ -89,6 +89,7 @@ def _judged(tree: Tree, facts: SmartFacts) -> SmartFacts:
     found = Findings(
         state=state,
         passed=passed,
+        failing_because=words(branch(tree, "smart_status", "scsi", "ie_string")),
         exit_bits=bits,
         attributes=facts.attributes,
         critical_warnings=facts.critical_warnings,

@@ -69,6 +69,8 @@ class Findings:
 
     state: SmartState
     passed: bool | None = None
+    failing_because: str | None = None
+    """What a SCSI drive says of its failure."""
     exit_bits: tuple[str, ...] = ()
     attributes: tuple[SmartAttribute, ...] = ()
     critical_warnings: tuple[str, ...] = ()
@@ -147,7 +149,8 @@ def _note(code: str, message: str) -> Reason:
 
 def _reasons(found: Findings) -> Iterator[Reason]:
     if found.passed is False or "failing" in found.exit_bits:
-        yield Reason("failing", Severity.FAILED, "The drive's own assessment is that it fails")
+        why = f": {found.failing_because}" if found.failing_because else ""
+        yield Reason("failing", Severity.FAILED, f"The drive's own assessment is that it fails{why}")
     for name in found.critical_warnings:
         severity, message = _CRITICAL.get(name, (Severity.WARNING, "The drive raises a warning of its own"))
         yield Reason(f"critical_warning_{name}", severity, message)

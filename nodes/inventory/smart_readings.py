@@ -276,7 +276,8 @@ def _wear(facts: SmartFacts, tree: Tree) -> tuple[int | None, str | None]:
 
 def _with_temperature(tree: Tree, facts: SmartFacts) -> SmartFacts:
     stats = statistics(tree)
-    trip = branch(tree, "temperature", "drive_trip")
+    # smartctl moved it between two versions that both call themselves 7.3.
+    trip = branch(tree, "temperature", "drive_trip") or branch(tree, "scsi_temperature", "drive_trip")
     now = first(
         _degrees(branch(tree, "temperature", "current")),
         _degrees(branch(tree, "nvme_smart_health_information_log", "temperature")),

@@ -44,9 +44,17 @@ def read_self_tests(tree: Tree, protocol: str) -> SelfTests | None:
 def _read_ata(tree: Tree) -> SelfTests | None:
     log = branch(tree, "ata_smart_self_test_log")
     log = branch(log, "extended") or branch(log, "standard")
-    running = whole(branch(tree, "ata_smart_data", "self_test", "status", "remaining_percent"), 1, 100)
-    if log is None:
-        return None if running is None else SelfTests(None, None, None, remaining_percent=running)
+    last = branch(tree, "ata_smart_data", "self_test", "status")
+    running = whole(branch(last, "remaining_percent"), 1, 100) if _is_running(last) else None
+    if log is None or not any(rows(log, "table")):
+        # Drives without a log, or with an empty one, still tell how the last test ended.
+        failure = (
+            SelfTest(None, words(branch(last, "string")), False, None) if _ata_passed(last) is False else None
+        )
+        if log is None and running is None and failure is None:
+            return None
+        count = whole(branch(log, "count"))
+        return SelfTests(count, int(failure is not None), failure, failure, running)
     tests = tuple(
         SelfTest(
             kind=words(branch(row, "type", "string")),
@@ -60,6 +68,11 @@ def _read_ata(tree: Tree) -> SelfTests | None:
     failed = None if total is None else max(0, total - (outdated or 0))
     found = _summed_up(tests, whole(branch(log, "count")), failed)
     return SelfTests(found.count, found.failed, found.latest, found.last_failure, running)
+
+
+def _is_running(status: object) -> bool:
+    value = whole(branch(status, "value"), 0, 255)
+    return value is None or value >> 4 == 15
 
 
 def _ata_passed(status: object) -> bool | None:

@@ -16,16 +16,17 @@ from nodes.inventory.jsontext import Tree, branch
 __all__ = ["Tree", "branch", "counter", "decimal", "first", "load_tree", "rows", "truth", "whole", "words"]
 
 _NUMBER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|\d[\d,]*)(?:\.\d+)?")
+_OPENING = re.compile(r"^[ \t\ufeff]*\{", re.MULTILINE)
 _LONGEST_NUMBER = 60
 
 
 def load_tree(text: str) -> Tree | None:
     """The JSON object in ``text``, None without one. Other lines may stand before it (a warning of sudo)."""
-    start = 0 if text.startswith("{") else text.find("\n{") + 1
-    if text[start : start + 1] != "{":
+    opening = _OPENING.search(text)
+    if opening is None:
         return None
     try:
-        value, _ = json.JSONDecoder(parse_constant=lambda _: None).raw_decode(text, start)
+        value, _ = json.JSONDecoder(parse_constant=lambda _: None).raw_decode(text, opening.end() - 1)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -253,6 +253,18 @@ class TestAttachment:
         assert link is not None
         assert (link.speed_mbps, link.max_speed_mbps) == (None, None)
 
+    def test_the_vendor_stands_beside_the_model(self) -> None:
+        path = f"{PCI}/usb1/1-1/1-1:1.0/{self.SCSI}"
+        disk = attached(path, **{"device/vendor": "QEMU    ", "device/model": "QEMU HARDDISK   "})
+        assert (disk.vendor, disk.model) == ("QEMU", "QEMU HARDDISK")
+        host = DiskHost()
+        host.block("sda", f"{PCI}/host3/port-3:0/end_device-3:0/target3:0:0/3:0:0:0/block")
+        host.smart(
+            "/dev/sda", {"scsi_vendor": "ACME", "scsi_model_name": "ACME X1", "device": {"protocol": "SCSI"}}
+        )
+        disk = host.disk("sda")
+        assert (disk.vendor, disk.model) == ("ACME", "X1")
+
     def test_names_of_udev(self) -> None:
         host = DiskHost()
         host.sata("sda")

@@ -322,6 +322,12 @@ class TestAta:
         log["extended"]["error_count_outdated"] = 1
         assert parse_smart(ata(ata_smart_self_test_log=log)).health is Health.HEALTHY
 
+    def test_a_failed_self_test_is_told_without_a_log(self) -> None:
+        status = {"value": 0x73, "string": "completed having the read element failed", "passed": False}
+        facts = parse_smart(ata(ata_smart_data={"self_test": {"status": status}}))
+        assert codes(facts) == ["self_test_failed"]
+        assert "read element" in facts.reasons[0].message
+
     def test_a_running_self_test_is_told(self) -> None:
         data = {"self_test": {"status": {"value": 246, "remaining_percent": 60}}}
         facts = parse_smart(ata(ata_smart_data=data))
@@ -374,6 +380,12 @@ class TestScsi:
     def test_beyond_the_trip_temperature_it_warns(self) -> None:
         facts = parse_smart(json.dumps(self.tree(temperature={"current": 68, "drive_trip": 68})))
         assert codes(facts) == ["temperature_critical"]
+
+    def test_the_reason_of_a_failure_is_told(self) -> None:
+        status = {"passed": False, "scsi": {"asc": 93, "ascq": 16, "ie_string": "HARDWARE IMPENDING FAILURE"}}
+        facts = parse_smart(json.dumps(self.tree(smart_status=status)))
+        assert facts.health is Health.FAILED
+        assert "HARDWARE IMPENDING FAILURE" in facts.reasons[0].message
 
     def test_a_target_without_a_sensor_has_no_temperature(self) -> None:
         facts = parse_smart(json.dumps(self.tree(temperature={"current": 0, "drive_trip": 0})))
@@ -474,6 +486,7 @@ class TestDrivesThatDoNotAnswer:
 
     def test_a_warning_before_the_json_does_not_hide_it(self) -> None:
         assert parse_smart("sudo: unable to resolve host a\n" + nvme()).power_on_hours == 1234
+        assert parse_smart("\ufeff \n  " + nvme()).power_on_hours == 1234
 
 
 ATA_TEXT = """\
