@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -15,7 +18,7 @@ from nodes.errors import (
     ProbeFailed,
 )
 from nodes.events import NodeChanged, publish, record
-from nodes.models import Connection, ConnectionReason, Node
+from nodes.models import Connection, ConnectionReason, Heartbeat, Node, Operation
 from nodes.models.event import Severity
 
 _REASONS: tuple[tuple[type[HostError], ConnectionReason], ...] = (
@@ -27,6 +30,19 @@ _REASONS: tuple[tuple[type[HostError], ConnectionReason], ...] = (
     (ProbeFailed, ConnectionReason.PROBE_FAILING),
 )
 
+SEEN_BY_MONITOR = (
+    ConnectionReason.UNREACHABLE,
+    ConnectionReason.SSH_AUTH_FAILED,
+    ConnectionReason.HOST_KEY_MISMATCH,
+    ConnectionReason.LIBVIRT_DOWN,
+)
+"""Reasons that a monitor finds out by itself, and whose end it notices."""
+
+ASKED_FOR = (ConnectionReason.REBOOTING, ConnectionReason.POWERED_OFF)
+
+LONGEST_REBOOT = timedelta(minutes=15)
+"""A host that is not back by then is not rebooting any more."""
+
 
 def reason_for(error: HostError) -> ConnectionReason:
     """The reason code that an error of reaching the host stands for."""
@@ -37,18 +53,74 @@ def reason_for(error: HostError) -> ConnectionReason:
 
 
 def note_contact(node: Node) -> None:
-    """The host answered: online, and seen now."""
-    _change(node, Connection.ONLINE, ConnectionReason.NONE, "")
+    """The host answered: online, and seen now.
+
+    A monitor that watches the node knows more: a host with a shell may be without libvirt, or be on its way
+    down because it was asked to be.
+    """
+    node.refresh_from_db(fields=["connection", "connection_reason"])
+    known = node.connection_reason
+    if known not in (*SEEN_BY_MONITOR, *ASKED_FOR) or not is_watched(node):
+        _change(node, Connection.ONLINE, ConnectionReason.NONE, "")
     Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
 
 
 def note_failure(node: Node, error: HostError) -> None:
-    """The host could not be reached or read: offline, with the layer that failed."""
-    _change(node, Connection.OFFLINE, reason_for(error), error.detail())
+    """The host could not be reached or read: offline, with the layer that failed.
+
+    Where a monitor watches the node, losing contact is its finding: one failed attempt is one sign of two.
+    """
+    reason = reason_for(error)
+    if reason in SEEN_BY_MONITOR and is_watched(node):
+        return
+    _change(node, Connection.OFFLINE, reason, error.detail())
 
 
-def _change(node: Node, connection: Connection, reason: ConnectionReason, detail: str) -> None:
+def is_watched(node: Node) -> bool:
+    """Whether a monitor that is alive has the node."""
+    watched = Heartbeat.objects.filter(node=node.pk, owner__lease_expires_at__gt=timezone.now())
+    return watched.exists()
+
+
+def note_evidence(node: Node, *, online: bool, reason: str, detail: str, quiet: bool = False) -> str:
+    """What the monitor found. Gives the reason that was written.
+
+    A host that is away because it was asked to is ``rebooting`` or ``powered_off``. ``quiet`` writes no
+    event: for when one event tells of many nodes.
+    """
+    if online:
+        _change(node, Connection.ONLINE, ConnectionReason.NONE, "", quiet=quiet)
+        return ""
+    found = ConnectionReason(reason)
+    if found in (ConnectionReason.UNREACHABLE, ConnectionReason.LIBVIRT_DOWN):
+        found = _asked_for(node, found)
+    _change(node, Connection.OFFLINE, found, detail, quiet=quiet)
+    return found.value
+
+
+def _asked_for(node: Node, found: ConnectionReason) -> ConnectionReason:
+    """The reason as it was brought about by an operation, else ``found``."""
+    if Operation.objects.unfinished().filter(node=node.pk, kind="reboot-node").exists():
+        return ConnectionReason.REBOOTING
+    if found != ConnectionReason.UNREACHABLE:
+        return found
+    known, since = node.connection_reason, node.connection_since
+    if known == ConnectionReason.POWERED_OFF:
+        return ConnectionReason.POWERED_OFF
+    if known == ConnectionReason.REBOOTING and since and timezone.now() - since < LONGEST_REBOOT:
+        return ConnectionReason.REBOOTING
+    return found
+
+
+def _change(
+    node: Node, connection: Connection, reason: ConnectionReason, detail: str, *, quiet: bool = False
+) -> None:
     """Write the state; where it differs from the one before, an event and news."""
+    with transaction.atomic():
+        _write(node, connection, reason, detail, quiet)
+
+
+def _write(node: Node, connection: Connection, reason: ConnectionReason, detail: str, quiet: bool) -> None:
     now = timezone.now()
     differs = ~Q(connection=connection) | ~Q(connection_reason=reason)
     changed = (
@@ -62,11 +134,12 @@ def _change(node: Node, connection: Connection, reason: ConnectionReason, detail
     if not changed:
         return
     online = connection == Connection.ONLINE
-    record(
-        "node_online" if online else "node_offline",
-        f"{node.name}: {connection.label}" + (f" ({reason.label})" if reason else ""),
-        node=node,
-        severity=Severity.INFO if online else Severity.WARNING,
-        data={"reason": reason.value, "detail": detail} if reason else {},
-    )
+    if not quiet:
+        record(
+            "node_online" if online else "node_offline",
+            f"{node.name}: {connection.label}" + (f" ({reason.label})" if reason else ""),
+            node=node,
+            severity=Severity.INFO if online else Severity.WARNING,
+            data={"reason": reason.value, "detail": detail} if reason else {},
+        )
     publish(NodeChanged(str(node.uuid), node.name))

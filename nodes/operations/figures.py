@@ -11,6 +11,13 @@ from nodes.inventory.summary import SummaryFacts
 from nodes.inventory.vms import VmsFacts
 from nodes.models import Node
 
+FIGURE_COLUMNS = (
+    "cpu_model", "host_model", "os_name", "kernel_release", "virtualization_type", "libvirt_version",
+    "hypervisor_version", "boot_id", "booted_at", "cpu_threads", "cpu_used_percent", "memory_total_bytes",
+    "memory_used_bytes", "vm_count", "vm_running_count", "pool_count", "problem_count",
+)  # fmt: skip
+"""The columns that an inventory sets."""
+
 
 def copy_figures(node: Node, inventory: Inventory, observed_at: datetime) -> None:
     """Set the columns of ``node`` (unsaved) from ``inventory``; what is unknown becomes NULL or ""."""

@@ -21,7 +21,7 @@ from nodes.inventory.registry import SECTIONS
 from nodes.inventory.summary import SummaryFacts
 from nodes.models import Node, Snapshot, SnapshotSection
 from nodes.operations.continuity import carried, cpu_used_percent, previous_facts, with_rates
-from nodes.operations.figures import copy_figures, parse_time
+from nodes.operations.figures import FIGURE_COLUMNS, copy_figures, parse_time
 from nodes.operations.history import keep_changes, keep_devices, keep_smart
 
 log = structlog.get_logger(__name__)
@@ -74,10 +74,13 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     )
     write_sections(snapshot, with_rates(inventory, stored, seconds))
     copy_figures(node, inventory, observed_at)
-    node.cpu_used_percent = cpu_used_percent(inventory, stored)
+    used_percent = cpu_used_percent(inventory, stored)
+    if used_percent is not None:
+        node.cpu_used_percent = used_percent
     node.snapshot = snapshot
     node.observed_at = observed_at
-    node.save()
+    # Not the whole row: its connection and scheduling may have changed since it was read.
+    node.save(update_fields=[*FIGURE_COLUMNS, "snapshot", "observed_at", "updated_at"])
     keep_changes(node, changes, observed_at)
     keep_smart(node, inventory, observed_at)
     keep_devices(node, inventory)
