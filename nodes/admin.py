@@ -123,7 +123,9 @@ class CredentialInline(admin.StackedInline):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return obj is not None and CHANGE in permissions_on(request.user, obj)  # type: ignore[arg-type]
+        """``obj`` is the node; None asks whether there is anything to ask about at all."""
+        user: Any = request.user
+        return user.is_authenticated if obj is None else CHANGE in permissions_on(user, obj)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.has_change_permission(request, obj)
@@ -189,6 +191,8 @@ class NodeAdmin(GuardedModelAdmin):
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """A new credential is tried on the host by an operation; only then does it replace the old one."""
+        # What the admin's own log of changes reads: nothing was saved here.
+        formset.new_objects, formset.changed_objects, formset.deleted_objects = [], [], []
         for inline in formset.forms:
             if isinstance(inline, CredentialForm) and inline.has_secret_change():
                 try:

@@ -1,0 +1,153 @@
+"""The Django admin: what staff see, what they may change, and that it goes the same way as everywhere."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.urls import reverse
+from guardian.shortcuts import assign_perm
+
+from nodes.models import Credential, Event, Node, NodeUserObjectPermission, Operation, User
+from tests.factories import make_snapshot
+
+pytestmark = pytest.mark.django_db
+SECRET = "an0ther-s3cret-passphrase"
+
+
+@pytest.fixture
+def node() -> Node:
+    found = Node.objects.create(
+        name="one", uri="qemu+ssh://root@one/system", host_key_fingerprint="SHA256:" + "A" * 43
+    )
+    Credential.objects.create(node=found, kind="password", secret={"password": SECRET})
+    make_snapshot(found)
+    return found
+
+
+def staff(user: User) -> Client:
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=user.pk))
+    return client
+
+
+@pytest.fixture
+def root(groups) -> Client:
+    return staff(User.objects.create_superuser("root"))
+
+
+PAGES = ["node", "snapshot", "operation", "event", "apitoken", "user"]
+
+
+@pytest.mark.parametrize("model", PAGES)
+def test_every_list_opens_and_nothing_but_users_can_be_added_or_deleted(root, node, model):
+    assert root.get(reverse(f"admin:nodes_{model}_changelist")).status_code == 200
+    if model != "user":
+        assert root.get(reverse(f"admin:nodes_{model}_add")).status_code == 403
+
+
+def test_every_record_opens_and_no_secret_is_in_it(root, node):
+    operation = Operation.objects.create(
+        kind="update-node", node=node, subject="s", secret={"password": SECRET}, exclusive=False
+    )
+    event = Event.objects.create(kind="x", node=node, message="m")
+    for model, pk in (
+        ("node", node.pk),
+        ("snapshot", node.snapshot_id),
+        ("operation", operation.pk),
+        ("event", event.pk),
+    ):
+        response = root.get(reverse(f"admin:nodes_{model}_change", args=[pk]))
+        assert response.status_code == 200, model
+        assert SECRET.encode() not in response.content
+        if model != "node":
+            assert root.get(reverse(f"admin:nodes_{model}_delete", args=[pk])).status_code == 403
+
+
+def form(node: Node, **changes: str) -> dict[str, str]:
+    return {
+        "name": node.name,
+        "node_type": node.node_type,
+        "labels": "{}",
+        "notes": node.notes,
+        "migration_address": "",
+        "credential-TOTAL_FORMS": "1",
+        "credential-INITIAL_FORMS": "1",
+        "credential-0-id": str(node.credential.pk),
+        "credential-0-node": str(node.pk),
+        "credential-0-kind": node.credential.kind,
+        "credential-0-user_secret": "",
+        "credential-0-passphrase": "",
+        **changes,
+    }
+
+
+def test_a_changed_note_is_recorded_with_who_changed_it(root, node):
+    url = reverse("admin:nodes_node_change", args=[node.pk])
+    response = root.post(url, form(node, notes="new disk"))
+    assert response.status_code == 302, response.context["errors"]
+    node.refresh_from_db()
+    assert node.notes == "new disk"
+    event = Event.objects.get(kind="node_updated")
+    assert (event.user_name, event.data) == ("root", {"notes": {"before": "", "after": "new disk"}})
+    assert not Operation.objects.exists()
+
+
+def test_a_new_credential_becomes_an_operation_and_the_old_one_stays_until_then(root, node):
+    url = reverse("admin:nodes_node_change", args=[node.pk])
+    response = root.post(url, form(node, **{"credential-0-user_secret": "brand-new-password"}))
+    assert response.status_code == 302
+    operation = Operation.objects.get()
+    assert (operation.kind, operation.requested_by_name) == ("update-node", "root")
+    assert operation.secret == {"password": "brand-new-password"}
+    assert "brand-new-password" not in str(operation.params)
+    assert Credential.objects.get().secret == {"password": SECRET}
+
+
+def test_columns_that_the_host_decides_cannot_be_posted(root, node):
+    url = reverse("admin:nodes_node_change", args=[node.pk])
+    root.post(
+        url, form(node, connection="online", uri="qemu+ssh://root@evil/system", scheduling="maintenance")
+    )
+    node.refresh_from_db()
+    assert (node.uri, node.scheduling) == ("qemu+ssh://root@one/system", "enabled")
+
+
+def test_refreshing_from_the_list_queues_the_same_operation(root, node):
+    data = {"action": "refresh", "_selected_action": [str(node.pk)]}
+    assert root.post(reverse("admin:nodes_node_changelist"), data).status_code == 302
+    assert Operation.objects.get().kind == "refresh-node"
+
+
+def test_staff_see_only_the_nodes_they_may_see(operator, node):
+    other = Node.objects.create(name="two", uri="qemu+ssh://root@two/system")
+    assign_perm("view_node", operator, other)
+    client = staff(operator)
+    listing = client.get(reverse("admin:nodes_node_changelist")).content.decode()
+    assert "two" in listing
+    assert ">one<" not in listing
+    assert client.get(reverse("admin:nodes_node_change", args=[node.pk])).status_code in (302, 403, 404)
+    response = client.post(reverse("admin:nodes_node_change", args=[other.pk]), {"name": "renamed"})
+    assert response.status_code == 403
+    snapshots = client.get(reverse("admin:nodes_snapshot_changelist")).content.decode()
+    assert "0 snapshots" in snapshots
+
+
+def test_only_superusers_give_rights_on_nodes(administrator, root, node):
+    client = staff(administrator)
+    url = reverse("admin:nodes_node_permissions", args=[node.pk])
+    assert client.get(url).status_code == 302
+    assert root.get(url).status_code == 200
+    user = User.objects.create_user("new")
+    manage = reverse("admin:nodes_node_permissions_manage_user", args=[node.pk, user.pk])
+    assert client.post(manage, {"permissions": ["power_node"]}).status_code == 302
+    assert not NodeUserObjectPermission.objects.exists()
+    root.post(manage, {"permissions": ["power_node"]})
+    assert NodeUserObjectPermission.objects.get().user == user
+    assert Event.objects.filter(kind="permissions_changed", node=node).count() == 1
+
+
+def test_groups_are_kept_here(root):
+    assert root.get(reverse("admin:auth_group_changelist")).status_code == 200
+    assert Group.objects.filter(name="operators").exists()
