@@ -38,6 +38,9 @@ SEEN_BY_MONITOR = (
 )
 """Reasons that a monitor finds out by itself, and whose end it notices."""
 
+SEEN_BY_REFRESH = (ConnectionReason.PROBE_FAILING, ConnectionReason.INSUFFICIENT_RIGHTS)
+"""Reasons that only an inventory finds, and whose end only an inventory finds: such a host may beat."""
+
 ASKED_FOR = (ConnectionReason.REBOOTING, ConnectionReason.POWERED_OFF)
 
 LONGEST_REBOOT = timedelta(minutes=15)
@@ -89,6 +92,8 @@ def note_evidence(node: Node, *, online: bool, reason: str, detail: str, quiet: 
     event: for when one event tells of many nodes.
     """
     if online:
+        if node.connection_reason in SEEN_BY_REFRESH:
+            return node.connection_reason
         _change(node, Connection.ONLINE, ConnectionReason.NONE, "", quiet=quiet)
         return ""
     found = ConnectionReason(reason)

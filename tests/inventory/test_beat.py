@@ -1,4 +1,4 @@
-"""The beat: what the loop prints on a real host, and that no line, whole or damaged, ever breaks the reader."""
+"""The beat: what the loop prints on a real host; no line, whole or damaged, breaks the reader."""
 
 from __future__ import annotations
 

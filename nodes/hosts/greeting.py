@@ -1,0 +1,107 @@
+"""Does a host answer at all? A TCP connection and the first bytes of its SSH server, for thousands at once.
+
+A black hole costs whoever dials it the whole deadline. Here that is one timer in one loop, not a thread, so
+that a hundred hosts which vanish together are found out together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+Answer = Callable[[str | None], None]
+"""Called with None where the host greeted, else with what happened, in words; in the loop's thread."""
+
+_GREETING = b"SSH-"
+_LINES = 20
+"""A server may print lines before its greeting (RFC 4253, section 4.2)."""
+
+
+class Greeter:
+    """Asks hosts for their greeting, in one thread of its own."""
+
+    def __init__(self, *, lookups: int = 16) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(lookups, thread_name_prefix="host: lookup"))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="host: greetings", daemon=True)
+        self._thread.start()
+
+    def ask(self, host: str, port: int, timeout_s: float, answer: Answer) -> None:
+        """Have ``answer`` called once, within ``timeout_s``. A second attempt begins after a third of it: one
+        packet that was lost is then no silence."""
+        self._loop.call_soon_threadsafe(self._begin, host, port, timeout_s, answer)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(self._end_tasks())
+        finally:
+            self._loop.close()
+
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, host: str, port: int, timeout_s: float, answer: Answer) -> None:
+        task = self._loop.create_task(self._ask(host, port, timeout_s, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, host: str, port: int, timeout_s: float, answer: Answer) -> None:
+        attempts = {
+            asyncio.ensure_future(_attempt(host, port, 0.0)),
+            asyncio.ensure_future(_attempt(host, port, timeout_s / 3)),
+        }
+        outcome: str | None = "it does not answer"
+        try:
+            async with asyncio.timeout(timeout_s):
+                while attempts:
+                    done, attempts = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+                    outcome = next(iter(done)).result()
+                    # A refusal is an answer, and asking again would get the same one.
+                    break
+        except TimeoutError:
+            pass
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+        answer(outcome)
+
+
+async def _attempt(host: str, port: int, delay_s: float) -> str | None:
+    await asyncio.sleep(delay_s)
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+    except OSError as error:
+        return _words(error)
+    try:
+        for _ in range(_LINES):
+            line = await reader.readline()
+            if line.startswith(_GREETING):
+                return None
+            if not line:
+                return "it closed the connection without a greeting"
+        return "something else than an SSH server answers"
+    except (OSError, ValueError) as error:
+        return _words(error) if isinstance(error, OSError) else "something else than an SSH server answers"
+    finally:
+        writer.close()
+
+
+def _words(error: OSError) -> str:
+    if error.errno in (errno.ECONNREFUSED,):
+        return "it refused the connection: no SSH server runs there"
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else "its name is not known"

@@ -1,0 +1,28 @@
+"""A monitor in a process of its own, as many times as wanted: they share the nodes among themselves."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from nodes import access
+from nodes.monitor.loop import Monitor
+
+
+class Command(BaseCommand):
+    help = "Watch nodes until ended by SIGTERM or SIGINT. Several of these share the nodes among themselves."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        monitor = Monitor()
+        monitor.start()
+        self.stdout.write("The monitor runs.")
+        self.stdout.flush()
+        ended.wait()
+        monitor.stop()
+        access.close_pool()

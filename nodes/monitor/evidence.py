@@ -1,0 +1,221 @@
+"""What the signs of one node add up to. Pure: it is told what happened and when, and says what to do next.
+
+    dialing ──greeted──▶ connecting ──stream──▶ listening ──late beat──▶ doubting ──▶ lost: say so, wait
+       ▲                                            │  ▲                    │
+       └──────── waiting ◀── lost                   │  └─── a beat ─────────┘
+                                                    └── stream ended ──▶ dialing
+
+Contact counts as lost after two signs: the beats stopped, or the connection ended, and then a fresh
+connection failed too. What a fresh connection is told outright (another host key, a refused login) needs no
+second sign.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from nodes.inventory.beat import Beat
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. With beats every 5 s a host that vanishes is found out within 9.5 s of its last beat."""
+
+    period_s: float = 5.0
+    grace_s: float = 1.5
+    """How late a beat may be before the host is asked otherwise."""
+    greeting_s: float = 3.0
+    first_beat_s: float = 15.0
+    """From the opened stream to its first line: a busy host takes its time to start a shell."""
+    again_s: float = 1.5
+    """Between the first failed attempt and the second sign."""
+    shortest_s: float = 1.0
+    longest_s: float = 5.0
+    patient_longest_s: float = 30.0
+    patient_after_s: float = 600.0
+    """The longest wait between attempts, and that for hosts which have been away for long."""
+    refused_longest_s: float = 60.0
+    """After a refused login: attempts may lock the account."""
+    flaps: int = 3
+    flap_window_s: float = 600.0
+    calm_s: float = 30.0
+    """A node lost this often within the window is back only after so long without a gap."""
+
+
+class Phase(Enum):
+    DIALING = "dialing"
+    CONNECTING = "connecting"
+    LISTENING = "listening"
+    DOUBTING = "doubting"
+    WAITING = "waiting"
+
+
+class Do(Enum):
+    """What the monitor is to do for the node."""
+
+    NOTHING = "nothing"
+    DIAL = "dial"
+    CONNECT = "connect"
+    """Open a stream over the connection there is, or over a new one."""
+    RECONNECT = "reconnect"
+    """The same, over a new one: the old one has gone silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of the node. ``online`` None is: nothing yet. ``reason`` is a ConnectionReason."""
+
+    online: bool | None = None
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The signs of one node. Times are of one monotonic clock, in seconds."""
+
+    timing: Timing
+    direct: bool = False
+    """Nothing to dial: this machine, or libvirt's test driver."""
+    state: State = field(default_factory=State)
+    phase: Phase = Phase.WAITING
+    deadline: float = 0.0
+    lost_at: float | None = None
+    signs: int = 0
+    attempts: int = 0
+    calm_since: float | None = None
+    last_beat: float | None = None
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=16))
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def start(self, now: float) -> Do:
+        """Begin, or begin anew because the node's address or credential has changed."""
+        self.signs = self.attempts = 0
+        return self._reach(now)
+
+    def greeted(self, now: float) -> Do:
+        """The host answered a fresh dial."""
+        if self.phase is Phase.DOUBTING:
+            self._enter(Phase.CONNECTING, now, None)
+            return Do.RECONNECT
+        if self.phase is Phase.DIALING:
+            self._enter(Phase.CONNECTING, now, None)
+            return Do.CONNECT
+        return Do.NOTHING
+
+    def silent(self, now: float, detail: str) -> Do:
+        """The host did not answer a fresh dial, or ended the attempt to connect."""
+        if self.phase is Phase.LISTENING or self.phase is Phase.WAITING:
+            return Do.NOTHING
+        self.signs += 2 if self.phase is Phase.DOUBTING else 1
+        if self.signs >= 2 or self.state.online is False:
+            return self._lost(now, State(False, "unreachable", detail), self._longest(now))
+        self._enter(Phase.WAITING, now, self.timing.again_s)
+        return Do.NOTHING
+
+    def refused(self, now: float, reason: str, detail: str) -> Do:
+        """A fresh connection was told outright why not: another host key, a refused login."""
+        return self._lost(now, State(False, reason, detail), self.timing.refused_longest_s)
+
+    def postponed(self, now: float) -> Do:
+        """The attempt failed for a reason of ours, which tells nothing of the host."""
+        self._enter(Phase.WAITING, now, self.timing.longest_s)
+        return Do.NOTHING
+
+    def opened(self, now: float) -> Do:
+        """The stream stands; its first line is awaited."""
+        self._enter(Phase.LISTENING, now, self.timing.first_beat_s)
+        return Do.NOTHING
+
+    def heard(self, now: float, beat: Beat) -> Do:
+        """A beat came, at ``now``."""
+        if self.phase not in (Phase.LISTENING, Phase.DOUBTING):
+            return Do.NOTHING
+        self._enter(Phase.LISTENING, now, self.timing.period_s + self.timing.grace_s)
+        self.signs = self.attempts = 0
+        self.last_beat, self.lost_at = now, None
+        if self.calm_since is None:
+            self.calm_since = now
+        if beat.libvirt_up is False:
+            self._note_loss(now)
+            self.state = State(False, "libvirt_down", "Nobody listens at libvirt's socket on the host.")
+        elif self.state.online is not True and self._is_calm(now):
+            self.state = State(True)
+        return Do.NOTHING
+
+    def ended(self, now: float) -> Do:
+        """The stream ended: with the connection, or because the loop on the host was ended."""
+        if self.phase not in (Phase.LISTENING, Phase.DOUBTING):
+            return Do.NOTHING
+        self.calm_since = None
+        if self.last_beat is None or now - self.last_beat > self.timing.period_s:
+            # A loop that never printed a line, or was restarted in vain: no reason to hurry.
+            self.attempts += 1
+        return self._reach(now)
+
+    def passed(self, now: float) -> Do:
+        """The deadline has passed."""
+        if now < self.deadline:
+            return Do.NOTHING
+        if self.phase is Phase.WAITING:
+            return self._reach(now)
+        if self.phase is Phase.LISTENING:
+            self.calm_since = None
+            if self.direct:
+                self._enter(Phase.CONNECTING, now, None)
+                return Do.RECONNECT
+            self._enter(Phase.DOUBTING, now, None)
+            return Do.DIAL
+        return Do.NOTHING
+
+    # -- what it means -----------------------------------------------------------------------------
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether contact is missing just now, established or not."""
+        return self.phase is not Phase.LISTENING
+
+    @property
+    def is_flapping(self) -> bool:
+        return len(self.losses) >= self.timing.flaps
+
+    def _reach(self, now: float) -> Do:
+        self._enter(Phase.CONNECTING if self.direct else Phase.DIALING, now, None)
+        return Do.CONNECT if self.direct else Do.DIAL
+
+    def _enter(self, phase: Phase, now: float, seconds: float | None) -> None:
+        self.phase = phase
+        # Dialing and connecting end by themselves: every step of them has a deadline of its own.
+        self.deadline = float("inf") if seconds is None else now + seconds
+
+    def _lost(self, now: float, state: State, longest_s: float) -> Do:
+        self._note_loss(now)
+        if self.lost_at is None:
+            self.lost_at = now
+        self.state = state
+        self.calm_since = None
+        self.attempts += 1
+        wait_s = min(longest_s, self.timing.shortest_s * 2 ** min(self.attempts, 10))
+        # Jitter, so that a thousand hosts behind one switch do not come back in the same second.
+        self._enter(Phase.WAITING, now, wait_s * random.uniform(0.6, 1.0))  # noqa: S311
+        return Do.NOTHING
+
+    def _longest(self, now: float) -> float:
+        away = now - self.lost_at if self.lost_at is not None else 0.0
+        patient = away > self.timing.patient_after_s
+        return self.timing.patient_longest_s if patient else self.timing.longest_s
+
+    def _note_loss(self, now: float) -> None:
+        if self.state.online is True:
+            self.losses.append(now)
+
+    def _is_calm(self, now: float) -> bool:
+        while self.losses and now - self.losses[0] > self.timing.flap_window_s:
+            self.losses.popleft()
+        if not self.is_flapping:
+            return True
+        return self.calm_since is not None and now - self.calm_since >= self.timing.calm_s

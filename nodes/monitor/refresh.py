@@ -1,0 +1,70 @@
+"""When each node's inventory is taken anew: spread over the interval, and at once after a reboot."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from datetime import datetime
+
+import structlog
+from django.utils import timezone
+
+from nodes.engine.submit import submit
+from nodes.errors import NodeAdminError
+from nodes.events import SYSTEM
+from nodes.models import Node, Operation
+from nodes.monitor.watch import Watched
+
+log = structlog.get_logger(__name__)
+
+CROWD = 32
+"""Refreshes that may be unfinished before further ones are put off: people's operations come first."""
+
+
+def first_refresh(observed_at: datetime | None, now: float, interval_s: float) -> float:
+    """When a node that was just taken over is due, on the monotonic clock.
+
+    By its newest inventory; where that is older than the interval (or missing), within a tenth of it, so that
+    a fleet found after a pause does not come all at once.
+    """
+    if interval_s <= 0:
+        return float("inf")
+    age = (timezone.now() - observed_at).total_seconds() if observed_at is not None else interval_s
+    left = interval_s - age
+    if left <= 0:
+        left = random.uniform(0, interval_s / 10)  # noqa: S311
+    return now + min(left, interval_s)
+
+
+def due(watched: Iterable[Watched], now: float, interval_s: float) -> list[int]:
+    """The nodes whose turn it is, and which answer; each gets its next turn."""
+    found = []
+    for node in watched:
+        if (
+            now >= node.refresh_at
+            and node.evidence.state.online is True
+            and node.facts.connection == "online"
+        ):
+            # A little jitter each time spreads out those that once came together.
+            node.refresh_at = now + interval_s * random.uniform(0.95, 1.05)  # noqa: S311
+            found.append(node.facts.id)
+    return found
+
+
+def submit_refreshes(node_ids: Iterable[int], *, crowd: int = CROWD) -> list[int]:
+    """Ask for the refreshes; gives the nodes that have to wait because too many are unfinished."""
+    free = crowd - Operation.objects.unfinished().filter(kind="refresh-node").count()
+    put_off = []
+    for node_id in node_ids:
+        if free <= 0:
+            put_off.append(node_id)
+            continue
+        node = Node.objects.filter(pk=node_id).first()
+        if node is None:
+            continue
+        try:
+            submit("refresh-node", actor=SYSTEM, node=node)
+        except NodeAdminError as error:
+            log.info("a refresh was not submitted", node=node.name, reason=error.code)
+        free -= 1
+    return put_off

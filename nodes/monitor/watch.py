@@ -1,0 +1,123 @@
+"""One watched node: what the database says of it, its stream, and the signs."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db.models import F
+
+from nodes.hosts.connection import Feed
+from nodes.inventory.beat import MAX_LINE, Beat
+from nodes.models import Connection, Heartbeat
+from nodes.monitor.evidence import Evidence, State
+from nodes.monitor.store import BlockInHand, Reading
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """The node's row, as far as the monitor needs it."""
+
+    id: int
+    name: str
+    uri: str
+    host_key: str
+    credential_at: datetime | None
+    connection: str
+    reason: str
+    connection_since: datetime | None
+    boot_id: str
+    beat_boot_id: str
+    observed_at: datetime | None
+
+    @property
+    def entrance(self) -> tuple[object, ...]:
+        """What decides how the host is entered: another one is another connection."""
+        return (self.uri, self.host_key, self.credential_at)
+
+    @property
+    def state(self) -> State:
+        if self.connection == Connection.UNKNOWN:
+            return State()
+        return State(self.connection == Connection.ONLINE, self.reason)
+
+
+def load_facts(node_ids: Collection[int]) -> dict[int, NodeFacts]:
+    """The facts of these nodes; what has been deleted meanwhile is not among them."""
+    found: dict[int, NodeFacts] = {}
+    ids = sorted(node_ids)
+    for start in range(0, len(ids), _CHUNK):
+        rows = Heartbeat.objects.filter(pk__in=ids[start : start + _CHUNK]).values_list(
+            "node_id", "node__name", "node__uri", "node__host_key", "node__credential__updated_at",
+            "node__connection", "node__connection_reason", "node__connection_since", "node__boot_id",
+            F("boot_id"), "node__observed_at",
+        )  # fmt: skip
+        found |= {row[0]: NodeFacts(*row) for row in rows}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Something that happened to a node's stream ``generation``, at ``at`` on the monotonic clock."""
+
+    kind: str
+    node_id: int
+    generation: int
+    at: float
+    line: str = ""
+    beat: Beat | None = None
+    feed: Feed | None = None
+    state: State | None = None
+
+
+Signals = queue.SimpleQueue[Signal]
+
+
+class BeatSink:
+    """Cuts a stream into lines, in the thread of the connection, and hands each on as a signal."""
+
+    def __init__(self, node_id: int, generation: int, signals: Signals) -> None:
+        self._node_id = node_id
+        self._generation = generation
+        self._signals = signals
+        self._rest = b""
+        self._ended = False
+
+    def data(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        # A host that prints without ever ending a line is not to fill our memory.
+        self._rest = self._rest[-MAX_LINE:]
+        for line in lines[-4:]:
+            self._put("line", line=line[:MAX_LINE].decode("ascii", "replace"))
+
+    def ended(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._put("ended")
+
+    def _put(self, kind: str, **fields: Any) -> None:
+        self._signals.put(Signal(kind, self._node_id, self._generation, time.monotonic(), **fields))
+
+
+@dataclass(slots=True)
+class Watched:
+    """A node in this monitor's hands."""
+
+    facts: NodeFacts
+    evidence: Evidence
+    block: BlockInHand
+    generation: int = 0
+    feed: Feed | None = None
+    beat: Beat | None = None
+    boot_id: str = ""
+    newest: Reading | None = None
+    said: State = field(default_factory=State)
+    """What was last written of the node's connection."""
+    refresh_at: float = 0.0
+    copied_at: float = 0.0

@@ -1,0 +1,148 @@
+"""Signs and what they add up to, on a clock of our own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nodes.inventory.beat import Beat
+from nodes.monitor.evidence import Do, Evidence, Phase, State, Timing
+
+BEAT = Beat(number=1, boot_id="b", libvirt_up=True)
+DOWN = replace(BEAT, libvirt_up=False)
+
+
+def listening(now: float = 0.0, **timing: float) -> Evidence:
+    evidence = Evidence(Timing(**timing))  # type: ignore[arg-type]
+    assert evidence.start(now) is Do.DIAL
+    assert evidence.greeted(now) is Do.CONNECT
+    evidence.opened(now)
+    evidence.heard(now, BEAT)
+    assert evidence.state == State(True)
+    return evidence
+
+
+def test_nothing_is_said_before_the_first_contact() -> None:
+    evidence = Evidence(Timing())
+    evidence.start(0)
+    assert evidence.state.online is None
+
+
+def test_a_first_contact_that_fails_twice_is_offline() -> None:
+    evidence = Evidence(Timing())
+    evidence.start(0)
+    evidence.silent(3, "no answer")
+    assert evidence.state.online is None
+    assert evidence.passed(evidence.deadline) is Do.DIAL
+    evidence.silent(8, "no answer")
+    assert evidence.state == State(False, "unreachable", "no answer")
+
+
+def test_a_late_beat_alone_is_no_alarm() -> None:
+    evidence = listening()
+    assert evidence.passed(6.4) is Do.NOTHING
+    assert evidence.passed(6.5) is Do.DIAL
+    assert evidence.phase is Phase.DOUBTING
+    evidence.heard(7, BEAT)
+    assert evidence.silent(9.5, "no answer") is Do.NOTHING
+    assert evidence.state == State(True)
+
+
+def test_missing_beats_and_a_failed_dial_are_a_loss_within_ten_seconds_of_the_last_beat() -> None:
+    evidence = listening()
+    assert evidence.passed(6.5) is Do.DIAL
+    evidence.silent(6.5 + evidence.timing.greeting_s, "no answer")
+    assert evidence.state.reason == "unreachable"
+    assert 6.5 + evidence.timing.greeting_s <= 10
+
+
+def test_a_host_that_answers_but_whose_stream_is_stuck_is_connected_to_anew_without_an_alarm() -> None:
+    evidence = listening()
+    evidence.passed(6.5)
+    assert evidence.greeted(6.6) is Do.RECONNECT
+    evidence.opened(7)
+    evidence.heard(7.1, BEAT)
+    assert evidence.state == State(True)
+
+
+def test_an_ended_stream_is_followed_by_a_fresh_dial_at_once_and_lost_after_the_second_failure() -> None:
+    evidence = listening()
+    assert evidence.ended(1) is Do.DIAL
+    evidence.silent(1.1, "refused")
+    assert evidence.state == State(True)
+    assert evidence.passed(2.7) is Do.DIAL
+    evidence.silent(2.8, "refused")
+    assert evidence.state == State(False, "unreachable", "refused")
+
+
+def test_an_ssh_server_that_restarts_is_no_alarm() -> None:
+    evidence = listening()
+    evidence.ended(1)
+    evidence.silent(1.1, "refused")
+    evidence.passed(2.7)
+    assert evidence.greeted(2.8) is Do.CONNECT
+    evidence.opened(2.9)
+    evidence.heard(3, BEAT)
+    assert evidence.state == State(True)
+
+
+def test_a_changed_host_key_needs_no_second_sign() -> None:
+    evidence = listening()
+    evidence.ended(1)
+    evidence.greeted(1.1)
+    evidence.refused(1.2, "host_key_mismatch", "shows another key")
+    assert evidence.state == State(False, "host_key_mismatch", "shows another key")
+
+
+def test_libvirt_down_is_told_by_the_beat_and_recovers_with_one() -> None:
+    evidence = listening()
+    evidence.heard(5, DOWN)
+    assert evidence.state.reason == "libvirt_down"
+    evidence.heard(10, BEAT)
+    assert evidence.state == State(True)
+
+
+def test_waits_between_attempts_grow_are_bounded_and_differ() -> None:
+    waits = []
+    for _ in range(20):
+        evidence = listening()
+        evidence.passed(6.5)
+        evidence.silent(9, "")
+        now, last = 9.0, 0.0
+        for _ in range(8):
+            last = evidence.deadline - now
+            now = evidence.deadline
+            assert evidence.passed(now) is Do.DIAL
+            now += 3
+            evidence.silent(now, "")
+        assert 0 < last <= evidence.timing.longest_s
+        waits.append(last)
+    assert len({round(wait, 3) for wait in waits}) > 10
+
+
+def test_a_node_that_comes_and_goes_is_back_only_after_a_calm_time() -> None:
+    evidence = listening()
+    now = 0.0
+    for _ in range(3):
+        evidence.ended(now)
+        evidence.greeted(now)
+        evidence.refused(now, "ssh_auth_failed", "")
+        evidence.passed(now + 100)
+        evidence.greeted(now + 100)
+        evidence.opened(now + 100)
+        evidence.heard(now + 100, BEAT)
+        now += 100
+    assert evidence.is_flapping
+    assert evidence.state.online is False
+    for later in range(5, 26, 5):
+        evidence.heard(now + later, BEAT)
+        assert evidence.state.online is False
+    evidence.heard(now + 30, BEAT)
+    assert evidence.state == State(True)
+
+
+def test_this_machine_is_not_dialed() -> None:
+    evidence = Evidence(Timing(), direct=True)
+    assert evidence.start(0) is Do.CONNECT
+    evidence.opened(0)
+    evidence.heard(0, BEAT)
+    assert evidence.passed(7) is Do.RECONNECT

@@ -1,0 +1,196 @@
+"""The monitor on real parts: a real sshd, a real loop on the host, a real database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nodes.models import (
+    Connection,
+    ConnectionReason,
+    Credential,
+    Event,
+    FigureBlock,
+    Heartbeat,
+    MonitorProcess,
+    Node,
+    Operation,
+)
+from nodes.models.credential import CredentialKind
+from nodes.monitor.evidence import Timing
+from nodes.monitor.loop import Monitor, MonitorSettings
+from nodes.monitor.points import unpack
+from tests.factories import make_node
+from tests.sshd import ME, LoopbackSshd
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FAST = MonitorSettings(
+    Timing(period_s=1.0, grace_s=1.0, greeting_s=1.5, again_s=0.3, shortest_s=0.3, longest_s=1.0),
+    lease_s=4.0,
+    refresh_s=0,
+    threads=4,
+)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[LoopbackSshd]:
+    with LoopbackSshd(tmp_path / "sshd", key_types=("ed25519",)) as server:
+        yield server
+
+
+@pytest.fixture
+def node(sshd: LoopbackSshd) -> Node:
+    return ssh_node(sshd, "kvm-01")
+
+
+def ssh_node(sshd: LoopbackSshd, name: str) -> Node:
+    made = make_node(
+        name,
+        uri=f"qemu+ssh://{ME}@127.0.0.1:{sshd.port}/system",
+        host_key=sshd.host_key().to_text(),
+        connection=Connection.UNKNOWN,
+        last_seen_at=None,
+    )
+    secret = {"private_key": sshd.user_key.read_text()}
+    Credential.objects.create(node=made, kind=CredentialKind.SSH_KEY, secret=secret)
+    return made
+
+
+@pytest.fixture
+def monitor() -> Iterator[Monitor]:
+    watching = Monitor(FAST)
+    watching.start()
+    yield watching
+    watching.stop()
+
+
+def until(what: Callable[[], bool], seconds: float = 20) -> float:
+    """Wait until it is so; gives the seconds it took."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < seconds:
+        if what():
+            return time.monotonic() - begun
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def seen(node: Node, connection: str, reason: str = "") -> Callable[[], bool]:
+    def look() -> bool:
+        node.refresh_from_db()
+        return (node.connection, node.connection_reason) == (connection, reason)
+
+    return look
+
+
+@pytest.fixture
+def watched(node: Node, monitor: Monitor) -> Node:
+    """A node that beats, whatever this machine's own libvirt does."""
+    until(lambda: Heartbeat.objects.filter(node=node, beats__gte=1).exists())
+    node.refresh_from_db()
+    return node
+
+
+def settle(node: Node) -> tuple[str, str]:
+    """What a beating node is: online, or without libvirt where this machine runs none."""
+    until(lambda: Heartbeat.objects.get(node=node).libvirt_up is not None)
+    up = Heartbeat.objects.get(node=node).libvirt_up
+    state = (Connection.ONLINE, "") if up else (Connection.OFFLINE, ConnectionReason.LIBVIRT_DOWN)
+    until(seen(node, *state))
+    return state
+
+
+def test_a_node_that_beats_has_figures_and_is_seen(watched: Node) -> None:
+    settle(watched)
+    until(lambda: Heartbeat.objects.get(node=watched).beats >= 3)
+    heartbeat = Heartbeat.objects.get(node=watched)
+    assert heartbeat.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert heartbeat.memory_used_bytes and heartbeat.cpu_used_percent is not None
+    assert heartbeat.point is not None and len(unpack(bytes(heartbeat.point))) == 1
+
+
+def test_a_stopped_sshd_is_unreachable_and_back_when_it_runs_again(watched: Node, sshd: LoopbackSshd) -> None:
+    state = settle(watched)
+    sshd.stop()
+    assert until(seen(watched, Connection.OFFLINE, ConnectionReason.UNREACHABLE)) < 8
+    assert "refused" in watched.connection_detail
+    sshd.start()
+    assert until(seen(watched, *state)) < 8
+    kinds = list(Event.objects.filter(node=watched).order_by("id").values_list("kind", flat=True))
+    assert kinds.count("node_offline") >= 1
+
+
+def test_an_ended_connection_alone_is_no_alarm(watched: Node, sshd: LoopbackSshd) -> None:
+    settle(watched)
+    events = Event.objects.count()
+    beats = Heartbeat.objects.get(node=watched).beats
+    sshd.drop_connections()
+    until(lambda: Heartbeat.objects.get(node=watched).beats >= beats + 3)
+    assert Event.objects.count() == events
+
+
+def test_a_changed_host_key_is_told_at_the_next_connection(watched: Node, sshd: LoopbackSshd) -> None:
+    state = settle(watched)
+    sshd.change_host_key()
+    until(seen(watched, Connection.OFFLINE, ConnectionReason.HOST_KEY_MISMATCH))
+    # Confirmed anew: the row changes, and the next look at it connects at once.
+    Node.objects.filter(pk=watched.pk).update(host_key=sshd.host_key().to_text())
+    until(seen(watched, *state))
+
+
+def test_a_refused_login_is_told(sshd: LoopbackSshd, node: Node, monitor: Monitor, tmp_path: Path) -> None:
+    sshd.authorized_keys.write_text("")
+    until(seen(node, Connection.OFFLINE, ConnectionReason.SSH_AUTH_FAILED))
+
+
+def test_a_node_that_is_deleted_is_let_go_and_harms_no_other(
+    watched: Node, sshd: LoopbackSshd, monitor: Monitor
+) -> None:
+    other = ssh_node(sshd, "kvm-02")
+    until(lambda: Heartbeat.objects.filter(node=other, beats__gte=1).exists())
+    watched.delete()
+    until(lambda: monitor.watched_count == 1)
+    beats = Heartbeat.objects.get(node=other).beats
+    until(lambda: Heartbeat.objects.get(node=other).beats >= beats + 2)
+
+
+def test_a_reboot_is_an_event_and_a_refresh(watched: Node, monitor: Monitor) -> None:
+    settle(watched)
+    monitor.stop()
+    Heartbeat.objects.filter(node=watched).update(boot_id="the-boot-before")
+    again = Monitor(replace(FAST, refresh_s=900.0))
+    again.start()
+    try:
+        until(lambda: Event.objects.filter(kind="host_rebooted", node=watched).exists())
+        if settle(watched)[0] == Connection.ONLINE:
+            until(lambda: Operation.objects.filter(kind="refresh-node", node=watched).exists())
+    finally:
+        again.stop()
+    assert Event.objects.filter(kind="host_rebooted").count() == 1
+
+
+def test_a_stopped_monitor_gives_its_nodes_back_with_the_points_in_hand(
+    watched: Node, monitor: Monitor
+) -> None:
+    until(lambda: Heartbeat.objects.get(node=watched).beats >= 2)
+    monitor.stop()
+    assert Heartbeat.objects.get(node=watched).owner is None
+    assert not MonitorProcess.objects.exists()
+    block = FigureBlock.objects.get(node=watched)
+    assert len(unpack(bytes(block.points))) == Heartbeat.objects.get(node=watched).beats
+
+
+def test_a_node_of_the_test_driver_is_online_without_figures(monitor: Monitor) -> None:
+    node = make_node("test-01", uri="test:///default", connection=Connection.UNKNOWN)
+    until(seen(node, Connection.ONLINE))
+    assert Heartbeat.objects.get(node=node).cpu_used_percent is None
+
+
+def test_this_machine_is_watched_without_ssh(monitor: Monitor) -> None:
+    node = make_node("here", uri="qemu:///system", connection=Connection.UNKNOWN)
+    until(lambda: Heartbeat.objects.filter(node=node, beats__gte=2).exists())
+    settle(node)
