@@ -38,6 +38,7 @@ class Frame:
         entries = (
             (_("Dashboard"), "layout-dashboard", reverse("dashboard")),
             (_("Nodes"), "server-2", reverse("node-list")),
+            (_("Devices"), "cpu-2", reverse("device-search")),
             (_("Operations"), "list-check", reverse("operation-list")),
             (_("Events"), "timeline-event", reverse("event-list")),
             (_("Settings"), "settings", reverse("settings")),

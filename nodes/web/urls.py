@@ -7,7 +7,9 @@ from django.urls import path
 
 from nodes.web.views import (
     dashboard,
+    devices,
     events,
+    history,
     node_add,
     node_detail,
     node_list,
@@ -36,11 +38,14 @@ urlpatterns = [
     path("nodes/<str:name>/observed/", signed_in(node_detail.observed), name="node-observed"),
     path("nodes/<str:name>/operations/", signed_in(node_detail.operations), name="node-operations"),
     path("nodes/<str:name>/events/", signed_in(node_detail.events), name="node-events"),
+    path("nodes/<str:name>/changes/", signed_in(history.changes), name="node-changes"),
+    path("nodes/<str:name>/disk-history/", signed_in(history.disk_history), name="node-disk-history"),
     path("nodes/<str:name>/settings/", signed_in(node_settings.edit), name="node-settings"),
     path(
         "nodes/<str:name>/settings/connection/", signed_in(node_settings.connection), name="node-connection"
     ),
     path("nodes/<str:name>/<slug:slug>/", signed_in(node_detail.section), name="node-section"),
+    path("devices/", signed_in(devices.device_search), name="device-search"),
     path("operations/", signed_in(operations.operation_list), name="operation-list"),
     path("operations/<uuid:pk>/", signed_in(operations.detail), name="operation-detail"),
     path("operations/<uuid:pk>/cancel/", signed_in(operations.cancel_one), name="operation-cancel"),

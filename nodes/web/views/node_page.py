@@ -96,6 +96,7 @@ def _tabs(node: Node, here: str, problems: dict[str, list[dict[str, Any]]]) -> t
     ]
     others = (
         ("operations", _("Operations"), "node-operations"),
+        ("changes", _("Changes"), "node-changes"),
         ("events", _("Events"), "node-events"),
         ("settings", _("Settings"), "node-settings"),
     )
