@@ -84,7 +84,7 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
         letters = f"{len(match.group(2))}{match.group(2)}"
         return ((1, 0, match.group(1)), (1, 0, letters), (0, int(match.group(3)[:9] or 0), ""))
     parts = re.findall(r"[0-9]{1,9}|[^0-9]+", name)
-    return tuple((0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts)
+    return tuple((0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts)
 
 
 def build_tree(blocks: BlockDevices, lsblk: Mapping[str, LsblkDevice]) -> BlockTree:

@@ -136,7 +136,9 @@ def _running(text: str) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for domain in domains if isinstance(domains, list) else []:
         if isinstance(domain, dict) and isinstance(domain.get("uuid"), str):
-            found[domain["uuid"]] = domain.get("id") is not None or domain.get("state") in _ACTIVE_STATES
+            state = domain.get("state")
+            active = isinstance(state, int) and state in _ACTIVE_STATES
+            found[domain["uuid"]] = domain.get("id") is not None or active
     return found
 
 

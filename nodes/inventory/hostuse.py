@@ -240,7 +240,8 @@ def _pool_devices(document: HostDocument, blocks: BlockDevices) -> dict[str, tup
     except (ValueError, RecursionError):
         listed = []
     for pool in listed if isinstance(listed, list) else []:
-        if isinstance(pool, dict) and pool.get("state") in _POOL_ACTIVE:
+        state = pool.get("state") if isinstance(pool, dict) else None
+        if isinstance(state, int) and state in _POOL_ACTIVE:
             active[str(pool.get("uuid"))] = str(pool.get("name"))
     found: dict[str, tuple[str, ...]] = {}
     for uuid, output in document.items("libvirt:pool"):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nodes.inventory.blocktree import natural
 from nodes.inventory.build import build
 from nodes.inventory.changes import compare_section
 from nodes.inventory.disk_facts import DisksFacts
@@ -184,6 +185,7 @@ class TestParsersAlone:
         read_lsblk(text), read_lvm(text), read_zpool(text), read_multipath(text)
         mount_of("/a", read_mounts(text.split("\n")))
         split_mapped_name(text)
+        sorted(("sda", text, "sdb", "٣-"), key=natural)
 
     @given(st.lists(rows_of("name", "kname", "size", "ro", "fstype", "children"), max_size=4))
     def test_rows_of_lsblk_with_anything_in_them(self, rows: list[dict[str, Any]]) -> None:
