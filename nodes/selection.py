@@ -38,7 +38,8 @@ def select_nodes(nodes: NodeQuerySet, filters: Mapping[str, Any]) -> NodeQuerySe
         nodes = nodes.filter(name__subsequence=filters["name"])
     for position, (key, value) in enumerate((filters.get("labels") or {}).items()):
         alias = f"_label_{position}"
-        nodes = nodes.alias(**{alias: KeyTextTransform(key, "labels")}).filter(**{alias: value})
+        text = Cast(KeyTextTransform(key, "labels"), CharField())
+        nodes = nodes.alias(**{alias: text}).filter(**{alias: value})
     return nodes
 
 

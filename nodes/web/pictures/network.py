@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from nodes.web import figures
@@ -18,7 +19,10 @@ TALL, LOW = 46.0, 26.0
 GAP_Y, TOP = 10.0, 26.0
 GAP_X = {2: 120.0, 3: 110.0, 4: 100.0, 5: 66.0}
 MOST_VMS = 48
+MOST_SHIFT = 80.0
+"""A short column stands this much lower at most: further down nobody would see it beside fifty VMs."""
 CHARACTERS = 21
+WAY, WAY_HEIGHT = "way", 10.0
 COLUMNS = ("nic", "bond", "vlan", "bridge", "vm")
 
 
@@ -92,16 +96,37 @@ def draw(facts: Facts) -> Picture | None:
     shown = {key: box for key, box in boxes.items() if key in joined or not box.key.startswith("vf:")}
     if not shown:
         return None
-    placed = _place(_columns(shown, edges))
-    heads = tuple(dict.fromkeys((box.x, box.column) for box in placed.values()))
+    used = [name for name in COLUMNS if any(box.column == name for box in shown.values())]
+    ways = {edge: _way(shown[edge.source], shown[edge.target], used) for edge in edges}
+    shown |= {stop.key: stop for way in ways.values() for stop in way}
+    placed = _place(_columns(shown, _hops(ways)))
     return Picture(
         width=max(box.right for box in placed.values()) + 2,
         height=max(box.y + box.height for box in placed.values()) + 2,
-        heads=heads,
-        boxes=tuple(placed.values()),
-        lines=tuple(_line(placed[e.source], placed[e.target], e) for e in edges if e.source in placed),
+        heads=tuple(dict.fromkeys((box.x, box.column) for box in placed.values())),
+        boxes=tuple(box for box in placed.values() if box.tone != WAY),
+        lines=tuple(
+            _line([placed[key] for key in (edge.source, *(stop.key for stop in way), edge.target)], edge)
+            for edge, way in ways.items()
+        ),
         vms_left_out=left_out,
     )
+
+
+def _way(source: Box, target: Box, used: list[str]) -> tuple[Box, ...]:
+    """Room for a line in the columns that it passes: behind the boxes there, it would seem to join them."""
+    between = used[used.index(source.column) + 1 : used.index(target.column)]
+    keys = ((f"{source.key}>{target.key}:{name}", name) for name in between)
+    return tuple(Box(key, name, "", "", WAY, "", height=WAY_HEIGHT) for key, name in keys)
+
+
+def _hops(ways: Mapping[_Edge, tuple[Box, ...]]) -> list[_Edge]:
+    """Edges from column to column, by way of the room made for them."""
+    hops = []
+    for edge, way in ways.items():
+        keys = [edge.source, *(stop.key for stop in way), edge.target]
+        hops += [replace(edge, source=a, target=b) for a, b in pairwise(keys)]
+    return hops
 
 
 def _boxes(facts: Facts) -> Iterator[Box]:
@@ -224,7 +249,7 @@ def _place(columns: list[list[Box]]) -> dict[str, Box]:
     tallest = max(heights)
     for column, height in zip(columns, heights, strict=True):
         # A column that is much shorter stands in the middle, where its lines are shortest.
-        y = TOP + max(0.0, min((tallest - height) / 2, 240.0))
+        y = TOP + max(0.0, min((tallest - height) / 2, MOST_SHIFT))
         for box in column:
             placed[box.key] = replace(box, x=x, y=y)
             y += box.height + GAP_Y
@@ -232,12 +257,16 @@ def _place(columns: list[list[Box]]) -> dict[str, Box]:
     return placed
 
 
-def _line(source: Box, target: Box, edge: _Edge) -> Line:
-    bend = max(30.0, (target.x - source.right) / 2)
-    path = (
-        f"M{source.right:.1f} {source.middle:.1f}"
-        f"C{source.right + bend:.1f} {source.middle:.1f} {target.x - bend:.1f} {target.middle:.1f}"
-        f" {target.x:.1f} {target.middle:.1f}"
-    )
-    words = f"{source.name} → {target.name}"
-    return Line(path, edge.up, edge.active, source.right, source.middle, words)
+def _line(boxes: list[Box], edge: _Edge) -> Line:
+    """A curve from box to box, straight through the room in the columns between."""
+    source, target = boxes[0], boxes[-1]
+    path = f"M{source.right:.1f} {source.middle:.1f}"
+    for here, there in pairwise(boxes):
+        bend = (there.x - here.right) / 2
+        path += (
+            f"C{here.right + bend:.1f} {here.middle:.1f} {there.x - bend:.1f} {there.middle:.1f}"
+            f" {there.x:.1f} {there.middle:.1f}"
+        )
+        if there is not target:
+            path += f"H{there.right:.1f}"
+    return Line(path, edge.up, edge.active, source.right, source.middle, f"{source.name} → {target.name}")

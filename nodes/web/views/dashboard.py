@@ -27,6 +27,10 @@ from nodes.web.views.operations import title_of
 
 STRIP_LIMIT = 2000
 """Cells in the strip; a larger fleet shows those that need a look first."""
+STRIP_FIELDS = (
+    *("name", "scheduling", "scheduling_reason", "connection", "connection_reason"),
+    *("cpu_used_percent", "memory_used_bytes", "memory_total_bytes"),
+)
 SHOWN, EVENTS = 8, 12
 LONG_MAINTENANCE = timedelta(days=7)
 FAILURES_WITHIN = timedelta(days=1)
@@ -88,10 +92,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     user = user_of(request)
     nodes = nodes_for(user)
     fleet, types = capacities(nodes)
-    drawn = order_nodes(nodes, "status").only(
-        "name", "scheduling", "connection", "connection_reason", "cpu_used_percent", "memory_used_bytes",
-        "memory_total_bytes",
-    )[:STRIP_LIMIT]  # fmt: skip
+    drawn = order_nodes(nodes, "status").only(*STRIP_FIELDS)[:STRIP_LIMIT]
     lines, more = attention(user, nodes)
     context = {
         "fleet": fleet,

@@ -62,7 +62,7 @@ def node_list(request: HttpRequest) -> HttpResponse:
         everything.order_by().values("node_type", "scheduling", "connection").annotate(count=Count("pk"))
     )
     context = {
-        "listing": list_rows(request, nodes.defer("notes", "host_key", "connection_detail"), shown),
+        "listing": list_rows(request, nodes.defer("notes", "host_key"), shown),
         "filters": filters,
         "statuses": status_chips(census, filters["status"]),
         "types": type_chips(census, filters["type"]),

@@ -1,0 +1,116 @@
+"""The dashboard: figures of the fleet, what needs a look, and what it costs."""
+
+from datetime import timedelta
+
+from django.urls import reverse
+from django.utils import timezone
+
+from nodes.models import Event
+from nodes.web.pictures import strip
+from tests.factories import grant, make_node, make_operation
+
+GIB = 1 << 30
+
+
+def test_an_empty_fleet_says_what_to_do(admin_page, read):
+    page = read(admin_page.get(reverse("dashboard")))
+    assert "No nodes yet" in page.text
+    assert reverse("node-add") in page.links
+
+
+def test_figures_are_over_the_nodes_of_which_they_are_known(admin_page):
+    known = {"observed_at": timezone.now(), "problem_count": 0}
+    make_node(
+        "a",
+        cpu_threads=100,
+        cpu_used_percent=10.0,
+        memory_total_bytes=4 * GIB,
+        memory_used_bytes=GIB,
+        **known,
+    )
+    make_node(
+        "b",
+        cpu_threads=300,
+        cpu_used_percent=50.0,
+        memory_total_bytes=4 * GIB,
+        memory_used_bytes=GIB,
+        **known,
+    )
+    make_node("silent", cpu_threads=64, vm_count=3, vm_running_count=2)
+    fleet = admin_page.get(reverse("dashboard")).context["fleet"]
+    assert fleet.nodes == 3
+    assert fleet.cpu_percent == 40.0
+    assert fleet.threads == 400
+    assert fleet.memory_percent == 25.0
+    assert (fleet.vms, fleet.vms_running) == (3, 2)
+
+
+def test_a_fleet_that_tells_nothing_shows_unknown_and_not_zero(admin_page, read):
+    make_node("a")
+    answer = admin_page.get(reverse("dashboard"))
+    assert answer.context["fleet"].cpu_percent is None
+    assert "Unknown" in read(answer).text
+    assert "0 %" not in read(answer).text
+
+
+def test_what_needs_a_look_comes_worst_first(admin_page):
+    now = timezone.now()
+    well = {"observed_at": now, "problem_count": 0}
+    make_node("well", **well)
+    make_node("stale", observed_at=now - timedelta(hours=9), problem_count=0)
+    make_node("down", connection="offline", connection_reason="unreachable", connection_since=now, **well)
+    make_node("new", connection="unknown", **well)
+    make_node("resting", scheduling="maintenance", scheduling_since=now - timedelta(days=20), **well)
+    make_node("just", scheduling="maintenance", scheduling_since=now, **well)
+    failed = make_operation(None, status="failed", node_name="well")
+    lines = admin_page.get(reverse("dashboard")).context["attention"]
+    assert [line.tone for line in lines] == ["bad", "bad", "unknown", "warn", "warn"]
+    assert {line.node.name for line in lines if line.node} == {"down", "new", "stale", "resting"}
+    assert [line.operation for line in lines if line.operation] == [failed]
+
+
+def test_all_is_well_is_said(admin_page):
+    make_node("well", observed_at=timezone.now(), problem_count=0)
+    assert "All is well." in admin_page.get(reverse("dashboard")).content.decode()
+
+
+def test_an_operators_dashboard_is_of_their_nodes(operator_page, operator):
+    mine, other = make_node("mine"), make_node("other", connection="offline")
+    grant(operator, mine, "view_node")
+    Event.objects.create(kind="x", message="about the other", node=other, node_name="other")
+    page = operator_page.get(reverse("dashboard"))
+    assert page.context["fleet"].nodes == 1
+    assert "other" not in page.content.decode().replace("another", "")
+
+
+def test_it_costs_the_same_however_large_the_fleet_is(admin_page, django_assert_num_queries):
+    def build(first, last):
+        for number in range(first, last):
+            connection = "offline" if number % 3 else "online"
+            scheduling = "maintenance" if number % 5 == 0 else "enabled"
+            make_node(
+                f"kvm-{number:02d}", connection=connection, scheduling=scheduling, scheduling_reason="x"
+            )
+            make_operation(None, status="failed")
+
+    build(0, 2)
+    admin_page.get(reverse("dashboard"))
+    # Session, user, permissions, sums, strip, attention, failed operations, events, and what runs.
+    with django_assert_num_queries(9):
+        admin_page.get(reverse("dashboard"))
+    build(2, 40)
+    with django_assert_num_queries(9):
+        admin_page.get(reverse("dashboard"))
+
+
+def test_the_strip_still_fits_at_two_thousand_nodes(db):
+    from nodes.models import Node
+
+    nodes = [Node(name=f"kvm-{number}", connection="online", cpu_used_percent=96.0) for number in range(2000)]
+    drawn = strip.draw(nodes)
+    assert drawn.width <= strip.WIDTH
+    assert drawn.height < 350
+    assert drawn.size >= strip.SMALLEST
+    assert len({(square.x, square.y) for square in drawn.squares}) == 2000
+    assert drawn.squares[0].level == 3
+    assert strip.draw([]) is None
