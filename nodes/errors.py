@@ -55,6 +55,16 @@ class InvalidUri(NodeAdminError):
     title = "The address of the node is not supported"
 
 
+class InvalidCursor(NodeAdminError):
+    code, http_status = "invalid_cursor", 400
+    title = "The cursor is none that was given out"
+
+
+class CursorGone(NodeAdminError):
+    code, http_status = "cursor_gone", 410
+    title = "The place that the cursor names is no longer there"
+
+
 class UnknownNode(NodeAdminError):
     code, http_status = "unknown_node", 404
     title = "There is no such node"
@@ -131,6 +141,12 @@ class AuthenticationFailed(HostError):
     layer = "authenticate"
 
 
+class CredentialUnreadable(HostError):
+    code, http_status = "credential_unreadable", 500
+    title = "The stored credential cannot be opened"
+    layer = "authenticate"
+
+
 class InsufficientRightsOnHost(HostError):
     code, http_status = "insufficient_rights_on_host", 422
     title = "The user may not do this on the host"
@@ -147,3 +163,9 @@ class ProbeFailed(HostError):
     code, http_status, retryable = "probe_failed", 502, True
     title = "The host's inventory could not be taken"
     layer = "probe"
+
+
+class JournalUnavailable(HostError):
+    code, http_status, retryable = "journal_unavailable", 502, True
+    title = "The host's journal cannot be read"
+    layer = "journal"

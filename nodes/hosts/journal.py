@@ -1,0 +1,284 @@
+"""A host's journal: searched within bounds, or followed without an end.
+
+``journalctl`` runs on the host and is read as it writes: a reader that stops stops it, one that leaves ends
+it. Reading begins at a cursor or at a time. A cursor's own entry is read again and compared, because
+journalctl goes on silently beside it when the entry has been removed (sd_journal_seek_cursor(3)).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from nodes.errors import (
+    CursorGone,
+    HostTimeout,
+    InsufficientRightsOnHost,
+    InvalidCursor,
+    InvalidInput,
+    JournalUnavailable,
+    NodeAdminError,
+)
+from nodes.hosts.connection import HostConnection
+from nodes.hosts.deadlines import Clock
+from nodes.hosts.journal_entries import Entry, ExportReader, FieldValue
+from nodes.hosts.journal_filters import (
+    JournalFilters,
+    bounds,
+    command,
+    export_options,
+    search_pattern,
+    selection,
+)
+from nodes.hosts.journal_tool import JournalTool, tool_of
+from nodes.hosts.shell import CommandStream
+
+QUERY_S = 15.0
+MAX_LIMIT = 5000
+MAX_QUERY_BYTES = 32 << 20
+CURSOR: Final = re.compile(r"(?:[a-z]=[0-9a-f]{1,32};){3,8}[a-z]=[0-9a-f]{1,32}")
+"""A cursor as journald writes it; nothing else is handed to journalctl as one."""
+
+Cut = Literal["", "limit", "bytes", "time"]
+
+
+@dataclass(slots=True)
+class JournalPage:
+    """Entries in the order asked for. ``cut`` says by which bound they end, "" where there are no more.
+
+    ``cursor`` is the entry after which to go on: the last one read, which the search may have left out.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    cursor: str = ""
+    cut: Cut = ""
+    searched_here: bool = False
+    """The host's journalctl cannot search (no PCRE2): all entries were read and searched by us."""
+
+
+def absolute(filters: JournalFilters, tool: JournalTool) -> JournalFilters:
+    """``last`` as the time that it means on the host now: going on later has to begin at the same one."""
+    if filters.last_s is None:
+        return filters
+    return replace(filters, last_s=None, since=tool.host_now() - timedelta(seconds=filters.last_s))
+
+
+def read_page(
+    connection: HostConnection,
+    filters: JournalFilters,
+    *,
+    limit: int,
+    newest_first: bool,
+    cursor: str = "",
+    timeout_s: float = QUERY_S,
+) -> JournalPage:
+    """At most ``limit`` entries, after that of ``cursor`` where one is given.
+
+    Bounded by ``timeout_s`` and by :data:`MAX_QUERY_BYTES` as well; what was found till then is given, and
+    the page says that it was cut. Raises InvalidCursor, CursorGone (the entry has been removed), InvalidInput
+    (an unknown boot, a pattern that does not compile), InsufficientRightsOnHost, JournalUnavailable,
+    HostTimeout, HostUnreachable.
+    """
+    clock = Clock(timeout_s)
+    tool = tool_of(connection, clock.left)
+    check_cursor(cursor)
+    options = [*export_options(), *selection(filters, with_grep=tool.has_grep)]
+    search = _own_search(filters, tool)
+    if newest_first:
+        # Without its own search journalctl cannot count what we shall find.
+        options += ["--reverse"] if search else ["--reverse", f"--lines={limit + 2}"]
+    options += bounds(filters, cursor=cursor, since=filters.since)
+    page = JournalPage(cursor=cursor, searched_here=search is not None)
+    floor = _floor(filters) if newest_first and cursor else ""
+    with connection.shell.stream(command(options), sudo=tool.sudo) as stream:
+        for entry in _checked(_entries(stream, clock, page), cursor):
+            if floor and (entry.time or "") < floor:
+                page.cut = ""
+                return page
+            if len(page.entries) >= limit:
+                page.cut = "limit"
+                return page
+            page.cursor = entry.cursor
+            if search is None or search.search(entry.message or ""):
+                page.entries.append(entry)
+        if not page.cut:
+            refuse_by_status(stream, cursor=cursor)
+            if cursor and page.cursor == cursor and stream.exit_status not in (0, None):
+                raise gone()
+    return page
+
+
+def _entries(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator[Entry]:
+    """What journalctl prints until it ends or a bound is met, which ``page.cut`` then says."""
+    reader, size = ExportReader(), 0
+    while True:
+        try:
+            chunk = stream.read(timeout_s=clock.left)
+        except HostTimeout:
+            page.cut = "time"
+            return
+        if not chunk:
+            return
+        size += len(chunk)
+        yield from reader.feed(chunk)
+        if size >= MAX_QUERY_BYTES:
+            page.cut = "bytes"
+            return
+
+
+def _checked(entries: Iterator[Entry], cursor: str) -> Iterator[Entry]:
+    """The entries after that of ``cursor``. Raises CursorGone where the first one is another."""
+    if cursor:
+        first = next(entries, None)
+        if first is None:
+            return
+        if first.cursor != cursor:
+            raise gone()
+    yield from entries
+
+
+def check_cursor(cursor: str) -> None:
+    """Raises InvalidCursor for what journald never wrote."""
+    if cursor and not CURSOR.fullmatch(cursor):
+        raise InvalidCursor("The cursor is not one of a journal.", field="cursor")
+
+
+def gone() -> CursorGone:
+    return CursorGone(
+        "The entry at which to go on has been removed from the host's journal.",
+        remedy="Ask again by time. Entries between may be gone.",
+        field="cursor",
+    )
+
+
+def _floor(filters: JournalFilters) -> str:
+    return filters.since.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if filters.since else ""
+
+
+def _own_search(filters: JournalFilters, tool: JournalTool) -> re.Pattern[str] | None:
+    """The search on our side, where the host has none. Only of literals: a user's own expression could keep
+    our process busy for hours, and Python's has no deadline.
+    """
+    if tool.has_grep or not search_pattern(filters):
+        return None
+    if filters.regex and filters.keyword:
+        raise InvalidInput(
+            "The host's journalctl cannot search by expressions (it was built without PCRE2).",
+            remedy="Search for a literal keyword, which is then done by nodeadmin.",
+            field="regex",
+        )
+    return re.compile(search_pattern(filters), re.IGNORECASE)
+
+
+def refuse_by_status(stream: CommandStream, *, cursor: str) -> None:
+    """Tell exit status 1 for "no match" from 1 for an error, by what journalctl says on standard error."""
+    status = stream.exit_status
+    said = stream.stderr.decode("utf-8", errors="replace")
+    if status in (0, None) and "insufficient permissions" not in said:
+        return
+    if cursor and "seek to cursor" in said:
+        raise InvalidCursor("The host's journalctl does not understand the cursor.", field="cursor")
+    error = _refusal(said)
+    if error is not None:
+        raise error
+    if status == 1 and not said.strip():
+        return
+    words = "".join(char if char.isprintable() else " " for char in said.strip()[-300:])
+    raise JournalUnavailable(f"journalctl ended with status {status}. {words}".strip())
+
+
+def _refusal(said: str) -> NodeAdminError | None:
+    if "boot" in said.lower() and ("No such boot" in said or "No journal boot entry" in said):
+        return InvalidInput("There is no such boot in the host's journal.", field="boot")
+    if "pattern" in said.lower() and ("compile" in said or "Bad pattern" in said):
+        return InvalidInput("The expression does not compile.", field="keyword")
+    if "insufficient permissions" in said or "sudo:" in said:
+        return InsufficientRightsOnHost(
+            "The user may not read the system's journal.",
+            remedy="On the host, as root: usermod -aG systemd-journal USER",
+        )
+    if "not found" in said:
+        return JournalUnavailable("There is no journalctl on the host.")
+    if "No journal files were found" in said:
+        return JournalUnavailable("The host keeps no journal.")
+    return None
+
+
+class JournalFollow:
+    """The journal from a place on, as it grows. ``read`` from one thread; ``close`` from any.
+
+    Begins after the entry of ``cursor``, or with the first one of ``since``. ``gap`` is True from when it
+    turns out that the cursor's entry is no longer there: what follows it is then given whole, and something
+    before it may be missing. With ``until`` in the filters, or ``follow`` False, it ends.
+    """
+
+    def __init__(
+        self,
+        connection: HostConnection,
+        filters: JournalFilters,
+        *,
+        cursor: str = "",
+        since: datetime | None = None,
+        follow: bool = True,
+        timeout_s: float = QUERY_S,
+    ) -> None:
+        check_cursor(cursor)
+        tool = tool_of(connection, timeout_s)
+        self._search = _own_search(filters, tool)
+        self.searched_here = self._search is not None
+        options = [*export_options(), *selection(filters, with_grep=tool.has_grep)]
+        if follow and filters.until is None:
+            options += ["--follow", "--no-tail"]
+        options += bounds(filters, cursor=cursor, since=since or filters.since)
+        self._cursor = cursor
+        self._expected = cursor
+        self._reader = ExportReader()
+        self.gap = False
+        self._stream = connection.shell.stream(command(options), sudo=tool.sudo)
+
+    def read(self, timeout_s: float | None = None) -> list[Entry] | None:
+        """The next entries, perhaps none yet; None at the end.
+
+        Raises HostTimeout when nothing comes in time (it may be asked again), ConnectionLost, and what
+        :func:`read_page` raises where journalctl refuses to begin.
+        """
+        chunk = self._stream.read(timeout_s=timeout_s)
+        if not chunk:
+            refuse_by_status(self._stream, cursor=self._cursor)
+            return None
+        entries = self._reader.feed(chunk)
+        if self._expected and entries:
+            if entries[0].cursor == self._expected:
+                entries = entries[1:]
+            else:
+                self.gap = True
+            self._expected = ""
+        if self._search is not None:
+            search = self._search.search
+            entries = [entry for entry in entries if search(entry.message or "")]
+        return entries
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def read_entry(connection: HostConnection, cursor: str, timeout_s: float = QUERY_S) -> list[FieldValue]:
+    """All fields of one entry. Raises CursorGone, and what :func:`read_page` raises."""
+    clock = Clock(timeout_s)
+    if not cursor:
+        raise InvalidCursor("Name the entry by its cursor.", field="entry")
+    check_cursor(cursor)
+    tool = tool_of(connection, clock.left)
+    options = ["--quiet", "--no-pager", "--output=export", "--reverse", "--lines=1", f"--cursor={cursor}"]
+    result = connection.shell.run(
+        command(options), timeout_s=clock.left, max_bytes=MAX_QUERY_BYTES, sudo=tool.sudo
+    )
+    if result.truncated:
+        raise JournalUnavailable(f"The entry is larger than {MAX_QUERY_BYTES >> 20} MiB.")
+    found = ExportReader().feed_fields(result.stdout)
+    if not found or FieldValue("__CURSOR", cursor, size_bytes=len(cursor)) not in found[0]:
+        raise gone()
+    return found[0]

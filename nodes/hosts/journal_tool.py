@@ -1,0 +1,78 @@
+"""What the journalctl of a host can do, as whom it has to be run, and what the host's clock says."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from nodes.errors import InsufficientRightsOnHost, JournalUnavailable
+from nodes.hosts.connection import HostConnection
+
+_ASK = """export LC_ALL=C
+journalctl --version 2>/dev/null | head -n 2
+echo; date +%s.%N
+journalctl --lines=0 --no-pager 2>&1 >/dev/null | head -n 20
+"""
+_READERS = ("insufficient permissions", "not seeing messages from other users")
+
+
+@dataclass(frozen=True, slots=True)
+class JournalTool:
+    """``sudo``: the journal has to be read as root. ``has_grep``: it searches by itself (PCRE2)."""
+
+    sudo: bool
+    has_grep: bool
+    clock_ahead_s: float
+    """By how much the host's clock is ahead of ours (behind: negative)."""
+
+    def host_now(self) -> datetime:
+        """The host's time, as well as it was known when it was asked."""
+        return datetime.now(UTC) + timedelta(seconds=self.clock_ahead_s)
+
+
+_known: weakref.WeakKeyDictionary[HostConnection, JournalTool] = weakref.WeakKeyDictionary()
+_guard = threading.Lock()
+
+
+def tool_of(connection: HostConnection, timeout_s: float) -> JournalTool:
+    """Asked once a connection, by running it.
+
+    Raises InsufficientRightsOnHost where the user may read the journal neither as they are nor by sudo,
+    JournalUnavailable where there is no journalctl, HostTimeout, HostUnreachable.
+    """
+    with _guard:
+        known = _known.get(connection)
+    if known is not None:
+        return known
+    if not connection.has_shell:
+        raise JournalUnavailable("A node of libvirt's test driver has no journal.")
+    shell = connection.shell
+    before = time.time()
+    result = shell.run(_ASK, timeout_s=timeout_s)
+    version, _, rest = result.stdout.decode("utf-8", errors="replace").partition("\n\n")
+    clock, _, complaints = rest.partition("\n")
+    if not version.startswith("systemd"):
+        raise JournalUnavailable(
+            "There is no journalctl on the host.", remedy="A host without systemd keeps no journal."
+        )
+    sudo = not shell.is_root and any(words in complaints for words in _READERS)
+    if sudo and not shell.run("journalctl --lines=0 --quiet", timeout_s=timeout_s, sudo=True).ok:
+        raise InsufficientRightsOnHost(
+            f"The user {shell.user} may not read the system's journal.",
+            remedy=f"On the host, as root: usermod -aG systemd-journal {shell.user}",
+        )
+    middle = (before + time.time()) / 2
+    tool = JournalTool(sudo, "+PCRE2" in version, _seconds(clock, middle) - middle)
+    with _guard:
+        _known[connection] = tool
+    return tool
+
+
+def _seconds(text: str, otherwise: float) -> float:
+    try:
+        return float(text.replace("N", "0"))  # busybox's date leaves %N as it is
+    except ValueError:
+        return otherwise
