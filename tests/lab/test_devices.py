@@ -14,6 +14,7 @@ from nodes.inventory.script import build_script, parse_output
 from nodes.inventory.usb_facts import UsbDevice, UsbFacts
 from tests.lab import vm
 from tests.lab.host import LabHost
+from tests.lab.record import patient
 
 _SECTIONS = (pci.SECTION, usb.SECTION)
 _XML_MARK = "=====8<====="
@@ -21,7 +22,7 @@ _XML_MARK = "=====8<====="
 
 def _document(host: LabHost) -> HostDocument:
     """The probe of both sections, and what virsh says instead of libvirt's calls."""
-    sources = all_sources(_SECTIONS)
+    sources = all_sources(patient(_SECTIONS))
     printed = host.run("sh -s", stdin=build_script(sources), timeout_s=120).stdout
     outputs = dict(parse_output(printed.encode("utf-8", "surrogateescape"), sources))
     script = f"for u in $(virsh list --all --uuid); do virsh dumpxml $u; echo '{_XML_MARK}'; done"
@@ -196,7 +197,7 @@ def test_a_device_that_is_plugged_in_appears_at_its_port_and_goes_again(lab_rich
 
 
 def test_an_ordinary_user_sees_the_same_devices(lab_rich: LabHost) -> None:
-    sources = all_sources(_SECTIONS)
+    sources = all_sources(patient(_SECTIONS))
     printed = lab_rich.run("sh -s", user="limited", stdin=build_script(sources), timeout_s=120).stdout
     outputs = parse_output(printed.encode("utf-8", "surrogateescape"), sources)
     failed = {name for name, output in outputs.items() if output.status is not SourceStatus.OK}
