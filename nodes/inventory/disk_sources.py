@@ -123,7 +123,6 @@ DISK_LVM = Source(
     "data_percent,metadata_percent --configreport pvseg -o pvseg_start --configreport seg -o seg_start",
     needs="lvm",
     needs_root=True,
-    timeout_s=10,
     max_bytes=4 << 20,
 )
 
@@ -131,7 +130,6 @@ DISK_ZPOOL = Source(
     name="disk-zpool",
     command="[ -e /sys/module/zfs ] || exit 0\nzpool list -vHPLp",
     needs="zpool",
-    timeout_s=10,
 )
 
 DISK_MULTIPATH = Source(
@@ -140,7 +138,6 @@ DISK_MULTIPATH = Source(
     "multipathd show maps json",
     needs="multipathd",
     needs_root=True,
-    timeout_s=10,
 )
 
 # A virtual machine's disks, LUNs of a SAN, slots without a medium and disks that are gone have no SMART, and
@@ -211,7 +208,6 @@ DISK_SMART = Source(
     name="disk-smart",
     command=_SMART,
     items=_SMART_ITEMS,
-    timeout_s=10,
     needs="smartctl",
     needs_root=True,
     # A mask of bits, of which most tell about the disk.

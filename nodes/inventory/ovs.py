@@ -22,7 +22,6 @@ from nodes.inventory.vm_ports import VmPort, VmPorts
 OVS = Source(
     name="ovs",
     needs="ovs-vsctl",
-    timeout_s=3,
     command="""ovs-vsctl --timeout=2 -f json \\
   -- --columns=_uuid,name,ports,datapath_type,fail_mode,stp_enable,rstp_enable list Bridge \\
   -- --columns=_uuid,name,interfaces,tag,trunks,vlan_mode,bond_mode list Port \\

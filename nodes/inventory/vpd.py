@@ -24,7 +24,6 @@ VPD = Source(
     command='base64 "/sys/bus/pci/devices/$1/vpd"',
     needs="base64",
     needs_root=True,
-    timeout_s=10,
     max_bytes=64 << 10,
     # A card whose storage is empty or broken makes the kernel answer with an error: it has no VPD then.
     ok_statuses=None,
