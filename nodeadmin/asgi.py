@@ -1,4 +1,4 @@
-"""The server's entry: HTTP, and the lifespan that starts and stops what runs beside them.
+"""The server's entry: HTTP, sockets, and the lifespan that starts and stops what runs beside them.
 
 Channels' router does not know the ASGI lifespan protocol, so a thin wrapper answers it: the engine starts
 when the server does, and never because somebody imported a module.
@@ -18,6 +18,7 @@ _http = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - models are ready only now
 
+from nodes.realtime.routing import Sockets  # noqa: E402
 from nodes.services import Services  # noqa: E402
 
 Scope = MutableMapping[str, Any]
@@ -51,4 +52,4 @@ class WithLifespan:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-application = WithLifespan(ProtocolTypeRouter({"http": _http}))
+application = WithLifespan(ProtocolTypeRouter({"http": _http, "websocket": Sockets()}))

@@ -1,0 +1,1 @@
+"""WebSockets: what changes is pushed to whoever looks, and may look."""

@@ -1,0 +1,135 @@
+"""``/ws/fleet/``: the fleet as the user may see it, and then what changes in it.
+
+Messages to the client, each with a ``version`` one above the last:
+
+- ``{"type": "state", "version", "nodes": […], "operations": […]}``: everything, first of all and after a gap;
+- ``{"type": "changes", "version", "nodes": […], "gone": [uuid…], "operations": […], "ended": [id…]}``.
+
+From the client: ``{"type": "again"}`` asks for the whole state, as does one that has missed a version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from nodes.models import User
+from nodes.permissions import nodes_for
+from nodes.realtime.access import Caller
+from nodes.realtime.feed import Picture, feed
+from nodes.realtime.lines import NodeLine, OperationLine, plain
+
+CHECK_S = 30.0
+SEND_S = 20.0
+"""A client that takes longer for one message is gone, or as good as."""
+MAX_MESSAGE = 1024
+UNAUTHENTICATED = 4401
+
+
+class FleetConsumer(AsyncWebsocketConsumer):
+    """One socket. Whatever happens meanwhile, it sends the difference to what it sent last: a client that is
+    slow gets fewer messages, and never an old one."""
+
+    async def connect(self) -> None:
+        self._caller = Caller.of(self.scope)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+        self._version = 0
+        self._sent: dict[int, NodeLine] = {}
+        self._sent_operations: dict[str, OperationLine] = {}
+        self._whole = True
+        if not await self._check():
+            # Accepted first: before that a browser is not told the code.
+            await self.accept()
+            await self.close(UNAUTHENTICATED)
+            return
+        await self.accept()
+        self._picture = await feed().watch(self._notice)
+        self._changed.set()
+        self._tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._keep_checking())]
+
+    async def disconnect(self, code: int) -> None:
+        await feed().leave(self._notice)
+        own = asyncio.current_task()
+        for task in self._tasks:
+            if task is not own:
+                task.cancel()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data is None or len(text_data) > MAX_MESSAGE:
+            await self.close(1009)
+            return
+        try:
+            message = json.loads(text_data)
+        except ValueError:
+            message = None
+        if isinstance(message, dict) and message.get("type") == "again":
+            self._whole = True
+            self._changed.set()
+
+    def _notice(self, picture: Picture) -> None:
+        self._picture = picture
+        self._changed.set()
+
+    async def _tell(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            message = self._message()
+            if message is None:
+                continue
+            try:
+                async with asyncio.timeout(SEND_S):
+                    await self.send(text_data=json.dumps(message, separators=(",", ":")))
+            except TimeoutError:
+                await self.close(1008)
+                return
+
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            if not await self._check():
+                await self.close(UNAUTHENTICATED)
+                return
+            # Rights that came or went show as nodes that came or went.
+            self._changed.set()
+
+    async def _check(self) -> bool:
+        """Whether the caller is still somebody; notes which nodes they may see."""
+        found = await database_sync_to_async(self._rights)()
+        self._allowed: frozenset[int] = found or frozenset()
+        return found is not None
+
+    def _rights(self) -> frozenset[int] | None:
+        user: User | None = self._caller.user()
+        if user is None:
+            return None
+        return frozenset(nodes_for(user).order_by().values_list("pk", flat=True))
+
+    def _message(self) -> dict[str, Any] | None:
+        nodes = {pk: line for pk, line in self._picture.nodes.items() if pk in self._allowed}
+        operations = {
+            key: line
+            for key, (pk, line) in self._picture.operations.items()
+            if pk is not None and pk in self._allowed
+        }
+        before, whole = ({}, True) if self._whole else (self._sent, False)
+        before_operations = {} if whole else self._sent_operations
+        message: dict[str, Any] = {
+            "nodes": [plain(line) for pk, line in nodes.items() if before.get(pk) != line],
+            "operations": [
+                plain(line) for key, line in operations.items() if before_operations.get(key) != line
+            ],
+        }
+        if not whole:
+            message["gone"] = [line.uuid for pk, line in self._sent.items() if pk not in nodes]
+            message["ended"] = [key for key in self._sent_operations if key not in operations]
+        self._sent, self._sent_operations, self._whole = nodes, operations, False
+        if not whole and not any(message.values()):
+            return None
+        self._version += 1
+        return {"type": "state" if whole else "changes", "version": self._version, **message}

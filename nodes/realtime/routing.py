@@ -1,0 +1,34 @@
+"""The addresses of the sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from channels.routing import URLRouter
+from django.urls import path
+
+from nodes.realtime.fleet import FleetConsumer
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+websocket_urlpatterns = [
+    path("ws/fleet/", FleetConsumer.as_asgi()),
+]
+
+
+class Sockets:
+    """Routes sockets; one to nowhere is closed instead of failing as an error of the server."""
+
+    def __init__(self) -> None:
+        self._router = URLRouter(websocket_urlpatterns)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = any(pattern.resolve(scope["path"].lstrip("/")) for pattern in websocket_urlpatterns)
+        if not known:
+            await receive()
+            await send({"type": "websocket.close", "code": 4404})
+            return
+        await self._router(scope, receive, send)
