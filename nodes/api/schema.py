@@ -10,7 +10,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from nodes.api import answers, history_answers
+from nodes.api import answers, history_answers, log_answers
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
 
@@ -23,6 +23,9 @@ _ANSWERS: tuple[type, ...] = (
     answers.EventPage,
     history_answers.ChangePage,
     history_answers.DevicePage,
+    log_answers.LogPageAnswer,
+    log_answers.LogSourcesAnswer,
+    log_answers.LogEntryAnswer,
     answers.HostKeysAnswer,
     answers.ProblemAnswer,
 )

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 
 from nodes.api.history import HistoryEndpoints
 from nodes.api.inventory import InventoryEndpoints
+from nodes.api.logs import LogEndpoints
 from nodes.api.missing import NoSuchEndpoint
 from nodes.api.viewsets import EventEndpoints, NodeEndpoints, OperationEndpoints
 from nodes.inventory.registry import SECTIONS
@@ -23,6 +24,7 @@ ENDPOINTS = {
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),
     OperationEndpoints: ("list-operations", "describe-operation", "cancel-operation", "retry-operation"),
     EventEndpoints: ("list-events",),
+    LogEndpoints: ("describe-node-logs", "list-log-sources", "describe-log-entry"),
     HistoryEndpoints: ("list-inventory-changes", "search-devices"),
 }
 

@@ -1,0 +1,58 @@
+"""What the endpoints of journals give (see answers.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodes.hosts.journal_entries import Entry
+from nodes.hosts.log_query import LogProblem
+from nodes.hosts.log_sources import Boot
+
+
+@dataclass(frozen=True, slots=True)
+class LogPageAnswer:
+    """Entries in the order asked for.
+
+    ``cursor`` carries the query and the place: with it alone the next entries are asked for, without gap or
+    repeat, also when there are none yet. ``cut`` says which bound ended the search: ``limit``, ``bytes`` or
+    ``time``, null at the end of the journal. ``searched_by`` is ``nodeadmin`` where the host cannot search.
+    """
+
+    node: str
+    order: str
+    entries: list[Entry]
+    cursor: str
+    more: bool
+    cut: str | None
+    searched_by: str
+    problems: list[LogProblem]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogSourcesAnswer:
+    """What ``services`` and ``boot`` of describe-node-logs can name on this host."""
+
+    node: str
+    aliases: list[str]
+    units: list[str]
+    identifiers: list[str]
+    boots: list[Boot]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LogFieldAnswer:
+    """A field of an entry. ``binary``: bytes that are not UTF-8 are escaped. ``cut``: it is longer."""
+
+    name: str
+    value: str
+    binary: bool
+    cut: bool
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntryAnswer:
+    node: str
+    fields: list[LogFieldAnswer]
