@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from nodes.errors import InvalidInput
+from nodes.errors import InvalidInput, UnknownNode
 from nodes.hosts.connection import ConnectionPool, HostConnection
 from nodes.hosts.connection import connect as open_connection
 from nodes.hosts.keypair import generate_key_pair
@@ -23,6 +23,7 @@ from nodes.hosts.target import HostKey, HostTarget, PasswordCredential, SshKeyCr
 from nodes.hosts.uri import NodeUri, parse_uri
 from nodes.models import Credential, Node, Operation, OwnKeyPair
 from nodes.models.credential import CredentialKind
+from nodes.models.sealed import Sealed
 
 DEFAULT_USER = "root"
 
@@ -43,14 +44,22 @@ class Login:
 
     @classmethod
     def of_node(cls, node: Node) -> Login:
-        """The node's stored login."""
-        credential = Credential.objects.filter(node=node).first()
+        """The node's stored login, as it is now.
+
+        Address, host key and credential come out of one query: of an update between two of them, the new
+        credential would go to the old host. Raises UnknownNode where the node has been removed meanwhile,
+        CredentialUnreadable.
+        """
+        row = Node.objects.select_related("credential").filter(pk=node.pk).first()
+        if row is None:
+            raise UnknownNode(_("The node has been removed."), field="node")
+        credential: Credential | None = getattr(row, "credential", None)
         return cls(
-            uri=read_uri(node.uri),
+            uri=read_uri(row.uri),
             kind=credential.kind if credential else "",
             secret=_opened(credential.secret) if credential else None,
-            host_key=pinned_host_key(node),
-            key=str(node.uuid),
+            host_key=pinned_host_key(row),
+            key=str(row.uuid),
         )
 
     @classmethod
@@ -93,7 +102,9 @@ class Login:
 
 
 def _opened(secret: Any) -> Mapping[str, Any]:
-    """A sealed field's value, which is a mapping once the database has given it."""
+    """A sealed field's value, opened; empty where there is none. Raises CredentialUnreadable."""
+    if isinstance(secret, Sealed):
+        return secret.open()
     return secret if isinstance(secret, Mapping) else {}
 
 
@@ -141,7 +152,7 @@ def with_user(uri: NodeUri, user: str) -> NodeUri:
 
 
 def target_for(node: Node) -> HostTarget:
-    """The target of a node."""
+    """The target of a node, by what the database says now. Raises UnknownNode, CredentialUnreadable."""
     return Login.of_node(node).target()
 
 

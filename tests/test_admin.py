@@ -100,9 +100,9 @@ def test_a_new_credential_becomes_an_operation_and_the_old_one_stays_until_then(
     assert response.status_code == 302
     operation = Operation.objects.get()
     assert (operation.kind, operation.requested_by_name) == ("update-node", "root")
-    assert operation.secret == {"password": "brand-new-password"}
+    assert operation.secret.open() == {"password": "brand-new-password"}
     assert "brand-new-password" not in str(operation.params)
-    assert Credential.objects.get().secret == {"password": SECRET}
+    assert Credential.objects.get().secret.open() == {"password": SECRET}
 
 
 def test_columns_that_the_host_decides_cannot_be_posted(root, node):

@@ -113,10 +113,14 @@ class EmbeddedRunner:
 
     def _sweep(self) -> None:
         with self._guard:
-            free = self._threads - len(self._runs)
+            own = list(self._runs)
+        free = self._threads - len(own)
         if free <= 0 or self._stopping.is_set():
             return
-        waiting = Operation.objects.claimable().order_by("created_at").values_list("pk", flat=True)
+        # Not those that run here: after a pause of the whole process their leases are over, but renewed at
+        # once, and nobody else is there to take them.
+        others = Operation.objects.claimable().exclude(pk__in=own)
+        waiting = others.order_by("created_at").values_list("pk", flat=True)
         for operation_id in list(waiting[:free]):
             held = claim(operation_id)
             if held is not None:

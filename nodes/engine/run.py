@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from nodes.engine.claim import Claim
 from nodes.engine.submit import announce
-from nodes.errors import NodeAdminError
+from nodes.errors import NodeAdminError, PermissionDenied
 from nodes.events import Actor, record
 from nodes.models import Operation, OperationStatus, OperationStep, StepStatus
 from nodes.models.event import Severity
@@ -26,6 +26,7 @@ from nodes.operations.base import (
     OperationCancelled,
     OperationKind,
     StepPlan,
+    removed,
 )
 from nodes.operations.registry import kind_of
 from nodes.permissions import require
@@ -194,8 +195,10 @@ def _check_rights(run: OperationRun, kind: OperationKind) -> None:
     user = run.operation.requested_by
     if user is None:
         if run.operation.requested_by_name:
-            raise NodeAdminError(_("The user who asked for this no longer exists."))
+            raise PermissionDenied(_("The user who asked for this no longer exists."))
         return
+    if kind.needs_node and run.operation.node is None:
+        raise removed()
     require(user, kind.permission, run.operation.node)
 
 

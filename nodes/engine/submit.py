@@ -12,13 +12,16 @@ from django.utils.translation import gettext as _
 
 from nodes.errors import InvalidInput, NodeBusy
 from nodes.events import Actor, OperationChanged, publish, record
-from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep
+from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep, StepStatus
 from nodes.models.operation import UNFINISHED
-from nodes.operations.base import JsonObject, OperationKind
+from nodes.operations.base import JsonObject, OperationKind, removed
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.registry import kind_of
 
 POLL_S = 0.1
+ATTEMPTS = 3
+"""An operation that is in the way at the insert may have ended when one looks for it; then try anew."""
+
 _wakers: list[Callable[[], None]] = []
 
 
@@ -47,52 +50,77 @@ def submit(
     kind = kind_of(name)
     if kind is None:
         raise InvalidInput(_("There is no operation “%(kind)s”.") % {"kind": name})
-    subject = kind.subject(node, node_name)
-    try:
-        with transaction.atomic():
-            operation = Operation.objects.create(
-                kind=name,
-                node=node,
-                node_name=node.name if node is not None else node_name,
-                subject=subject,
-                exclusive=kind.exclusive,
-                params=dict(params or {}),
-                secret=dict(secret) if secret else None,
-                requested_by=actor.user,
-                requested_by_name=actor.name,
-                source_ip=actor.source_ip,
-                request_id=request_id,
-            )
-            _write_steps(operation, kind, node, params or {})
+    draft = Operation(
+        kind=name,
+        node=node,
+        node_name=node.name if node is not None else node_name,
+        subject=kind.subject(node, node_name),
+        exclusive=kind.exclusive,
+        params=dict(params or {}),
+        secret=dict(secret) if secret else None,
+        requested_by=actor.user,
+        requested_by_name=actor.name,
+        source_ip=actor.source_ip,
+        request_id=request_id,
+    )
+    for _attempt in range(ATTEMPTS):
+        try:
+            with transaction.atomic():
+                _write(draft, kind, actor, idempotency)
+        except IntegrityError as error:
+            found = _in_the_way(draft, kind, error)
+            if found is None:
+                continue
             if idempotency is not None:
-                IdempotencyKey.objects.filter(pk=idempotency.pk).update(operation=operation)
-            if kind.audited:
-                message = _("Requested: %(title)s") % {"title": kind.title(operation)}
-                record(
-                    f"{name.replace('-', '_')}_requested",
-                    message,
-                    node=node,
-                    node_name=node_name,
-                    actor=actor,
-                    operation=operation,
-                )
-    except IntegrityError as error:
-        return _already_there(kind, subject, error)
-    announce(operation)
-    transaction.on_commit(wake)
-    return operation
+                IdempotencyKey.objects.filter(pk=idempotency.pk).update(operation=found)
+            return found
+        announce(draft)
+        transaction.on_commit(wake)
+        return draft
+    raise _busy()
 
 
-def _already_there(kind: OperationKind, subject: str, error: IntegrityError) -> Operation:
-    busy = Operation.objects.unfinished().filter(subject=subject, exclusive=True).first()
-    if busy is not None and isinstance(kind, RefreshNode):
-        return busy
-    if busy is None and "one_exclusive_operation" not in str(error) and "subject" not in str(error):
+def _write(operation: Operation, kind: OperationKind, actor: Actor, key: IdempotencyKey | None) -> None:
+    operation.save(force_insert=True)
+    _write_steps(operation, kind, operation.node, operation.params)
+    if key is not None:
+        IdempotencyKey.objects.filter(pk=key.pk).update(operation=operation)
+    if kind.audited:
+        message = _("Requested: %(title)s") % {"title": kind.title(operation)}
+        _tell(operation, "requested", message, actor)
+
+
+def _tell(operation: Operation, what: str, message: str, actor: Actor) -> None:
+    record(
+        f"{operation.kind.replace('-', '_')}_{what}",
+        message,
+        node=operation.node,
+        node_name=operation.node_name,
+        actor=actor,
+        operation=operation,
+    )
+
+
+def _in_the_way(draft: Operation, kind: OperationKind, error: IntegrityError) -> Operation | None:
+    """The unfinished refresh that answers for this one too; None where what was in the way has just ended.
+
+    Raises NodeBusy, UnknownNode where the node is gone, and ``error`` where it is of something else.
+    """
+    if draft.node is not None and not Node.objects.filter(pk=draft.node.pk).exists():
+        raise removed() from None
+    if "one_exclusive_operation" not in str(error) and "subject" not in str(error):
         raise error
-    raise NodeBusy(
+    found = Operation.objects.unfinished().filter(subject=draft.subject, exclusive=True).first()
+    if found is not None and not isinstance(kind, RefreshNode):
+        raise _busy() from None
+    return found
+
+
+def _busy() -> NodeBusy:
+    return NodeBusy(
         _("Another operation is changing this node."),
         remedy=_("Wait for it to end, or cancel it, and try again."),
-    ) from None
+    )
 
 
 def _write_steps(operation: Operation, kind: OperationKind, node: Node | None, params: JsonObject) -> None:
@@ -126,27 +154,40 @@ def wait_for(operation: Operation, seconds: float) -> Operation:
     """The operation as it is when it ends, or after ``seconds``, whichever comes first."""
     deadline = time.monotonic() + seconds
     while True:
-        operation = Operation.objects.select_related("node").get(pk=operation.pk)
+        operation = Operation.objects.select_related("node").defer("secret").get(pk=operation.pk)
         if operation.is_finished or time.monotonic() >= deadline:
             return operation
         time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
 
-def cancel(operation: Operation) -> Operation:
+def cancel(operation: Operation, *, actor: Actor) -> Operation:
     """Ask for the operation's end. A queued one ends here and now; a running one at its next safe point.
 
     Raises InvalidInput where it has ended already.
     """
     now = timezone.now()
-    queued = Operation.objects.filter(pk=operation.pk, status=OperationStatus.QUEUED)
-    ended = queued.update(
-        status=OperationStatus.CANCELLED, finished_at=now, cancel_requested_at=now, secret=None
-    )
-    if not ended:
-        running = Operation.objects.filter(pk=operation.pk, status=OperationStatus.RUNNING)
-        if not running.update(cancel_requested_at=now):
-            raise InvalidInput(_("The operation has ended already."), field="operation")
-    operation.refresh_from_db()
+    with transaction.atomic():
+        queued = Operation.objects.filter(pk=operation.pk, status=OperationStatus.QUEUED)
+        ended = queued.update(
+            status=OperationStatus.CANCELLED,
+            message=_("Cancelled."),
+            finished_at=now,
+            cancel_requested_at=now,
+            secret=None,
+        )
+        if ended:
+            operation.steps.filter(status=StepStatus.PENDING).update(status=StepStatus.CANCELLED)
+        else:
+            running = Operation.objects.filter(pk=operation.pk, status=OperationStatus.RUNNING)
+            if not running.update(cancel_requested_at=now):
+                raise InvalidInput(_("The operation has ended already."), field="operation")
+        operation.refresh_from_db()
+        kind = kind_of(operation.kind)
+        if kind is not None and kind.audited:
+            words = _("Cancelled: %s") if ended else _("Asked to cancel: %s")
+            _tell(
+                operation, "cancelled" if ended else "cancel_requested", words % kind.title(operation), actor
+            )
     announce(operation)
     return operation
 
@@ -156,12 +197,16 @@ def retry(
 ) -> Operation:
     """Queue the same work again, as a new operation.
 
-    Raises InvalidInput for one that has not failed or was cancelled, or that needs a secret that is gone.
+    Raises InvalidInput for one that neither failed nor was cancelled, or that needs a secret that is gone,
+    and UnknownNode where its node has been removed.
     """
     if operation.status not in (OperationStatus.FAILED, OperationStatus.CANCELLED):
         raise InvalidInput(
             _("Only an operation that failed or was cancelled can be retried."), field="operation"
         )
+    kind = kind_of(operation.kind)
+    if operation.node is None and kind is not None and kind.needs_node:
+        raise removed()
     if operation.params.get("has_secret"):
         raise InvalidInput(
             _("The credential of this operation was not kept."),

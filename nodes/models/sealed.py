@@ -13,15 +13,36 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
+from django.utils.translation import gettext as _
+
+from nodes.errors import CredentialUnreadable
 
 
-class Sealed(dict[str, Any]):
-    """A secret in memory: a dict that shows its keys but never its values."""
+class Sealed:
+    """A secret as the database has it. Only :meth:`open` decrypts it, and no ``repr`` shows it.
+
+    Reading a row therefore never fails over a key that is missing: lists of operations and the engine go on,
+    and the one who needs the secret is told.
+    """
+
+    __slots__ = ("_token",)
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+
+    def open(self) -> dict[str, Any]:
+        """The secret. Raises CredentialUnreadable where none of the keys opens it."""
+        try:
+            opened: dict[str, Any] = json.loads(fernet().decrypt(self._token))
+        except InvalidToken:
+            raise CredentialUnreadable(
+                _("A stored credential opens with none of NODEADMIN_SEAL_KEYS."),
+                remedy=_("Put the key that sealed it back, or enter the credential anew."),
+            ) from None
+        return opened
 
     def __repr__(self) -> str:
-        return f"<sealed {', '.join(sorted(self))}>"
-
-    __str__ = __repr__
+        return "<sealed>"
 
 
 def fernet() -> MultiFernet:
@@ -36,29 +57,24 @@ def fernet() -> MultiFernet:
 
 
 class SealedField(models.BinaryField):
-    """A JSON object, sealed. None stays NULL.
+    """A JSON object, sealed; read back as :class:`Sealed`. None stays NULL.
 
-    Raises ImproperlyConfigured where no key opens a value: better a clear stop than a lost credential.
+    Saving what was read seals it anew under the first key, and raises CredentialUnreadable where no key
+    opens it: better a clear stop than a lost credential.
     """
 
     def get_prep_value(self, value: Any) -> bytes | None:
         if value is None:
             return None
-        return fernet().encrypt(json.dumps(value).encode())
+        plain = value.open() if isinstance(value, Sealed) else value
+        return fernet().encrypt(json.dumps(plain).encode())
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         sealed = value if prepared else self.get_prep_value(value)
         return super().get_db_prep_value(sealed, connection, True)
 
     def from_db_value(self, value: Any, _expression: Any, _connection: Any) -> Sealed | None:
-        if value is None:
-            return None
-        try:
-            return Sealed(json.loads(fernet().decrypt(bytes(value))))
-        except InvalidToken:
-            raise ImproperlyConfigured(
-                "A stored credential opens with none of NODEADMIN_SEAL_KEYS. Put the key that sealed it back."
-            ) from None
+        return None if value is None else Sealed(bytes(value))
 
     def value_to_string(self, obj: models.Model) -> str:
         """Fixtures and dumps never carry the secret."""

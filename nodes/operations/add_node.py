@@ -32,6 +32,7 @@ class AddNode(OperationKind):
 
     kind = "add-node"
     permission = ADD
+    needs_node = False
 
     def title(self, operation: Operation) -> str:
         return _("Add %(name)s (%(uri)s)") % {

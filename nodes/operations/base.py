@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from nodes.errors import NodeAdminError
+from django.utils.translation import gettext as _
+
+from nodes.errors import NodeAdminError, UnknownNode
 from nodes.events import Actor
 from nodes.models import Node, Operation
 
@@ -79,13 +81,15 @@ class OperationKind(ABC):
 
     ``permission`` is needed on the node at submission and again when the run starts (``add_node`` has no
     node: the model permission counts). ``exclusive`` kinds exclude one another on one node. ``audited``
-    kinds leave an event when they are asked for and when they end.
+    kinds leave an event when they are asked for and when they end. Those that need a node cannot be done
+    again once it has been removed.
     """
 
     kind: ClassVar[str]
     permission: ClassVar[str]
     exclusive: ClassVar[bool] = True
     audited: ClassVar[bool] = True
+    needs_node: ClassVar[bool] = True
 
     @abstractmethod
     def title(self, operation: Operation) -> str:
@@ -102,6 +106,11 @@ class OperationKind(ABC):
     def subject(self, node: Node | None, node_name: str) -> str:
         """What an exclusive operation of this kind excludes others from."""
         return f"node:{node.uuid}" if node is not None else f"name:{node_name}"
+
+
+def removed() -> UnknownNode:
+    """The error of an operation whose node has been removed since it was asked for."""
+    return UnknownNode(_("The node has been removed."), field="node")
 
 
 class ClaimLost(NodeAdminError):

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from nodes.errors import (
     AuthenticationFailed,
+    CredentialUnreadable,
     HostError,
     HostKeyMismatch,
     HostKeyRequired,
@@ -23,6 +24,7 @@ from nodes.models.event import Severity
 
 _REASONS: tuple[tuple[type[HostError], ConnectionReason], ...] = (
     (AuthenticationFailed, ConnectionReason.SSH_AUTH_FAILED),
+    (CredentialUnreadable, ConnectionReason.SSH_AUTH_FAILED),
     (HostKeyMismatch, ConnectionReason.HOST_KEY_MISMATCH),
     (HostKeyRequired, ConnectionReason.HOST_KEY_MISMATCH),
     (InsufficientRightsOnHost, ConnectionReason.INSUFFICIENT_RIGHTS),

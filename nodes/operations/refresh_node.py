@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import HostError, NodeAdminError
+from nodes.errors import HostError
+from nodes.hosts.connection import HostConnection
 from nodes.models import Node, Operation
-from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan
+from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, removed
 from nodes.operations.connection_state import note_contact, note_failure
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.permissions import VIEW
@@ -38,17 +39,21 @@ class RefreshNode(OperationKind):
     def execute(self, run: Run) -> JsonObject:
         node = run.operation.node
         if node is None:
-            raise NodeAdminError(_("The node has been removed."))
+            raise removed()
+        login: access.Login | None = None
         try:
-            return self._refresh(run, node)
+            with run.step("connect"):
+                login = access.Login.of_node(node)
+                connection = access.connect(login.target())
+            return self._refresh(run, node, connection)
         except HostError as error:
             with run.fenced():
-                note_failure(node, error)
+                # Of a login that was replaced meanwhile the failure tells nothing.
+                if login is None or access.Login.of_node(node) == login:
+                    note_failure(node, error)
             raise
 
-    def _refresh(self, run: Run, node: Node) -> JsonObject:
-        with run.step("connect"):
-            connection = access.connect(access.target_for(node))
+    def _refresh(self, run: Run, node: Node, connection: HostConnection) -> JsonObject:
         with run.step("inventory") as step:
             taken = take_inventory(connection, access.last_good(node))
             step.report(_("%d sources read") % len(taken.document.sources))

@@ -20,6 +20,7 @@ from nodes.inventory.plain import to_plain
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.summary import SummaryFacts
 from nodes.models import Node, Snapshot, SnapshotSection
+from nodes.operations.base import removed
 from nodes.operations.continuity import carried, cpu_used_percent, previous_facts, with_rates
 from nodes.operations.figures import FIGURE_COLUMNS, copy_figures, parse_time
 from nodes.operations.history import keep_changes, keep_devices, keep_smart
@@ -55,10 +56,12 @@ def identity_of(taken: Taken) -> HostIdentity | None:
 def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ...]]:
     """Keep the inventory as the node's newest, with an event where something changed.
 
-    To be called within the transaction that fences the operation. Older snapshots in which nothing changed
+    To be called within the transaction that fences the operation. Raises UnknownNode where the node has been
+    removed meanwhile. Older snapshots in which nothing changed
     go once there are more than ``NODEADMIN_SNAPSHOTS_KEPT``.
     """
     observed_at = parse_time(taken.document.observed_at)
+    _read_again(node)
     stored, before = previous_facts(node), _newest_inventory(node)
     seconds = (observed_at - node.observed_at).total_seconds() if node.observed_at is not None else 0.0
     inventory = carried(taken.inventory, stored, node.observed_at)
@@ -87,6 +90,18 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     _drop_unchanged(node, snapshot)
     publish(NodeChanged(str(node.uuid), node.name))
     return snapshot, changes
+
+
+def _read_again(node: Node) -> None:
+    """What is compared with, as it is now, and locked: another operation may have stored an inventory since
+    the row was read, and the same change would be told twice."""
+    try:
+        node.refresh_from_db(
+            fields=["snapshot", "observed_at", "cpu_used_percent"],
+            from_queryset=Node.objects.select_for_update(),
+        )
+    except Node.DoesNotExist:
+        raise removed() from None
 
 
 def write_sections(snapshot: Snapshot, inventory: Inventory) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import InvalidInput, NodeAdminError
+from nodes.errors import InvalidInput
 from nodes.events import NodeChanged, publish
 from nodes.hosts.rights import preflight
 from nodes.models import Credential, Node, Operation
 from nodes.operations.add_node import check_libvirt, known_identity, refuse_duplicate
-from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan
+from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, removed
 from nodes.operations.connection_state import note_contact
 from nodes.operations.key_install import install_own_key
 from nodes.operations.reaching import open_connection, reach_steps
@@ -46,7 +46,7 @@ class UpdateConnection(OperationKind):
     def execute(self, run: Run) -> JsonObject:
         node = run.operation.node
         if node is None:
-            raise NodeAdminError(_("The node has been removed."))
+            raise removed()
         login = access.Login.from_operation(run.operation, node)
         opened, login = open_connection(run, login, run.operation.params.get("fingerprint", ""))
         with opened as connection:

@@ -86,17 +86,17 @@ def test_a_second_run_of_add_node_finds_what_the_first_had_committed():
 
 
 def test_a_queued_operation_is_cancelled_at_once():
-    operation = cancel(add())
+    operation = cancel(add(), actor=SYSTEM)
     assert operation.status == OperationStatus.CANCELLED
     assert run_queued() == []
     with pytest.raises(InvalidInput):
-        cancel(operation)
+        cancel(operation, actor=SYSTEM)
 
 
 def test_a_running_operation_is_cancelled_between_steps():
     operation = add()
     held = claim(operation.pk)
-    cancel(operation)
+    cancel(operation, actor=SYSTEM)
     run_operation(OperationRun(Operation.objects.get(pk=operation.pk), held))
     operation.refresh_from_db()
     assert operation.status == OperationStatus.CANCELLED
@@ -105,7 +105,7 @@ def test_a_running_operation_is_cancelled_between_steps():
 
 
 def test_retry_queues_the_same_work_anew():
-    operation = cancel(add())
+    operation = cancel(add(), actor=SYSTEM)
     again = retry(operation, actor=SYSTEM)
     assert again.pk != operation.pk
     (ended,) = run_queued()
@@ -165,7 +165,7 @@ def test_purge_keeps_what_is_new_what_changed_and_the_newest(settings):
 
 def test_purge_lets_old_operations_and_events_go(settings):
     old = timezone.now() - timedelta(days=400)
-    operation = cancel(add("old"))
+    operation = cancel(add("old"), actor=SYSTEM)
     Operation.objects.filter(pk=operation.pk).update(created_at=old)
     running = add("running")
     Operation.objects.filter(pk=running.pk).update(created_at=old)
@@ -173,4 +173,4 @@ def test_purge_lets_old_operations_and_events_go(settings):
     counts = purge()
     assert counts["operations"] == 1
     assert Operation.objects.get() == running
-    assert counts["events"] == 2
+    assert counts["events"] == 3

@@ -149,7 +149,7 @@ def test_a_secret_is_sealed_while_it_waits_and_gone_when_it_ended(administrator)
     operation = Operation.objects.get()
     raw = Operation.objects.filter(pk=operation.pk).values_list("params", flat=True).get()
     assert "hunter22" not in str(raw)
-    assert operation.secret == {"password": "hunter22-sealed"}
+    assert operation.secret.open() == {"password": "hunter22-sealed"}
     assert "hunter22" not in repr(operation.secret)
     (ended,) = run_queued()
     assert ended.status == OperationStatus.FAILED

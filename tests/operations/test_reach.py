@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nodes import access
+from nodes.errors import CredentialUnreadable
 from nodes.models import Credential, Node, Operation, OperationStatus
 from nodes.models.credential import CredentialKind
 from tests.api.conftest import Api
@@ -85,7 +86,7 @@ def test_a_host_joins_with_hardware_libvirt_and_a_sealed_credential(wizard):
     credential = Credential.objects.get(node=node)
     assert credential.kind == CredentialKind.SSH_KEY
     private = wizard.sshd.user_key.read_text()
-    assert credential.secret["private_key"] == private
+    assert credential.secret.open()["private_key"] == private
     status, body = wizard.api("describe-node", {"node": "kvm-01"})
     assert (status, body["credential_kind"]) == (200, "ssh_key")
     assert private.split()[5] not in str(body)
@@ -197,13 +198,13 @@ def test_a_changed_host_key_is_refused_until_it_is_confirmed(administrator, tmp_
 
 def test_a_wrong_new_credential_leaves_the_old_one_in_force(wizard, tmp_path):
     wizard.add()
-    kept = Credential.objects.get().secret
+    kept = Credential.objects.get().secret.open()
     stranger = make_key(tmp_path / "other").read_text()
     body = {"node": "kvm-01", "credential": {"kind": "ssh_key", "private_key": stranger}}
     assert wizard.api("update-node", body)[0] == 202
     (ended,) = run_queued()
     assert ended.error["code"] == "authentication_failed"
-    assert Credential.objects.get().secret == kept
+    assert Credential.objects.get().secret.open() == kept
     wizard.api("refresh-node", {"node": "kvm-01"})
     assert run_queued()[0].status == OperationStatus.SUCCEEDED
 
@@ -235,12 +236,10 @@ def test_keys_rotate_and_old_secrets_still_open(wizard, settings):
     settings.NODEADMIN_SEAL_KEYS = f"{new},{old}"
     call_command("rotate_keys")
     settings.NODEADMIN_SEAL_KEYS = new
-    assert "private_key" in Credential.objects.get().secret
+    assert "private_key" in Credential.objects.get().secret.open()
     settings.NODEADMIN_SEAL_KEYS = old
-    from django.core.exceptions import ImproperlyConfigured
-
-    with pytest.raises(ImproperlyConfigured):
-        Credential.objects.get()
+    with pytest.raises(CredentialUnreadable):
+        Credential.objects.get().secret.open()
 
 
 def test_the_stored_secret_is_not_readable_in_the_database_file(wizard):

@@ -120,7 +120,7 @@ def test_a_key_pasted_with_the_line_ends_of_a_browser_is_kept_with_those_of_a_ke
         kind="ssh_key",
         private_key="-----BEGIN\r\nabc\r\n-----END",
     )
-    assert Operation.objects.get().secret["private_key"] == "-----BEGIN\nabc\n-----END\n"
+    assert Operation.objects.get().secret.open()["private_key"] == "-----BEGIN\nabc\n-----END\n"
 
 
 def test_the_whole_way_to_a_node(admin_page):

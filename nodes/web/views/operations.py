@@ -154,7 +154,7 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
 @require_POST
 def cancel_one(request: HttpRequest, pk: Any) -> HttpResponse:
     operation = _for_action(request, pk)
-    submit.cancel(operation)
+    submit.cancel(operation, actor=actor_of(request))
     if operation.is_finished:
         messages.success(request, _("The operation was cancelled."))
     else:
