@@ -123,13 +123,15 @@ def require(user: User, permission: str, node: Node | None = None) -> None:
 
 
 def operations_for(user: User) -> OperationQuerySet:
-    """Operations of the nodes that the user may see, and those that they asked for themselves."""
+    """Operations of the nodes that the user may see, and those that they asked for themselves and that have
+    no node (any more), or brought one: who may add nodes need not be one who sees them."""
     operations = Operation.objects.all()
     if not user.is_active or user.is_anonymous:
         return operations.none()
     if has_for_all(user, VIEW):
         return operations
-    return operations.filter(_granted(user, VIEW, "node") | Q(requested_by=user.pk))
+    own = Q(requested_by=user.pk) & (Q(node=None) | Q(kind="add-node"))
+    return operations.filter(_granted(user, VIEW, "node") | own)
 
 
 def events_for(user: User) -> QuerySet[Event]:

@@ -8,17 +8,18 @@ that a retry could better (5xx, 429, and the call for a confirmation) does not u
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -26,8 +27,9 @@ from rest_framework.response import Response
 from nodes.api.answers import OperationAnswer
 from nodes.api.exceptions import CONTENT_TYPE
 from nodes.api.rendering import encode_unknown
-from nodes.errors import IdempotencyKeyReused, InvalidInput, NodeBusy
-from nodes.models import IdempotencyKey, User
+from nodes.errors import IdempotencyKeyReused, InvalidInput, NodeBusy, UnknownNode, UnknownOperation
+from nodes.models import IdempotencyKey, Node, Operation, User
+from nodes.permissions import nodes_for, operations_for
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KEPT = timedelta(hours=24)
@@ -53,6 +55,7 @@ def idempotent(endpoint: Endpoint) -> Endpoint:
             )
         row, first = _claim(request, view.action, key)
         if not first:
+            _check_still_visible(row, request)
             return _replay(row)
         request.idempotency_key = row  # type: ignore[attr-defined]
         try:
@@ -67,8 +70,12 @@ def idempotent(endpoint: Endpoint) -> Endpoint:
 
 
 def _claim(request: Request, action: str, key: str) -> tuple[IdempotencyKey, bool]:
-    body = {name: value for name, value in dict(request.data).items() if name not in NOT_COMPARED}
-    digest = hashlib.sha256(json.dumps([action, body], sort_keys=True).encode()).hexdigest()
+    if not isinstance(request.data, dict):
+        raise InvalidInput(_("The body must be a JSON object."))
+    body = {name: value for name, value in request.data.items() if name not in NOT_COMPARED}
+    # Keyed: a plain hash would let who reads the database try passwords against it.
+    text = json.dumps([action, body], sort_keys=True)
+    digest = salted_hmac("nodeadmin.idempotency", text, algorithm="sha256").hexdigest()
     now = timezone.now()
     user = cast("User", request.user)
     rows = IdempotencyKey.objects.filter(user=user, key=key)
@@ -81,7 +88,10 @@ def _claim(request: Request, action: str, key: str) -> tuple[IdempotencyKey, boo
                 True,
             )
     except IntegrityError:
-        row = rows.select_related("operation__node").get()
+        row = rows.select_related("operation__node").defer("operation__secret").first()
+    if row is None:
+        # The first call has just been refused, which frees the key.
+        raise _still_answered()
     if row.body_digest != digest:
         raise IdempotencyKeyReused(
             _("This Idempotency-Key came with another request before."),
@@ -90,15 +100,48 @@ def _claim(request: Request, action: str, key: str) -> tuple[IdempotencyKey, boo
     return row, False
 
 
+def _still_answered() -> NodeBusy:
+    return NodeBusy(
+        _("The first request with this Idempotency-Key is still being answered."),
+        remedy=_("Try again shortly."),
+    )
+
+
+def _check_still_visible(row: IdempotencyKey, request: Request) -> None:
+    """Raise UnknownNode or UnknownOperation where the first answer is of what the user may no longer see.
+
+    What has been removed since is no secret from who was told of it before: that answer is given again.
+    """
+    user = cast("User", request.user)
+    answer = row.answer if isinstance(row.answer, dict) else {}
+    asked = cast("dict[str, Any]", request.data)
+    operations = [row.operation_id, answer.get("id"), asked.get("operation")]
+    wanted = [found for found in map(_uuid, operations) if found is not None]
+    existing = Operation.objects.filter(pk__in=wanted)
+    if existing.count() > operations_for(user).filter(pk__in=wanted).count():
+        raise UnknownOperation(_("There is no such operation, or you may not see it."), field="operation")
+    for name in (answer.get("uuid"), asked.get("node")):
+        if not isinstance(name, str) or not Node.objects.named(name).exists():
+            continue
+        if not nodes_for(user).named(name).exists():
+            raise UnknownNode(
+                _("There is no node “%(name)s”, or you may not see it.") % {"name": name}, field="node"
+            )
+
+
+def _uuid(value: Any) -> UUID | None:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return None
+
+
 def _replay(row: IdempotencyKey) -> Response:
     headers = {"Idempotency-Replayed": "true"}
     if row.operation is not None and row.status_code is None:
         return Response(OperationAnswer.of(row.operation), status=202, headers=headers)
     if row.status_code is None:
-        raise NodeBusy(
-            _("The first request with this Idempotency-Key is still being answered."),
-            remedy=_("Try again shortly."),
-        )
+        raise _still_answered()
     kind = CONTENT_TYPE if row.status_code >= 400 else None
     return Response(row.answer, status=row.status_code, content_type=kind, headers=headers)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from rest_framework.request import Request
@@ -83,7 +84,7 @@ class Endpoints(ViewSet):
 
 
 def client_address(request: Request) -> str | None:
-    """The client's address. A proxy's word for it counts only where ``NODEADMIN_TRUSTED_PROXIES`` names it."""
+    """The client's address; a proxy's word for it counts where ``NODEADMIN_TRUSTED_PROXIES`` names it."""
     return request.META.get("REMOTE_ADDR") or None
 
 
@@ -209,17 +210,18 @@ class NodeEndpoints(Endpoints):
             raise InvalidInput(
                 _("The request changes nothing."), remedy=_("Name at least one field to change.")
             )
-        node = requests.update_node(self.actor, node, plain)
         if not connection:
-            return Response(self._detail(node))
-        operation = requests.update_connection(
-            self.actor,
-            node,
-            uri=data.get("uri", ""),
-            fingerprint=data.get("host_key_fingerprint", ""),
-            credential=data.get("credential"),
-            **self.tracked,
-        )
+            return Response(self._detail(requests.update_node(self.actor, node, plain)))
+        with transaction.atomic():  # a call that is refused has changed nothing
+            node = requests.update_node(self.actor, node, plain)
+            operation = requests.update_connection(
+                self.actor,
+                node,
+                uri=data.get("uri", ""),
+                fingerprint=data.get("host_key_fingerprint", ""),
+                credential=data.get("credential"),
+                **self.tracked,
+            )
         return self.accepted(operation)
 
 
@@ -228,7 +230,8 @@ HOW_TO_COMPARE = "for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; do
 
 class OperationEndpoints(Endpoints):
     def _find(self, operation_id: Any) -> Operation:
-        found = operations_for(self.user).select_related("node").filter(pk=operation_id).first()
+        rows = operations_for(self.user).select_related("node").defer("secret")
+        found = rows.filter(pk=operation_id).first()
         if found is None:
             raise UnknownOperation(_("There is no such operation, or you may not see it."), field="operation")
         return found
@@ -241,7 +244,7 @@ class OperationEndpoints(Endpoints):
     )
     def list_operations(self, request: Request) -> Response:
         data = self.read(inputs.ListOperationsInput)
-        rows = operations_for(self.user).select_related("node").prefetch_related("steps")
+        rows = operations_for(self.user).select_related("node").prefetch_related("steps").defer("secret")
         if "node" in data:
             rows = rows.filter(node=get_node(self.user, data["node"]))
         count, page = page_of(within(rows, data, {"status": "status", "kind": "kind"}), data)
@@ -268,7 +271,7 @@ class OperationEndpoints(Endpoints):
     def cancel_operation(self, request: Request) -> Response:
         operation = self._find(self.read(inputs.OperationInput)["operation"])
         self._require(operation)
-        return Response(OperationAnswer.of(cancel(operation)))
+        return Response(OperationAnswer.of(cancel(operation, actor=self.actor)))
 
     @documented(
         "Retry an operation",

@@ -18,7 +18,7 @@ from nodes.errors import HostKeyRequired, InvalidInput, NodeExists
 from nodes.events import Actor, NodeChanged, publish, record
 from nodes.hosts.target import HostKey
 from nodes.hosts.uri import NodeUri
-from nodes.models import Node, Operation
+from nodes.models import Credential, Node, Operation
 from nodes.models.credential import CredentialKind
 from nodes.models.operation import IdempotencyKey
 from nodes.operations.add_node import refuse_taken_name
@@ -82,13 +82,14 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
     changed = {column: value for column, value in fields.items() if before[column] != value}
     if not changed:
         return node
+    if "labels" in changed:
+        _check_labels(changed["labels"])
     for column, value in changed.items():
         setattr(node, column, value)
     try:
         node.clean_fields(exclude=[f.name for f in Node._meta.concrete_fields if f.name not in changed])
     except ValidationError as error:
-        errors = [{"field": name, "message": text[0]} for name, text in error.message_dict.items()]
-        raise InvalidInput(errors[0]["message"], field=errors[0]["field"], errors=errors) from None
+        raise _invalid(error) from None
     try:
         with transaction.atomic():
             node.save(update_fields=[*changed, "updated_at"])
@@ -118,6 +119,8 @@ def update_connection(
     moved = (wanted.host, wanted.port) != (current.host, current.port)
     if moved and not fingerprint:
         raise _fingerprint_missing(wanted)
+    if moved and credential is None:
+        _refuse_stored_password(node)
     if uri and not wanted.user and wanted.transport == "ssh" and not (credential or {}).get("user"):
         wanted = access.with_user(wanted, current.user)
     elif not uri and credential and credential.get("user"):
@@ -143,6 +146,17 @@ def update_connection(
     )
 
 
+def _refuse_stored_password(node: Node) -> None:
+    """Raise InvalidInput where the node's login is a password: it would be sent to whatever host was named,
+    and who may change a node is not to learn its password by that. A key is not given away by its use."""
+    if Credential.objects.filter(node=node, kind=CredentialKind.PASSWORD).exists():
+        raise InvalidInput(
+            _("The stored password is not sent to another address."),
+            remedy=_("Give the credential together with the new address."),
+            field="credential",
+        )
+
+
 def _user(actor: Actor) -> Any:
     if actor.user is None:
         raise InvalidInput(_("This needs a user who asks for it."))
@@ -156,12 +170,27 @@ def _check_names(name: str, node_type: str) -> None:
             exclude=[f.name for f in Node._meta.concrete_fields if f.name not in ("name", "node_type")]
         )
     except ValidationError as error:
-        names = {"node_type": "type"}
-        errors = [
-            {"field": names.get(field, field), "message": texts[0]}
-            for field, texts in error.message_dict.items()
-        ]
-        raise InvalidInput(errors[0]["message"], field=errors[0]["field"], errors=errors) from None
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError) -> InvalidInput:
+    names = {column: name for name, column in EDITABLE.items()}
+    errors = [
+        {"field": names.get(column, column), "message": texts[0]}
+        for column, texts in error.message_dict.items()
+    ]
+    return InvalidInput(errors[0]["message"], field=errors[0]["field"], errors=errors)
+
+
+def _check_labels(labels: Any) -> None:
+    """Raise InvalidInput for what is not text by text: forms take any JSON, and lists read it as labels."""
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, str) for key, value in labels.items()
+    ):
+        raise InvalidInput(
+            _('Labels are a JSON object of texts, like {"rack": "a1"}.'),
+            field="labels",
+        )
 
 
 def _login(
