@@ -82,6 +82,8 @@ def _kernel_parameters(spec: HostSpec) -> str:
     parameters = [
         "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 apparmor=0 fsck.mode=skip",
         "random.trust_cpu=on cryptomgr.notests systemd.show_status=false",
+        # Loaded for what the machine seems to have, used by nobody: a tenth of the time that starting takes.
+        "module_blacklist=cfg80211,pcspkr,ipmi_ssif,i2c_i801,powernow_k8",
         f"systemd.hostname=lab-{spec.name}",
     ]
     if spec.rich:

@@ -16,8 +16,7 @@ _WAIT_FOR_STATE = (
 def machines(lab_rich: LabHost, lab_plain: LabHost) -> Iterator[None]:
     yield
     for host in (lab_rich, lab_plain):
-        for name in ("obedient", "deaf", "passed", "traveller"):
-            vm.remove(host, name)
+        vm.remove(host, "obedient", "deaf", "passed", "traveller")
 
 
 @pytest.mark.usefixtures("machines")

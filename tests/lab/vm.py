@@ -1,5 +1,6 @@
 """Small virtual machines to run inside lab hosts: no disk, no network unless asked, seconds to start."""
 
+import shlex
 from dataclasses import dataclass
 
 from tests.lab.host import LabHost
@@ -76,7 +77,7 @@ def state(host: LabHost, name: str) -> str | None:
     return answer.stdout.strip() if answer.returncode == 0 else None
 
 
-def remove(host: LabHost, name: str) -> None:
-    """Ends the VM and its definition, whatever is left of either."""
-    host.run(["virsh", "-q", "destroy", name], check=False)
-    host.run(["virsh", "-q", "undefine", name], check=False)
+def remove(host: LabHost, *names: str) -> None:
+    """Ends the VMs and their definitions, whatever is left of either."""
+    each = "virsh -q destroy $vm; virsh -q undefine $vm"
+    host.run(f"for vm in {shlex.join(names)}; do {each}; done", check=False, timeout_s=180)
