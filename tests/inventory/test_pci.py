@@ -189,6 +189,31 @@ class TestLargeHost:
         assert bare == {"bridge"}
 
 
+class TestLabHost:
+    """A real kernel's words, recorded."""
+
+    facts = parse(host_document("lab-rich")).facts
+
+    def test_one_virtual_function_is_held_the_other_is_ready(self) -> None:
+        held, free = find(self.facts, "0000:01:00.1"), find(self.facts, "0000:01:00.2")
+        assert [holder.vm_name for holder in held.held_by or ()] == ["holder"]
+        assert held.driver == "vfio-pci"
+        assert free.passthrough.verdict is Verdict.READY
+        assert len({found.iommu_group for found in (held, free, find(self.facts, "0000:01:00.0"))}) == 3
+        assert codes(find(self.facts, "0000:01:00.0"))["virtual_functions_held"] is Effect.BLOCKS
+
+    def test_the_chipsets_functions_share_a_group_and_the_sata_disks_block_it(self) -> None:
+        smbus = find(self.facts, "0000:00:1f.3")
+        assert codes(smbus)["group_shared"] is Effect.COSTS
+        assert codes(smbus)["group_member_in_use"] is Effect.BLOCKS
+        sata = find(self.facts, "0000:00:1f.2")
+        assert [disk.name for disk in sata.disks] == ["sdb", "sdc"]
+
+    def test_both_ports_of_the_bond_are_blocked(self) -> None:
+        for address in ("0000:00:08.0", "0000:00:09.0"):
+            assert codes(find(self.facts, address))["bond_slave"] is Effect.BLOCKS
+
+
 class TestArmServer:
     facts = parse(host_document("arm-server")).facts
 

@@ -137,6 +137,23 @@ class TestLargeHost:
             assert codes(find(self.facts, name))["assigned_to_stopped_vm"] is Effect.COSTS
 
 
+class TestLabHost:
+    """A real kernel's words, recorded."""
+
+    facts = parse(host_document("lab-rich")).facts
+
+    def test_the_tablet_hangs_on_the_hub_and_the_stick_on_the_fast_bus(self) -> None:
+        tablet, stick = find(self.facts, "1-1.1"), find(self.facts, "2-2")
+        assert (tablet.serial, tablet.parent, tablet.speed_mbps) == ("LABTABLET1", "1-1", 12)
+        assert (stick.serial, stick.parent, stick.speed_mbps) == ("LABSTICK1", "usb2", 5000)
+        assert [(i.class_name, i.driver) for i in stick.interfaces] == [("Mass Storage", "usb-storage")]
+
+    def test_the_vm_named_it_by_its_ids_and_holds_it(self) -> None:
+        tablet = find(self.facts, "1-1.1")
+        assert [holder.vm_name for holder in tablet.held_by or ()] == ["holder"]
+        assert tablet.passthrough.verdict is Verdict.BLOCKED
+
+
 class TestFormats:
     @pytest.mark.parametrize(
         ("name", "place", "parent"),
