@@ -170,7 +170,13 @@
     });
   }
   document.addEventListener("htmx:afterOnLoad", () => root.removeAttribute("data-offline"));
-  document.addEventListener("htmx:afterSettle", showChosen);
+  document.addEventListener("htmx:afterSettle", () => {
+    showChosen();
+    // Once they have done their work, secrets do not stay on the screen.
+    if (document.querySelector("[data-forget-secrets]")) {
+      for (const field of document.querySelectorAll("[data-secret]")) field.value = "";
+    }
+  });
 
   function flash(words, tone) {
     const template = document.getElementById("flash-template");

@@ -93,6 +93,7 @@ class Visit:
 
     def keep(self, name: str, *, whole: bool = True) -> None:
         """Leave a screenshot in artifacts/."""
+        self.page.evaluate("scrollTo(0, 0)")
         self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole)
 
 

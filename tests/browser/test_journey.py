@@ -73,6 +73,7 @@ def add_by_wizard(window, host):
     page.wait_for_selector(f"text={NAME} is a node now.", timeout=JOIN_MS)
     window.keep("wizard-light")
     assert "PRIVATE KEY" not in page.inner_html("#checks")
+    assert page.input_value("#id_private_key") == ""
 
 
 def test_the_wizard_leads_to_the_nodes_own_figures(joined, host):

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from nodes.models import Event
 from nodes.web.pictures import strip
-from tests.factories import grant, make_node, make_operation
+from tests.factories import grant, make_node, make_operation, make_snapshot
 
 GIB = 1 << 30
 
@@ -62,11 +62,22 @@ def test_what_needs_a_look_comes_worst_first(admin_page):
     make_node("new", connection="unknown", **well)
     make_node("resting", scheduling="maintenance", scheduling_since=now - timedelta(days=20), **well)
     make_node("just", scheduling="maintenance", scheduling_since=now, **well)
-    failed = make_operation(None, status="failed", node_name="well")
+    make_operation(None, status="failed", node_name="well")
     lines = admin_page.get(reverse("dashboard")).context["attention"]
     assert [line.tone for line in lines] == ["bad", "bad", "unknown", "warn", "warn"]
-    assert {line.node.name for line in lines if line.node} == {"down", "new", "stale", "resting"}
-    assert [line.operation for line in lines if line.operation] == [failed]
+    names = [line.name for line in lines]
+    assert sorted(names[:2]) == ["Refresh the inventory of well", "down"]
+    assert names[2] == "new"
+    assert sorted(names[3:]) == ["resting", "stale"]
+
+
+def test_failing_disks_of_any_node_need_a_look(admin_page, stranger_page):
+    make_snapshot(make_node("kvm-01"), "large")
+    page = admin_page.get(reverse("dashboard"))
+    lines = [line for line in page.context["attention"] if "disk" in line.words]
+    assert [line.tone for line in lines] == ["bad", "warn", "warn"]
+    assert all(line.url == reverse("node-section", args=["kvm-01", "disks"]) for line in lines)
+    assert "failing disk" not in stranger_page.get(reverse("dashboard")).content.decode()
 
 
 def test_all_is_well_is_said(admin_page):
@@ -95,11 +106,11 @@ def test_it_costs_the_same_however_large_the_fleet_is(admin_page, django_assert_
 
     build(0, 2)
     admin_page.get(reverse("dashboard"))
-    # Session, user, permissions, sums, strip, attention, failed operations, events, and what runs.
-    with django_assert_num_queries(9):
+    # Session, user, permissions, sums, strip, attention, disks, failed operations, events, and what runs.
+    with django_assert_num_queries(10):
         admin_page.get(reverse("dashboard"))
     build(2, 40)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(10):
         admin_page.get(reverse("dashboard"))
 
 

@@ -98,6 +98,14 @@ def test_what_is_wrong_stands_on_every_tab(admin_page):
     assert "The inventory is old" in page
 
 
+def test_a_failing_disk_stands_on_every_tab_and_leads_to_the_disks(admin_page, read):
+    make_snapshot(make_node("kvm-01"), "large")
+    for slug in ("summary", "usb"):
+        page = read(admin_page.get(address(slug)))
+        assert "Disk ST4000NM0025 is failing" in page.text
+        assert address("disks") in page.links
+
+
 def test_a_refresh_shows_its_progress_in_place_and_then_the_new_figures(admin_page):
     node = make_node("kvm-01")
     make_snapshot(node)
@@ -129,8 +137,8 @@ def test_the_age_line_of_an_unknown_refresh_stops_asking(admin_page, wrong):
 def test_a_tab_costs_a_fixed_number_of_queries(admin_page, slug, django_assert_num_queries):
     make_snapshot(make_node("kvm-01"), "large")
     admin_page.get(address(slug))
-    # Session, user, permissions, node, problems, refresh under way, facts, and what runs.
-    with django_assert_num_queries(8):
+    # Session, user, permissions, node, problems, disks that fail, refresh under way, facts, and what runs.
+    with django_assert_num_queries(8 if slug == "disks" else 9):
         admin_page.get(address(slug))
 
 
@@ -138,7 +146,7 @@ def test_a_tab_costs_an_operator_one_query_more(operator_page, operator, django_
     node = make_node("kvm-01")
     make_snapshot(node, "large")
     grant(operator, node, "view_node")
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(10):
         assert operator_page.get(address()).status_code == 200
 
 

@@ -41,6 +41,7 @@ def prepare(facts: Mapping[str, Any], pci: Mapping[str, Any] | None = None) -> d
         "features": [feature_line(feature) for feature in facts["virtualization"]["features"]],
         "features_on": sum(f["state"] == "on" for f in facts["virtualization"]["features"]),
         "memory_parts": memory_parts(memory),
+        "smt": smt_words(cpu["smt"]),
         "weaknesses": [v for v in cpu["vulnerabilities"] if v["state"] == "vulnerable"],
         "pressures": pressures(facts["system"]["load"]),
     }
@@ -65,6 +66,16 @@ def gpu_name(device: Mapping[str, Any]) -> str:
     name = device["device_name"] or ""
     before, bracket, inside = name.partition("[")
     return inside.rstrip("]") if bracket else before or _("GPU")
+
+
+def smt_words(state: str | None) -> str:
+    """Whether cores run several threads, in words; "" where the kernel does not say or it is no matter."""
+    return {
+        "on": _("SMT on"),
+        "off": _("SMT off"),
+        "forceoff": _("SMT off for good until the next boot"),
+        "notsupported": _("no SMT"),
+    }.get(state or "", "")
 
 
 def feature_line(feature: Mapping[str, Any]) -> FeatureLine:

@@ -13,11 +13,12 @@ from django.db.models import Count, F, FloatField, Q, Sum
 from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from nodes.models import Connection, Node, Operation, OperationStatus, Scheduling, Status, User
+from nodes.models import Connection, Device, Node, Operation, OperationStatus, Scheduling, Status, User
 from nodes.models.node import NodeQuerySet
 from nodes.permissions import events_for, nodes_for, operations_for
 from nodes.selection import order_nodes
@@ -78,12 +79,12 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """A line of what needs a look: a node with its reason, or an operation that failed."""
+    """A line of what needs a look: what it is about, where that is shown, and since when."""
 
-    node: Node | None = None
-    operation: Operation | None = None
-    tone: str = "warn"
-    words: str = ""
+    tone: str
+    name: str
+    url: str
+    words: str
     since: Any = None
 
 
@@ -144,7 +145,7 @@ def status_parts(fleet: Capacity) -> list[tuple[str, str, str, int, float]]:
 
 
 def attention(user: User, nodes: NodeQuerySet) -> tuple[Sequence[Attention], int]:
-    """What needs a look, worst first, and how many more there are: two queries."""
+    """What needs a look, worst first, and how many more there are: three queries."""
     now = timezone.now()
     stale = now - timedelta(seconds=settings.NODEADMIN_STALE_AFTER_S)
     troubled = nodes.filter(
@@ -154,28 +155,53 @@ def attention(user: User, nodes: NodeQuerySet) -> tuple[Sequence[Attention], int
         | Q(scheduling=Scheduling.MAINTENANCE, scheduling_since__lt=now - LONG_MAINTENANCE)
         | Q(problem_count__gt=0)
     )
-    found = list(order_nodes(troubled, "status").defer("notes", "host_key")[: SHOWN * 4])
-    lines = [_line(node, now) for node in found]
+    found = order_nodes(troubled, "status").defer("notes", "host_key")[: SHOWN * 4]
     failed = (
         operations_for(user)
         .filter(status=OperationStatus.FAILED, finished_at__gt=now - FAILURES_WITHIN)
         .defer("secret")
         .order_by("-finished_at")[:SHOWN]
     )
-    lines += [Attention(operation=o, tone="bad", words=title_of(o), since=o.finished_at) for o in failed]
+    lines = [_node_line(node, now) for node in found]
+    lines += _disk_lines(nodes)
+    lines += [_operation_line(operation) for operation in failed]
     lines.sort(key=lambda line: ("bad", "unknown", "warn").index(line.tone))
     return lines[:SHOWN], max(0, len(lines) - SHOWN)
 
 
-def _line(node: Node, now: Any) -> Attention:
-    if node.status == Status.OFFLINE:
-        tone = "unknown" if node.connection == Connection.UNKNOWN else "bad"
-        label = node.get_connection_reason_display() or _("Offline")
-        words = _("No contact yet") if tone == "unknown" else label
-        return Attention(node, tone=tone, words=words, since=node.connection_since)
+def _node_line(node: Node, now: Any) -> Attention:
+    url = reverse("node-detail", args=[node.name])
     since = node.scheduling_since
+    if node.status == Status.OFFLINE:
+        if node.connection == Connection.UNKNOWN:
+            return Attention("unknown", node.name, url, _("No contact yet"), node.connection_since)
+        words = node.get_connection_reason_display() or _("Offline")
+        return Attention("bad", node.name, url, words, node.connection_since)
     if node.scheduling == Scheduling.MAINTENANCE and since is not None and now - since > LONG_MAINTENANCE:
-        return Attention(node, words=_("Long in maintenance"), since=since)
+        return Attention("warn", node.name, url, _("Long in maintenance"), since)
     if node.is_stale:
-        return Attention(node, words=_("The inventory is old"), since=node.observed_at)
-    return Attention(node, words=_("Parts of the inventory could not be read"), since=node.observed_at)
+        return Attention("warn", node.name, url, _("The inventory is old"), node.observed_at)
+    words = _("Parts of the inventory could not be read")
+    return Attention("warn", node.name, url, words, node.observed_at)
+
+
+def _disk_lines(nodes: NodeQuerySet) -> list[Attention]:
+    """Disks that fail or wear out, the failing first."""
+    disks = Device.objects.filter(
+        node__in=nodes.order_by(), section="disks", health__in=("failed", "warning")
+    )
+    rows = disks.order_by("health", "node__name", "key")
+    return [
+        Attention(
+            "bad" if health == "failed" else "warn",
+            name,
+            reverse("node-section", args=[name, "disks"]),
+            (_("failing disk %s") if health == "failed" else _("disk %s needs a look")) % (model or key),
+        )
+        for name, key, model, health in rows.values_list("node__name", "key", "model", "health")[: SHOWN * 2]
+    ]
+
+
+def _operation_line(operation: Operation) -> Attention:
+    url = reverse("operation-detail", args=[operation.pk])
+    return Attention("bad", title_of(operation), url, _("failed"), operation.finished_at)

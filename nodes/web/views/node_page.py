@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from nodes import permissions
 from nodes.inventory.registry import SECTIONS
-from nodes.models import Node, Operation, SnapshotSection
+from nodes.models import Device, Node, Operation, SnapshotSection
 from nodes.models.operation import UNFINISHED
 from nodes.web import tones
 from nodes.web.views.access import user_of
@@ -75,7 +75,7 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
         node,
         permissions.permissions_on(user, node),
         tabs,
-        tuple(_troubles(node)),
+        (*_troubles(node), *(() if here == "disks" else _disk_troubles(node))),
         problems,
         refreshing,
         crumbs,
@@ -111,6 +111,16 @@ def section_url(node: Node, slug: str) -> str:
     if slug == OVERVIEW:
         return reverse("node-detail", args=[node.name])
     return reverse("node-section", args=[node.name, slug])
+
+
+def _disk_troubles(node: Node) -> Iterator[Trouble]:
+    """Disks that fail or wear out, by the index of devices."""
+    disks = Device.objects.filter(node=node, section="disks", health__in=("failed", "warning"))
+    rows = disks.order_by("health", "key").values_list("key", "model", "serial", "health")
+    for key, model, serial, health in rows:
+        failed = health == "failed"
+        words = (_("Disk %s is failing") if failed else _("Disk %s needs a look")) % (model or key)
+        yield Trouble("bad" if failed else "warn", words, section_url(node, "disks"), serial)
 
 
 def _troubles(node: Node) -> Iterator[Trouble]:
