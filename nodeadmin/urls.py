@@ -3,7 +3,10 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from nodes.realtime.metrics import metrics
+
 urlpatterns = [
+    path("metrics", metrics, name="metrics"),
     path("api/", include("nodes.api.urls")),
     path("admin/", admin.site.urls),
     path("", include("nodes.web.urls")),

@@ -89,3 +89,17 @@ class ChangePage:
 class DevicePage:
     count: int
     results: list[DeviceAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class FiguresAnswer:
+    """Columns: ``times`` in seconds since the epoch, and as many values of each figure; null is unknown.
+
+    ``observed_at`` is when the newest beat came.
+    """
+
+    node: str
+    span: str
+    observed_at: datetime | None
+    times: list[float]
+    figures: dict[str, list[float | None]]

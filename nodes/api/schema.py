@@ -23,6 +23,7 @@ _ANSWERS: tuple[type, ...] = (
     answers.EventPage,
     history_answers.ChangePage,
     history_answers.DevicePage,
+    history_answers.FiguresAnswer,
     log_answers.LogPageAnswer,
     log_answers.LogSourcesAnswer,
     log_answers.LogEntryAnswer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
+from nodes.api.figures import FiguresEndpoints
 from nodes.api.history import HistoryEndpoints
 from nodes.api.inventory import InventoryEndpoints
 from nodes.api.logs import LogEndpoints
@@ -24,6 +25,7 @@ ENDPOINTS = {
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),
     OperationEndpoints: ("list-operations", "describe-operation", "cancel-operation", "retry-operation"),
     EventEndpoints: ("list-events",),
+    FiguresEndpoints: ("describe-node-figures",),
     LogEndpoints: ("describe-node-logs", "list-log-sources", "describe-log-entry"),
     HistoryEndpoints: ("list-inventory-changes", "search-devices"),
 }

@@ -1,0 +1,167 @@
+"""Faults of a real host under the monitor at its default pace: the right reason, and in time.
+
+Each fault adds a line to artifacts/monitor-faults.txt: seconds from the fault to the status, and from its end
+to the recovery.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodes.hosts.handshake import scan_host_keys
+from nodes.models import Connection, ConnectionReason, Credential, Event, Heartbeat, Node
+from nodes.models.credential import CredentialKind
+from nodes.monitor.evidence import Timing
+from nodes.monitor.loop import Monitor, MonitorSettings
+from tests.factories import make_node
+from tests.lab.host import LabHost
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLE = Path("artifacts/monitor-faults.txt")
+SOCKETS = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
+
+
+@pytest.fixture
+def node(lab_plain: LabHost) -> Node:
+    made = make_node(
+        "lab-plain", uri=lab_plain.uri(), connection=Connection.UNKNOWN, last_seen_at=None,
+        host_key=scan_host_keys("127.0.0.1", lab_plain.ssh_port, timeout_s=20)[0].to_text(),
+    )  # fmt: skip
+    Credential.objects.create(
+        node=made,
+        kind=CredentialKind.SSH_KEY,
+        secret={"private_key": lab_plain.private_key.read_text()},
+    )
+    return made
+
+
+@pytest.fixture(autouse=True)
+def monitor(node: Node) -> Iterator[Monitor]:
+    watching = Monitor(MonitorSettings(Timing(), refresh_s=0))
+    watching.start()
+    until(node, Connection.ONLINE, "", 60)
+    yield watching
+    watching.stop()
+
+
+def until(node: Node, connection: str, reason: str, seconds: float) -> float:
+    """Wait until the node is so; gives the seconds it took."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < seconds:
+        node.refresh_from_db()
+        if (node.connection, node.connection_reason) == (connection, reason):
+            return time.monotonic() - begun
+        time.sleep(0.1)
+    raise AssertionError(
+        f"{connection} {reason} not within {seconds} s: {node.connection} {node.connection_reason}"
+    )
+
+
+def stays_online(node: Node, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        node.refresh_from_db()
+        assert node.connection == Connection.ONLINE, node.connection_reason
+        time.sleep(0.2)
+
+
+def note(fault: str, found: float | None, back: float | None) -> None:
+    TABLE.parent.mkdir(exist_ok=True)
+    words = [f"{value:.1f}" if value is not None else "-" for value in (found, back)]
+    with TABLE.open("a") as table:
+        table.write(f"{fault:28} found_s {words[0]:>5} back_s {words[1]:>5}\n")
+
+
+def later(host: LabHost, commands: str) -> None:
+    """Run ``commands`` on the host a second from now, out of the session's reach."""
+    host.run(f"systemd-run --collect --quiet sh -c {_quoted('sleep 1; ' + commands)}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def test_a_cut_network_is_unreachable_within_ten_seconds(lab_plain: LabHost, node: Node) -> None:
+    lab_plain.cut_network()
+    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 20)
+    lab_plain.restore_network()
+    back = until(node, Connection.ONLINE, "", 40)
+    note("black hole", found, back)
+    assert found <= 10 and back <= 10
+
+
+def test_a_power_cut_is_unreachable_within_ten_seconds(lab_plain: LabHost, node: Node) -> None:
+    before = Heartbeat.objects.get(node=node).boot_id
+    lab_plain.power_cut()
+    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 20)
+    lab_plain.start()
+    lab_plain.wait_for_ssh()
+    back = until(node, Connection.ONLINE, "", 90)
+    note("power cut", found, back)
+    assert found <= 10
+    assert Event.objects.filter(kind="host_rebooted", data__boot_id_before=before).count() == 1
+
+
+def test_a_stopped_sshd_is_unreachable_within_eight_seconds(lab_plain: LabHost, node: Node) -> None:
+    later(lab_plain, "systemctl stop ssh; pkill -x sshd; sleep 20; systemctl start ssh")
+    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 30) - 1
+    lab_plain.wait_for_ssh()
+    back = until(node, Connection.ONLINE, "", 30)
+    note("sshd and sessions stopped", found, back)
+    assert found <= 8 and back <= 8
+
+
+def test_libvirtd_without_its_sockets_is_down_within_eight_seconds(lab_plain: LabHost, node: Node) -> None:
+    lab_plain.run(f"systemctl stop {SOCKETS} libvirtd")
+    found = until(node, Connection.OFFLINE, ConnectionReason.LIBVIRT_DOWN, 20)
+    lab_plain.run(f"systemctl start {SOCKETS} libvirtd")
+    back = until(node, Connection.ONLINE, "", 20)
+    note("libvirtd and sockets stopped", found, back)
+    assert found <= 8 and back <= 8
+
+
+def test_a_libvirtd_that_its_socket_starts_is_not_down(lab_plain: LabHost, node: Node) -> None:
+    lab_plain.run("systemctl stop libvirtd", check=False)
+    assert lab_plain.run("systemctl is-active libvirtd.socket", check=False).stdout.strip() == "active"
+    stays_online(node, 12)
+    note("idle libvirtd (no fault)", None, None)
+
+
+def test_a_clock_an_hour_off_changes_nothing(lab_plain: LabHost, node: Node) -> None:
+    lab_plain.run("date -s '+1 hour'")
+    try:
+        stays_online(node, 12)
+        age = time.time() - Heartbeat.objects.get(node=node).seen_at.timestamp()  # type: ignore[union-attr]
+        assert 0 <= age < 10
+    finally:
+        lab_plain.run("date -s '-1 hour'")
+    note("clock an hour off (no fault)", None, None)
+
+
+def test_a_changed_host_key_is_told_at_the_next_connection(lab_plain: LabHost, node: Node) -> None:
+    kind = node.host_key.split()[0]
+    name = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(kind, "ecdsa")
+    path = f"/etc/ssh/ssh_host_{name}_key"
+    kill = "systemctl restart ssh; pkill -f 'sshd: root'"
+    change = f"mv {path} /root/kept; mv {path}.pub /root/kept.pub; ssh-keygen -q -t {name} -N '' -f {path}"
+    back_again = f"mv /root/kept {path}; mv /root/kept.pub {path}.pub"
+    later(lab_plain, f"{change}; {kill}; sleep 30; {back_again}; {kill}")
+    found = until(node, Connection.OFFLINE, ConnectionReason.HOST_KEY_MISMATCH, 40) - 1
+    back = until(node, Connection.ONLINE, "", 120)
+    note("host key changed", found, None)
+    assert found <= 10 and back > 0
+
+
+def test_a_reboot_from_inside_is_an_event_and_online_once_it_answers(lab_plain: LabHost, node: Node) -> None:
+    before = lab_plain.boot_id()
+    lab_plain.run("systemctl reboot", check=False)
+    away = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 60)
+    lab_plain.wait_for_reboot(before)
+    back = until(node, Connection.ONLINE, "", 60)
+    note("rebooted from inside", away, back)
+    assert Event.objects.filter(kind="host_rebooted", node=node).count() == 1
