@@ -48,6 +48,15 @@ def with_rates(inventory: Inventory, before: Mapping[str, Facts], seconds: float
     return Inventory(inventory.observed_at, {**inventory.results, "net": replace(net, plain=plain)})
 
 
+def with_stored_rates(inventory: Inventory, stored: Mapping[str, Facts]) -> Inventory:
+    """``inventory`` with the rates that its own snapshot has: a document alone tells none."""
+    net, kept = inventory.results.get("net"), stored.get("net") or {}
+    if net is None or net.plain is None or "rates" not in kept:
+        return inventory
+    plain = {**net.plain, "rates": kept["rates"]}
+    return Inventory(inventory.observed_at, {**inventory.results, "net": replace(net, plain=plain)})
+
+
 def same_boot(inventory: Inventory, before: Mapping[str, Facts]) -> bool:
     """Whether both are of one run of the kernel; False where a boot ID is unknown."""
     now, then = _system(_plain(inventory, "summary")), _system(before.get("summary"))

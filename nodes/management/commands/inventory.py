@@ -50,7 +50,9 @@ class Command(BaseCommand):
             document = self._document(options)
         except NodeAdminError as error:
             raise CommandError(error.detail()) from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise CommandError(f"{error.filename or options['file']}: {error.strerror}") from error
+        except ValueError as error:
             raise CommandError(str(error)) from error
         if options["document"]:
             self.stdout.write(document.to_json(), ending="")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import models, transaction
 
+from nodes.errors import CredentialUnreadable
 from nodes.models import Credential, Operation, OwnKeyPair
 
 
@@ -18,8 +19,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         holders: tuple[type[models.Model], ...] = (Credential, OwnKeyPair, Operation)
-        with transaction.atomic():
-            total = sum(self._seal_again(model) for model in holders)
+        try:
+            with transaction.atomic():
+                total = sum(self._seal_again(model) for model in holders)
+        except CredentialUnreadable as error:
+            raise CommandError(
+                f"{error.message} Put the old key behind the new one. Nothing was changed."
+            ) from None
         self.stdout.write(self.style.SUCCESS(f"{total} secrets sealed under the first key."))
 
     def _seal_again(self, model: type[models.Model]) -> int:

@@ -1,0 +1,69 @@
+"""Commands that work on what is stored: parse again, rotate keys, show inventories."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from nodes.models import Credential, Device, Node, SnapshotSection
+from tests.factories import make_node, make_snapshot
+
+pytestmark = pytest.mark.django_db
+
+OTHER_KEY = "b3RoZXIta2V5LW90aGVyLWtleS1vdGhlci1rZXktMTI="
+
+
+def test_parsing_again_keeps_rates_and_rewrites_the_index_of_devices():
+    node = make_node()
+    make_snapshot(node, "development", observed_at=timezone.now() - timedelta(seconds=30))
+    make_snapshot(node, "development")
+    net = SnapshotSection.objects.get(snapshot=node.snapshot, slug="net").facts
+    assert net["rates"]
+    Device.objects.all().delete()
+    call_command("reparse", stdout=StringIO())
+    assert SnapshotSection.objects.get(snapshot=node.snapshot, slug="net").facts == net
+    assert Device.objects.filter(node=node).exists()
+
+
+def test_parsing_again_touches_nothing_of_the_node_but_its_figures(monkeypatch):
+    from nodes.operations import snapshots
+
+    node = make_node()
+    make_snapshot(node, "two-socket")
+    written = snapshots.write_sections
+
+    def while_somebody_renames_it(*arguments):
+        written(*arguments)
+        Node.objects.filter(pk=node.pk).update(name="renamed", connection="offline")
+
+    monkeypatch.setattr(snapshots, "write_sections", while_somebody_renames_it)
+    call_command("reparse", stdout=StringIO())
+    node.refresh_from_db()
+    assert (node.name, node.connection) == ("renamed", "offline")
+
+
+def test_a_damaged_document_is_named_and_its_sections_stay():
+    node = make_node()
+    snapshot = make_snapshot(node, "two-socket")
+    before = snapshot.sections.count()
+    snapshot.document = b"garbage"
+    snapshot.save()
+    said = StringIO()
+    with pytest.raises(CommandError, match="1 documents"):
+        call_command("reparse", stderr=said)
+    assert node.name in said.getvalue()
+    assert snapshot.sections.count() == before
+
+
+def test_keys_that_do_not_open_what_is_stored_are_refused_with_a_word_and_change_nothing(settings):
+    Credential.objects.create(node=make_node(), kind="password", secret={"password": "p"})
+    sealed = Credential.objects.get().secret
+    good, settings.NODEADMIN_SEAL_KEYS = settings.NODEADMIN_SEAL_KEYS, OTHER_KEY
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        call_command("rotate_keys")
+    settings.NODEADMIN_SEAL_KEYS = good
+    assert sealed.open() == Credential.objects.get().secret.open() == {"password": "p"}
