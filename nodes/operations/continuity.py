@@ -18,9 +18,12 @@ Facts = Mapping[str, Any]
 
 def previous_facts(node: Node) -> dict[str, Facts]:
     """The stored facts of the node's newest snapshot, by section; empty where there is none."""
-    if node.snapshot_id is None:
-        return {}
-    rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id).exclude(facts=None)
+    return facts_of(node.snapshot_id) if node.snapshot_id is not None else {}
+
+
+def facts_of(snapshot_id: int) -> dict[str, Facts]:
+    """The stored facts of a snapshot, by section; those that could not be built are left out."""
+    rows = SnapshotSection.objects.filter(snapshot=snapshot_id).exclude(facts=None)
     return {slug: facts for slug, facts in rows.values_list("slug", "facts") if facts is not None}
 
 

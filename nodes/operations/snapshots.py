@@ -25,6 +25,7 @@ from nodes.operations.base import removed
 from nodes.operations.continuity import (
     carried,
     cpu_used_percent,
+    facts_of,
     previous_facts,
     with_rates,
     with_stored_rates,
@@ -132,7 +133,7 @@ def parse_again(snapshot: Snapshot) -> None:
     """
     with transaction.atomic():
         node = Node.objects.select_for_update().get(pk=snapshot.node_id)
-        stored = dict(snapshot.sections.exclude(facts=None).values_list("slug", "facts"))
+        stored = facts_of(snapshot.pk)
         inventory = carried(build(snapshot.host_document()), stored, snapshot.observed_at)
         snapshot.sections.all().delete()
         write_sections(snapshot, with_stored_rates(inventory, stored))
