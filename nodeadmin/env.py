@@ -11,6 +11,8 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -120,3 +122,33 @@ def kept_secret(name: str, file: Path, make: Callable[[], str] = lambda: secrets
         finally:
             draft.unlink()
     return file.read_text(encoding="utf-8").strip()
+
+
+def postgresql(url: str) -> dict[str, Any]:
+    """Django's settings for ``postgresql://USER:PASSWORD@HOST:PORT/NAME``, or with ``?host=DIRECTORY`` for a
+    Unix socket; further parameters go to libpq (its documentation, section 34.1.1.2).
+
+    Raises ImproperlyConfigured, without the URL, which holds a password.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ImproperlyConfigured("NODEADMIN_DATABASE_URL is no valid URL.") from None
+    name = unquote(parts.path.lstrip("/"))
+    if parts.scheme not in ("postgresql", "postgres") or not name:
+        raise ImproperlyConfigured(
+            "NODEADMIN_DATABASE_URL takes postgresql://USER:PASSWORD@HOST:PORT/NAME; leave it out for SQLite."
+        )
+    options = dict(parse_qsl(parts.query))
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": options.pop("host", "") or parts.hostname or "",
+        "PORT": str(port or ""),
+        "OPTIONS": options,
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }

@@ -105,6 +105,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         },
     }
 }
+if DATABASE_URL:
+    DATABASES["default"] = env.postgresql(DATABASE_URL)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "nodes.User"
@@ -244,3 +246,4 @@ NODEADMIN_MONITOR_LEASE_S = env.seconds("NODEADMIN_MONITOR_LEASE_S", 8.0, minimu
 NODEADMIN_MONITOR_THREADS = env.integer("NODEADMIN_MONITOR_THREADS", 16, minimum=1, maximum=128)
 NODEADMIN_CUT_OFF_SHARE = env.seconds("NODEADMIN_CUT_OFF_SHARE", 0.5, minimum=0.1, maximum=1.0)
 NODEADMIN_METRICS_TOKEN = env.secret("NODEADMIN_METRICS_TOKEN", default="")
+NODEADMIN_LOG_SOCKETS_PER_USER = env.integer("NODEADMIN_LOG_SOCKETS_PER_USER", 20, minimum=1)
