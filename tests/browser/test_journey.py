@@ -236,6 +236,11 @@ def test_a_token_is_copied_and_works(joined, server):
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         assert re.search(rf'"name":\s*"{NAME}"', answer.read().decode())
-    page.click("button:has-text('Revoke')")
+    page.click("table >> text=Revoke")
+    page.wait_for_selector("dialog[open] >> text=can no longer sign in")
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    page.click("table >> text=Revoke")
+    page.click("dialog[open] >> button:has-text('Revoke')")
     page.wait_for_selector("text=no longer works")
     assert joined.faults == []

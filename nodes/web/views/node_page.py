@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from nodes import permissions
 from nodes.inventory.registry import SECTIONS
+from nodes.inventory.section import Section
 from nodes.models import Device, Node, Operation, SnapshotSection
 from nodes.models.operation import UNFINISHED
 from nodes.web import tones
@@ -86,7 +87,7 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
 def _tabs(node: Node, here: str, problems: dict[str, list[dict[str, Any]]]) -> tuple[Tab, ...]:
     inventory = [
         Tab(
-            _("Overview") if section.slug == OVERVIEW else _(section.title),
+            title_of(section),
             section_url(node, section.slug),
             here == section.slug,
             len(problems.get(section.slug, ())),
@@ -104,6 +105,20 @@ def _tabs(node: Node, here: str, problems: dict[str, list[dict[str, Any]]]) -> t
         *inventory,
         *(Tab(label, reverse(route, args=[node.name]), here == slug) for slug, label, route in others),
     )
+
+
+def title_of(section: Section[Any]) -> str:
+    """A section's title in the reader's language; the registry knows the English one alone."""
+    titles = {
+        "summary": _("Overview"),
+        "pci": _("PCI"),
+        "usb": _("USB"),
+        "net": _("Network"),
+        "disks": _("Disks"),
+        "vms": _("VMs"),
+        "pools": _("Storage pools"),
+    }
+    return titles.get(section.slug, section.title)
 
 
 def section_url(node: Node, slug: str) -> str:
