@@ -346,16 +346,20 @@ SECTION = Section(
         "devices.mdev_instances.held_by": "vm_uuid",
         "devices.held_by": "vm_uuid",
         "devices.gpu.connectors": "name",
-        "iommu_groups": "number",
-        "iommu_groups.held_by": "vm_uuid",
     },
     volatile=frozenset(
         {
-            # A GPU slows its link while idle, and reasons repeat in words what other fields say.
+            # A GPU slows its link while idle.
             "devices.link.speed_gtps",
             "devices.link.reduced",
             "devices.mdev_types.available",
-            "devices.passthrough.reasons",
+            # What follows from other facts would tell the same change again.
+            "devices.passthrough",
+            "devices.physical_function.virtual_functions",
+            "devices.mdev_types.instances",
+            "iommu_groups",
+            "iommu_remedy",
+            "counts",
         }
     ),
     presence=frozenset({PCI_FILES.name, PCI_LINKS.name, USE_FILES.name, USE_LINKS.name}),

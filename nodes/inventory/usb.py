@@ -339,9 +339,17 @@ SECTION = Section(
         "devices.ports": "number",
         "devices.held_by": "vm_uuid",
     },
-    # The number grows with every plugging in, and reasons repeat in words what other fields say.
     volatile=frozenset(
-        {"devices.device_number", "devices.selector.device_number", "devices.passthrough.reasons"}
+        {
+            # It grows with every plugging in.
+            "devices.device_number",
+            # What follows from other facts would tell the same change again.
+            "buses.device_count",
+            "devices.alike",
+            "devices.passthrough",
+            "devices.ports.device",
+            "devices.selector",
+        }
     ),
     presence=frozenset({USB_FILES.name, USB_LINKS.name, USE_FILES.name, USE_LINKS.name}),
 )

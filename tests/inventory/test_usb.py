@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nodes.inventory import pci
 from nodes.inventory.build import build
+from nodes.inventory.changes import compare
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.passthrough import Effect, Verdict
 from nodes.inventory.plain import to_plain
@@ -233,6 +235,44 @@ class TestFormats:
 
     def test_a_host_without_usb_has_none(self) -> None:
         assert parse(document({"usb-files": "", "usb-links": ""})).facts == UsbFacts()
+
+
+class TestChanges:
+    before = host_document("lab-rich")
+
+    def changes(self, **texts: str) -> list[tuple[str, str, str, str]]:
+        outputs = {
+            name: replace(self.before.get(name), stdout=text)
+            for name, text in ((key.replace("_", "-"), text) for key, text in texts.items())
+        }
+        return self.between(self.before.with_sources(outputs))
+
+    def between(self, after: HostDocument) -> list[tuple[str, str, str, str]]:
+        sections = (pci.SECTION, SECTION)
+        found = compare(build(self.before, sections), build(after, sections), sections)
+        return [(change.section, change.kind.value, change.path, change.subject) for change in found]
+
+    def test_a_stick_that_was_pulled_out_is_one_change(self) -> None:
+        texts = {name: self.before.text(name) for name in ("usb-files", "usb-links")}
+        without = {
+            name.replace("-", "_"): "\n".join(line for line in text.split("\n") if "2-2" not in line)
+            for name, text in texts.items()
+        }
+        assert self.changes(**without) == [("usb", "removed", "devices", "2-2")]
+
+    def test_the_same_stick_plugged_in_again_is_none(self) -> None:
+        text = self.before.text("usb-files").replace("2-2/devnum:2", "2-2/devnum:9")
+        assert text != self.before.text("usb-files")
+        assert self.changes(usb_files=text) == []
+
+    def test_a_libvirt_that_falls_silent_is_none(self) -> None:
+        name = "libvirt:domains"
+        silent = replace(self.before.get(name), status=SourceStatus.FAILED, stdout="")
+        assert self.between(self.before.with_sources({name: silent})) == []
+
+    def test_a_device_that_changes_its_driver_is_one(self) -> None:
+        text = self.before.text("pci-links").replace("drivers/megaraid_sas", "drivers/vfio-pci")
+        assert self.changes(pci_links=text) == [("pci", "changed", "devices.driver", "0000:02:00.0")]
 
 
 class TestBrokenDocuments:
