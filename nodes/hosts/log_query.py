@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -40,6 +40,8 @@ class LogPage:
     cut: str
     searched_here: bool
     problems: tuple[LogProblem, ...]
+    ends: Mapping[str, tuple[int, int]]
+    """Where the VMs' logs began to be unread: their ends, for a first page of the newest."""
 
 
 def query(
@@ -144,6 +146,7 @@ def _merged(
         cut=page.cut or ("limit" if more else ""),
         searched_here=page.searched_here,
         problems=tuple(problems),
+        ends=files.ends,
     )
 
 

@@ -9,6 +9,7 @@ from channels.routing import URLRouter
 from django.urls import path
 
 from nodes.realtime.fleet import FleetConsumer
+from nodes.realtime.logs import LogConsumer
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -16,6 +17,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 websocket_urlpatterns = [
     path("ws/fleet/", FleetConsumer.as_asgi()),
+    path("ws/nodes/<str:name>/logs/", LogConsumer.as_asgi()),
 ]
 
 

@@ -1,0 +1,247 @@
+"""Who views what: shares streams, counts them, and gives each viewer a place to read from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+from django.utils.translation import gettext as _
+
+from nodes.errors import RateLimited
+from nodes.hosts.journal_entries import Entry
+from nodes.hosts.log_cursor import LogCursor
+from nodes.realtime.log_ring import FellBehind, Place
+from nodes.realtime.log_stream import Connect, LogStream, entries_message, state_message
+
+PROCESSES_A_HOST = 5
+"""Of the eight channels of its connection: the probe, the beat and libvirt need theirs."""
+_AHEAD_S = 0.3
+_WAIT_S = 1.0
+
+Key = tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What to send; with ``last`` the socket ends."""
+
+    text: str
+    last: bool = False
+
+
+class LogHub:
+    """The streams of this process; used in one event loop."""
+
+    def __init__(self) -> None:
+        self._shared: dict[Key, LogStream] = {}
+        self._processes: Counter[str] = Counter()
+        self._freed = asyncio.Condition()
+        self._viewers: Counter[int] = Counter()
+
+    @property
+    def processes(self) -> int:
+        return sum(self._processes.values())
+
+    def admit(self, user_pk: int, limit: int) -> None:
+        """Count a viewer of the user. Raises RateLimited where they have as many as they may."""
+        if self._viewers[user_pk] >= limit:
+            raise RateLimited(
+                _("You have %d live logs open, which is the limit.") % limit,
+                remedy=_("Close one of them."),
+            )
+        self._viewers[user_pk] += 1
+
+    def dismiss(self, user_pk: int) -> None:
+        self._viewers[user_pk] -= 1
+        if self._viewers[user_pk] <= 0:
+            del self._viewers[user_pk]
+
+    def shared(self, key: Key) -> LogStream | None:
+        return self._shared.get(key)
+
+    def has_room(self, host: str) -> bool:
+        return self._processes[host] < PROCESSES_A_HOST
+
+    async def wait_for_room(self, host: str) -> None:
+        async with self._freed:
+            await self._freed.wait_for(lambda: self.has_room(host))
+
+    def open(
+        self, host: str, connect: Connect, start: LogCursor, *, since: datetime | None, key: Key | None
+    ) -> LogStream:
+        """Start a process on the host, for all of ``key`` or, without one, for a single viewer."""
+        self._processes[host] += 1
+        stream = LogStream(
+            connect,
+            start,
+            asyncio.get_running_loop(),
+            since=since,
+            on_end=lambda: self._ended(host, key, stream),
+        )
+        if key is not None:
+            self._shared[key] = stream
+        stream.start()
+        return stream
+
+    def _ended(self, host: str, key: Key | None, stream: LogStream) -> None:
+        self._processes[host] -= 1
+        if self._processes[host] <= 0:
+            del self._processes[host]
+        self.withdraw(key, stream)
+        self._tell = asyncio.ensure_future(self._tell_freed())
+
+    async def _tell_freed(self) -> None:
+        async with self._freed:
+            self._freed.notify_all()
+
+    def withdraw(self, key: Key | None, stream: LogStream) -> None:
+        """Nobody joins this stream any more."""
+        if key is not None and self._shared.get(key) is stream:
+            del self._shared[key]
+
+
+class Viewer:
+    """One reader's way through a query: the shared stream where it can be, a process of its own where not."""
+
+    def __init__(
+        self, hub: LogHub, host: str, connect: Connect, start: LogCursor, since: datetime | None
+    ) -> None:
+        self._hub = hub
+        self._host = host
+        self._connect = connect
+        filters = start.filters
+        shareable = filters.until is None and not filters.reads_vm_logs
+        # What began at another time is the same stream from now on.
+        self._filters = replace(filters, since=None) if shareable else filters
+        self._start = LogCursor(self._filters, journal=start.journal, files=start.files)
+        self._since = since or filters.since
+        self._key: Key | None = None
+        if shareable:
+            self._key = (host, msgspec.json.encode(self._filters.to_json()))
+        self._stream: LogStream | None = None
+        self._own = False
+        self._place: Place | None = None
+        self._event = asyncio.Event()
+        self._left: list[Message] = []
+        self._last: Entry | None = None
+        self._ahead = False
+        self._told_waiting = False
+
+    @property
+    def on_shared(self) -> bool:
+        return self._stream is not None and not self._own
+
+    async def next(self) -> Message:
+        """What to send next; waits for it."""
+        while True:
+            if self._left:
+                return self._left.pop(0)
+            if self._ahead:
+                await asyncio.sleep(_AHEAD_S)
+                self._try_shared()
+                self._ahead = False
+                continue
+            if self._stream is None or self._place is None:
+                await self._enter()
+                continue
+            self._event.clear()
+            try:
+                batch = self._stream.ring.take(self._place)
+            except FellBehind:
+                self._leave()
+                continue
+            if batch is None:
+                await self._rest()
+                continue
+            if batch.entries:
+                self._advance(batch.entries, batch.cursor)
+                if self._own and not self._try_shared():
+                    self._ahead = self._is_ahead()
+            return Message(batch.text, batch.last)
+
+    async def _rest(self) -> None:
+        """Wait for more; one that reads alone looks meanwhile whether the others have come to its place."""
+        if not self._own or self._key is None:
+            await self._event.wait()
+            return
+        try:
+            async with asyncio.timeout(_AHEAD_S):
+                await self._event.wait()
+        except TimeoutError:
+            self._try_shared()
+
+    def _advance(self, entries: Sequence[Entry], cursor: str) -> None:
+        self._last = entries[-1]
+        if self._key is None:
+            self._start = LogCursor.decode(cursor)
+        else:
+            self._start = LogCursor(self._filters, journal=entries[-1].cursor)
+        self._since = None
+
+    async def _enter(self) -> None:
+        if self._try_shared():
+            return
+        if not self._hub.has_room(self._host):
+            if not self._told_waiting:
+                self._told_waiting = True
+                words = str(_("Waiting for a free channel to the host."))
+                self._left.append(Message(state_message("waiting", "rate_limited", words)))
+                return
+            try:
+                async with asyncio.timeout(_WAIT_S):
+                    await self._hub.wait_for_room(self._host)
+            except TimeoutError:
+                return
+        self._told_waiting = False
+        key = self._key if self._key is not None and self._hub.shared(self._key) is None else None
+        self._own = key is None
+        stream = self._hub.open(self._host, self._connect, self._start, since=self._since, key=key)
+        self._settle(stream, stream.ring.enter())
+
+    def _try_shared(self) -> bool:
+        """Go over to the shared stream, if it holds the entry that this viewer saw last."""
+        stream = self._hub.shared(self._key) if self._key is not None else None
+        cursor = self._start.journal
+        if stream is None or not cursor or (self._stream is stream):
+            return False
+        found = stream.ring.enter_after(cursor)
+        if found is None:
+            return False
+        place, rest = found
+        self._leave()
+        self._own = False
+        self._settle(stream, place)
+        if rest:
+            self._advance(rest, "")
+            self._left.append(Message(entries_message(rest, self._start.encode())))
+        self._left.append(Message(stream.state))
+        return True
+
+    def _is_ahead(self) -> bool:
+        """Whether the shared stream has yet to come to where this viewer is; it is then waited for a moment,
+        or both would go on side by side for ever.
+        """
+        stream = self._hub.shared(self._key) if self._key is not None else None
+        if stream is None or self._last is None or not self._last.time:
+            return False
+        return self._last.time >= stream.ring.newest_time
+
+    def _settle(self, stream: LogStream, place: Place) -> None:
+        self._stream, self._place = stream, place
+        stream.join(self._event)
+
+    def _leave(self) -> None:
+        stream, place = self._stream, self._place
+        self._stream = self._place = None
+        if stream is None or place is None:
+            return
+        if stream.leave(self._event, place) == 0:
+            self._hub.withdraw(self._key, stream)
+            stream.stop()
+
+    def close(self) -> None:
+        self._leave()

@@ -1,0 +1,252 @@
+"""``/ws/nodes/NAME/logs/``: a host's journal as it grows.
+
+From the client, first of all: ``{"type": "subscribe", …}`` with the filters of describe-node-logs, or with
+the ``cursor`` of the last entries alone, which goes on without gap or repeat. ``backlog`` is how many of the
+newest entries come first (100; where a time is given, all since then). Later ``{"type": "pause"}`` and
+``{"type": "resume"}``: in between nothing is read from the host either.
+
+To the client:
+
+- ``{"type": "entries", "entries": […], "cursor"}``: oldest first, at most some thousand at once;
+- ``{"type": "state", "state"}`` with ``live``, ``paused``, ``reconnecting`` (the host is lost, why, and it
+  is tried again), ``waiting`` (for a channel to the host), ``gap`` (the place of the cursor has been removed
+  from the journal: something may be missing before the next entries), ``ended``;
+- ``{"type": "error", "code", "message", "field"}``, and the socket is closed.
+
+Entries go straight to the socket: a client that is slow slows down the host's process, and nothing piles up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import structlog
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.db import connections
+from django.utils.translation import gettext as _
+
+from nodes import access
+from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
+from nodes.hosts.connection import HostConnection
+from nodes.hosts.journal import absolute
+from nodes.hosts.journal_entries import Entry
+from nodes.hosts.journal_filters import read_filters
+from nodes.hosts.journal_tool import tool_of
+from nodes.hosts.log_cursor import LogCursor
+from nodes.hosts.log_query import query
+from nodes.models import Node, User
+from nodes.permissions import VIEW_LOGS, get_node
+from nodes.realtime.access import Caller
+from nodes.realtime.log_hub import LogHub, Viewer
+from nodes.realtime.log_stream import entries_message, state_message
+
+log = structlog.get_logger(__name__)
+
+CHECK_S = 30.0
+BACKLOG, MAX_BACKLOG = 100, 5000
+MAX_MESSAGE = 64 << 10
+REFUSED, UNAUTHENTICATED, FORBIDDEN, UNKNOWN, TOO_MANY, FAILED = 4400, 4401, 4403, 4404, 4429, 4500
+_CODES = {400: REFUSED, 403: FORBIDDEN, 404: UNKNOWN, 429: TOO_MANY}
+_FILTERS = ("services", "since", "until", "last", "level", "keyword", "regex", "boot", "vm")
+_OVERLAP = timedelta(seconds=2)
+
+_hubs: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LogHub] = weakref.WeakKeyDictionary()
+_openers = ThreadPoolExecutor(16, thread_name_prefix="journal: open")
+"""Threads that wait for hosts. Not the loop's own: dead hosts would keep everybody else's work waiting."""
+
+
+def hub() -> LogHub:
+    """The hub of the running loop."""
+    return _hubs.setdefault(asyncio.get_running_loop(), LogHub())
+
+
+class LogConsumer(AsyncWebsocketConsumer):
+    """One socket: one viewer of one query."""
+
+    async def connect(self) -> None:
+        self._caller = Caller.of(self.scope)
+        self._name: str = self.scope["url_route"]["kwargs"]["name"]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._running = asyncio.Event()
+        self._running.set()
+        self._viewer: Viewer | None = None
+        self._user: User | None = None
+        self._closed = False
+        await self.accept()
+        # Refused only after it was accepted: before that a browser is not told why.
+        if not await self._admit():
+            return
+        self._start(self._keep_checking())
+
+    async def _admit(self) -> bool:
+        try:
+            found = await database_sync_to_async(self._rights)()
+            if found is None:
+                await self._refuse("not_authenticated", _("Sign in first."), UNAUTHENTICATED)
+                return False
+            user, self._node = found
+            hub().admit(user.pk, settings.NODEADMIN_LOG_SOCKETS_PER_USER)
+            self._user = user
+        except NodeAdminError as error:
+            await self._fail(error)
+            return False
+        return True
+
+    def _rights(self) -> tuple[User, Node] | None:
+        """The user and the node as they are now. Raises UnknownNode, PermissionDenied."""
+        user = self._caller.user()
+        return None if user is None else (user, get_node(user, self._name, VIEW_LOGS))
+
+    async def disconnect(self, code: int) -> None:
+        self._closed = True
+        own = asyncio.current_task()
+        for task in self._tasks:
+            if task is not own:
+                task.cancel()
+        if self._viewer is not None:
+            self._viewer.close()
+        if self._user is not None:
+            hub().dismiss(self._user.pk)
+            self._user = None
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self._user is None:
+            return
+        try:
+            message = _read(text_data)
+            kind = message.pop("type", None)
+            if kind == "subscribe":
+                if len(self._tasks) > 1:
+                    raise InvalidInput(_("This socket has its subscription; open another one."), field="type")
+                self._start(self._serve(message))
+            elif kind == "pause":
+                self._running.clear()
+                await self.send(text_data=state_message("paused"))
+            elif kind == "resume":
+                self._running.set()
+                await self.send(text_data=state_message("live"))
+            else:
+                raise InvalidInput(_("A message is of the type subscribe, pause or resume."), field="type")
+        except NodeAdminError as error:
+            await self._fail(error)
+
+    def _start(self, work: Any) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    async def _serve(self, message: dict[str, Any]) -> None:
+        try:
+            start, backlog = _subscription(message)
+            loop = asyncio.get_running_loop()
+            start, since, entries = await loop.run_in_executor(_openers, self._open, start, backlog)
+            if self._closed:
+                return
+            if entries:
+                await self.send(text_data=entries_message(entries, start.encode()))
+            await self.send(text_data=state_message("live"))
+            self._viewer = Viewer(hub(), str(self._node.uuid), self._connect, start, since)
+            await self._pump(self._viewer)
+        except NodeAdminError as error:
+            await self._fail(error)
+        except OSError:  # the peer is gone; disconnect() follows
+            pass
+        except Exception:
+            log.exception("a journal's socket failed")
+            await self._refuse("internal_error", _("Something went wrong."), FAILED)
+
+    async def _pump(self, viewer: Viewer) -> None:
+        while True:
+            await self._running.wait()
+            message = await viewer.next()
+            # Until the client has taken it nothing more is asked for: so the host's process waits, too.
+            await self.send(text_data=message.text)
+            if message.last:
+                await self.close(1000)
+                return
+
+    def _connect(self) -> HostConnection:
+        """A connection by what is stored of the node now. In a thread of its own. Raises UnknownNode."""
+        try:
+            node = Node.objects.filter(pk=self._node.pk).first()
+            if node is None:
+                raise UnknownNode(_("The node has been removed."))
+            return access.connect(access.target_for(node))
+        finally:
+            connections.close_all()
+
+    def _open(self, start: LogCursor, backlog: int) -> tuple[LogCursor, datetime | None, list[Entry]]:
+        """What comes first, and where to go on after it."""
+        connection = self._connect()
+        wait_s = settings.NODEADMIN_HOST_TIMEOUT_S
+        tool = tool_of(connection, wait_s)
+        start = replace(start, filters=absolute(start.filters, tool), newest_first=False)
+        if start.journal or start.files or start.filters.since or start.filters.until:
+            return start, None, []
+        since = tool.host_now() - _OVERLAP
+        page = query(connection, replace(start, newest_first=True), limit=max(backlog, 1), timeout_s=wait_s)
+        newest = next((entry.cursor for entry in page.entries if entry.cursor), "")
+        after = LogCursor(start.filters, journal=newest, files=page.ends)
+        # Without an entry to begin after, by time; what is there already would have been found just now.
+        return after, None if newest else since, list(reversed(page.entries)) if backlog else []
+
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            try:
+                found = await database_sync_to_async(self._rights)()
+            except NodeAdminError as error:
+                await self._fail(error)
+                return
+            if found is None:
+                await self._refuse("not_authenticated", _("The login has ended."), UNAUTHENTICATED)
+                return
+
+    async def _fail(self, error: NodeAdminError) -> None:
+        await self._refuse(error.code, error.detail(), _CODES.get(error.http_status, FAILED), error.field)
+
+    async def _refuse(self, code: str, message: str, close: int, field: str = "") -> None:
+        body = {"type": "error", "code": code, "message": message, "field": field}
+        try:
+            await self.send(text_data=msgspec.json.encode(body).decode())
+            await self.close(close)
+        except OSError:
+            pass
+
+
+def _read(text: str | None) -> dict[str, Any]:
+    if text is None or len(text) > MAX_MESSAGE:
+        raise InvalidInput(_("A message is a JSON object of at most 64 KiB."))
+    try:
+        message = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidInput(_("The message is not valid JSON.")) from error
+    if not isinstance(message, dict):
+        raise InvalidInput(_("A message is a JSON object."))
+    return message
+
+
+def _subscription(message: Mapping[str, Any]) -> tuple[LogCursor, int]:
+    """Where to begin, and how many of the newest come first. Raises InvalidInput, InvalidCursor."""
+    backlog = message.get("backlog", BACKLOG)
+    if type(backlog) is not int or not 0 <= backlog <= MAX_BACKLOG:
+        raise InvalidInput(_("backlog is a number from 0 to %d.") % MAX_BACKLOG, field="backlog")
+    unknown = sorted(set(message) - {*_FILTERS, "cursor", "backlog"})
+    if unknown:
+        raise InvalidInput(_("Unknown field."), field=str(unknown[0])[:64])
+    cursor = message.get("cursor")
+    if cursor is None:
+        return LogCursor(read_filters(message)), backlog
+    if not isinstance(cursor, str):
+        raise InvalidInput(_("A cursor is text."), field="cursor")
+    start = LogCursor.decode(cursor)
+    if start.newest_first:
+        raise InvalidInput(_("This cursor leads back in time; it cannot be followed."), field="cursor")
+    return start, 0
