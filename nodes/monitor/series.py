@@ -27,7 +27,7 @@ class Series:
 def last_hour(node_id: int) -> Series:
     """Every beat; the minute that is being filled shows as its newest point alone."""
     since = timezone.now() - timedelta(seconds=HOUR)
-    return _columns(_minutes(node_id, since) + _newest(node_id))
+    return _columns(_minutes(node_id, since) + _newest(node_id), gap_s=MINUTE)
 
 
 def last_day(node_id: int) -> Series:
@@ -45,7 +45,7 @@ def last_day(node_id: int) -> Series:
         (begun.timestamp(), mean(unpack(bytes(data)), 0.0))
         for begun, data in blocks.order_by("starts_at").values_list("starts_at", "points")
     ]
-    return _columns([moment for moment in moments if moment[0] >= since.timestamp()])
+    return _columns([moment for moment in moments if moment[0] >= since.timestamp()], gap_s=3 * MINUTE)
 
 
 def _minutes(node_id: int, since: datetime) -> list[Moment]:
@@ -67,12 +67,17 @@ def _newest(node_id: int) -> list[Moment]:
     return [(row.seen_at.timestamp(), point) for point in unpack(bytes(row.point))]
 
 
-def _columns(moments: Sequence[Moment]) -> Series:
+def _columns(moments: Sequence[Moment], *, gap_s: float) -> Series:
+    """The columns; a time without beats has a moment of unknown values in it, so that no line crosses it."""
     ordered: list[Moment] = []
     for moment in moments:
+        before = ordered[-1][0] if ordered else None
         # The newest beat may be the last of a block as well.
-        if not ordered or moment[0] - ordered[-1][0] > 0.05:
-            ordered.append(moment)
+        if before is not None and moment[0] - before <= 0.05:
+            continue
+        if before is not None and moment[0] - before > gap_s:
+            ordered.append((before + gap_s / 2, Point(0.0)))
+        ordered.append(moment)
     return Series(
         tuple(round(at, 2) for at, _point in ordered),
         {name: tuple(_known(getattr(point, name)) for _at, point in ordered) for name in FIGURES},

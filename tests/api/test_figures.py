@@ -53,3 +53,14 @@ def test_a_node_that_never_beat_has_empty_columns(
     make_node("kvm-01")
     status, body = api(administrator)("describe-node-figures", {"node": "kvm-01"})
     assert (status, body["times"], body["observed_at"]) == (200, [], None)
+
+
+def test_a_time_without_beats_is_a_gap_and_no_line(
+    administrator: User, api: Callable[..., Callable[..., tuple[int, dict]]]
+) -> None:
+    node = make_node("kvm-01")
+    this_minute = int(time.time()) // 60
+    for number in (this_minute - 30, this_minute - 10):
+        write_blocks([Block(node.pk, number, [Point(0.0, cpu_used_percent=50.0)])])
+    _status, body = api(administrator)("describe-node-figures", {"node": "kvm-01"})
+    assert body["figures"]["cpu_used_percent"] == [50.0, None, 50.0]

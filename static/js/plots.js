@@ -1,0 +1,116 @@
+// Plots of a node's figures: the last hour by beats or the last day by minutes, going on as beats come.
+"use strict";
+
+(function () {
+  const area = document.getElementById("plots");
+  if (!area || !window.uPlot) return;
+  const HEIGHT = 110, KEEP = 720;
+  const PLOTS = {
+    cpu: [["cpu_used_percent", "--fill"]],
+    memory: [["memory_used_bytes", "--fill"], ["swap_used_bytes", "--warn-fill"]],
+    net: [["net_rx_bytes_per_s", "--fill"], ["net_tx_bytes_per_s", "--good-fill"]],
+    disk: [["disk_read_bytes_per_s", "--fill"], ["disk_written_bytes_per_s", "--good-fill"]],
+  };
+  let span = "hour", answer = null, drawn = {};
+
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  function size(value) {
+    if (value === null || value === undefined) return "–";
+    const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let at = 0;
+    while (Math.abs(value) >= 1024 && at < units.length - 1) { value /= 1024; at += 1; }
+    return `${value.toFixed(at && value < 100 ? 1 : 0)} ${units[at]}`;
+  }
+  const words = { cpu: (v) => (v === null ? "–" : `${Math.round(v)} %`), memory: size, net: (v) => `${size(v)}/s`, disk: (v) => `${size(v)}/s` };
+
+  async function load() {
+    const response = await fetch("/api/describe-node-figures", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-CSRFToken": JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"] },
+      body: JSON.stringify({ node: area.dataset.liveNode, span }),
+    });
+    if (!response.ok) return;
+    answer = await response.json();
+    area.hidden = answer.times.length < 2;
+    if (!area.hidden) draw();
+  }
+
+  function columns(kind) {
+    return [answer.times, ...PLOTS[kind].map(([name]) => answer.figures[name])];
+  }
+
+  function draw() {
+    for (const kind of Object.keys(PLOTS)) {
+      const place = area.querySelector(`[data-plot="${kind}"]`);
+      drawn[kind]?.destroy();
+      drawn[kind] = new window.uPlot(options(kind, place), columns(kind), place);
+      figure(kind);
+    }
+  }
+
+  function options(kind, place) {
+    const axis = { stroke: color("--ink-mute"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+    const whole = kind === "memory" ? Number(area.dataset.memory) || null : null;
+    return {
+      width: Math.max(120, place.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 4, 0, 0],
+      cursor: { y: false, drag: { x: false, y: false }, sync: { key: "node" } },
+      scales: { y: { range: (_plot, _low, high) => [0, kind === "cpu" ? 100 : whole || Math.max(high * 1.15, 1024)] } },
+      axes: [
+        { ...axis, size: 22, space: 60, values: "{HH}:{mm}" },
+        { ...axis, size: 62, space: 34, values: (_plot, marks) => marks.map(words[kind]) },
+      ],
+      series: [{}, ...PLOTS[kind].map(([, tone], at) => ({
+        stroke: color(tone), width: 1.5, points: { show: false }, fill: at === 0 ? `${color(tone)}22` : undefined,
+      }))],
+      hooks: { setCursor: [(plot) => figure(kind, plot.cursor.idx)] },
+    };
+  }
+
+  // The figures beside the title: those under the pointer, else the newest.
+  function figure(kind, at) {
+    const index = at ?? answer.times.length - 1;
+    PLOTS[kind].forEach(([name], place) => {
+      const shown = area.querySelector(`[data-figure="${kind}-${place}"]`);
+      if (shown) shown.textContent = words[kind](answer.figures[name][index] ?? null);
+    });
+  }
+
+  document.addEventListener("fleet-figures", (event) => {
+    const line = event.detail.nodes.find((node) => node.uuid === area.dataset.liveNode);
+    if (!line || !answer || span !== "hour" || !line.seen_at) return;
+    const at = Date.parse(line.seen_at) / 1000;
+    if (at - (answer.times.at(-1) ?? 0) < 1) return;
+    answer.times.push(at);
+    const own = { cpu_used_percent: line.cpu_used_percent, memory_used_bytes: line.memory_used_bytes };
+    for (const [name, values] of Object.entries(answer.figures)) {
+      values.push(own[name] ?? line.figures[name] ?? null);
+      if (values.length > KEEP) values.shift();
+    }
+    if (answer.times.length > KEEP) answer.times.shift();
+    if (area.hidden) return void load();
+    for (const kind of Object.keys(drawn)) {
+      drawn[kind].setData(columns(kind));
+      if (drawn[kind].cursor.idx === null || drawn[kind].cursor.idx === undefined) figure(kind);
+    }
+  });
+
+  area.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-span]");
+    if (!button) return;
+    span = button.dataset.span;
+    for (const other of area.querySelectorAll("[data-span]")) other.setAttribute("aria-pressed", String(other === button));
+    load();
+  });
+  let resized = 0;
+  new ResizeObserver(() => {
+    clearTimeout(resized);
+    resized = setTimeout(() => {
+      for (const kind of Object.keys(drawn)) {
+        const place = area.querySelector(`[data-plot="${kind}"]`);
+        if (place.clientWidth) drawn[kind].setSize({ width: place.clientWidth, height: HEIGHT });
+      }
+    }, 150);
+  }).observe(area);
+  new MutationObserver(() => answer && !area.hidden && draw()).observe(document.documentElement, { attributeFilter: ["data-bs-theme", "data-theme", "data-theme-choice"] });
+  load();
+})();
