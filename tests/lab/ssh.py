@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_BANNER_DEADLINE_S = 2.0
+# Longer than a busy emulated host takes; until its network is up, QEMU holds the connection for it.
+_BANNER_DEADLINE_S = 5.0
 
 
 @dataclass(frozen=True)
