@@ -11,8 +11,9 @@ class Source:
 
     ``command`` is POSIX sh, written by us and never built from user input. It runs under ``timeout_s``
     seconds, by default enough for a host that is short of processor time, which is when it is looked at;
-    sources of one deadline share a process. What it prints beyond ``max_bytes`` is cut. ``needs`` names the tool that has to be on the host
-    ("" for a plain read of files). ``needs_root`` runs it through ``sudo -n`` where the user is not root.
+    sources of one deadline share a process. What it prints beyond ``max_bytes`` is cut. ``needs`` names
+    the tool that has to be on the host ("" for a plain read of files). ``needs_root`` runs it through
+    ``sudo -n`` where the user is not root.
     ``ok_statuses`` are exit statuses that are no failure (None: every status is information, as smartctl's).
     """
 

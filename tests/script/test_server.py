@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_START_S = 180
-SECOND_START_S = 5
+SECOND_START_RATIO = 5.0
+"""Of one ``manage.py check``, which imports what the server imports: about a second on a machine at rest."""
 
 
 def free_port() -> int:
@@ -89,4 +90,21 @@ def test_first_start_shows_a_password_once_and_the_second_is_quick_and_keeps_it(
         assert "password  " not in log.read_text()
         assert log_in(url, shown[0]) == [302, 200, 200]
     assert {file.name: file.read_bytes() for file in (data_dir / "secrets").iterdir()} == secrets
-    assert seconds <= SECOND_START_S
+    assert seconds <= SECOND_START_RATIO * one_check(data_dir)
+
+
+def one_check(data_dir: Path) -> float:
+    """Seconds that Django takes here and now to start and look at itself."""
+    started = time.monotonic()
+    subprocess.run(
+        [ROOT / ".venv/bin/python", ROOT / "manage.py", "check"],
+        env={
+            **os.environ,
+            "NODEADMIN_DATA_DIR": str(data_dir),
+            "DJANGO_SETTINGS_MODULE": "nodeadmin.settings.local",
+        },
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    return time.monotonic() - started
