@@ -77,10 +77,13 @@ class Switch:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Ends the switch; does nothing where none runs."""
+        """Ends the switch and returns when it is gone; does nothing where none runs."""
         pid = self._pid()
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + _SWITCH_DEADLINE_S
+            while self._pid() is not None and time.monotonic() < deadline:
+                time.sleep(0.02)
         self._pid_file.unlink(missing_ok=True)
 
     def _pid(self) -> int | None:
