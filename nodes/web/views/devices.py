@@ -28,7 +28,7 @@ def kind_labels() -> dict[str, str]:
         "gpu": _("GPUs"),
         "network": _("Network"),
         "nvme": _("NVMe"),
-        "storage": _("Storage controllers"),
+        "storage": _("Storage"),
         "usb-controller": _("USB controllers"),
         "usb": _("USB devices"),
         "disk": _("Disks"),
