@@ -39,7 +39,7 @@ from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import absolute
 from nodes.hosts.journal_entries import Entry
-from nodes.hosts.journal_filters import read_filters
+from nodes.hosts.journal_filters import read_filters, shown_command
 from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import query
@@ -151,7 +151,7 @@ class LogConsumer(AsyncWebsocketConsumer):
                 return
             if entries:
                 await self.send(text_data=entries_message(entries, start.encode()))
-            await self.send(text_data=state_message("live"))
+            await self.send(text_data=_begun(start))
             self._viewer = Viewer(hub(), str(self._node.uuid), self._connect, start, since)
             await self._pump(self._viewer)
         except NodeAdminError as error:
@@ -219,6 +219,13 @@ class LogConsumer(AsyncWebsocketConsumer):
             await self.close(close)
         except OSError:
             pass
+
+
+def _begun(start: LogCursor) -> str:
+    """The first message of the state, with the command that shows the same on the host."""
+    filters = start.filters
+    shown = shown_command(filters, limit=BACKLOG if not filters.since else None, follow=not filters.until)
+    return msgspec.json.encode({"type": "state", "state": "live", "command": shown}).decode()
 
 
 def _read(text: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from nodes.web.views import (
     devices,
     events,
     history,
+    logs,
     node_add,
     node_detail,
     node_list,
@@ -40,6 +41,7 @@ urlpatterns = [
     path("nodes/<str:name>/events/", signed_in(node_detail.events), name="node-events"),
     path("nodes/<str:name>/changes/", signed_in(history.changes), name="node-changes"),
     path("nodes/<str:name>/disk-history/", signed_in(history.disk_history), name="node-disk-history"),
+    path("nodes/<str:name>/logs/", signed_in(logs.logs), name="node-logs"),
     path("nodes/<str:name>/settings/", signed_in(node_settings.edit), name="node-settings"),
     path(
         "nodes/<str:name>/settings/connection/", signed_in(node_settings.connection), name="node-connection"

@@ -71,10 +71,11 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
     problems = {slug: found for slug, found in rows if found}
     refreshing = Operation.objects.filter(node=node, kind="refresh-node", status__in=UNFINISHED).first()
     crumbs = ((_("Nodes"), reverse("node-list")), (node.name, ""))
-    tabs = _tabs(node, here, problems)
+    may = permissions.permissions_on(user, node)
+    tabs = _tabs(node, here, problems, may)
     return NodePage(
         node,
-        permissions.permissions_on(user, node),
+        may,
         tabs,
         (*_troubles(node), *(() if here == "disks" else _disk_troubles(node))),
         problems,
@@ -84,7 +85,9 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
     )
 
 
-def _tabs(node: Node, here: str, problems: dict[str, list[dict[str, Any]]]) -> tuple[Tab, ...]:
+def _tabs(
+    node: Node, here: str, problems: dict[str, list[dict[str, Any]]], may: frozenset[str]
+) -> tuple[Tab, ...]:
     inventory = [
         Tab(
             title_of(section),
@@ -95,7 +98,9 @@ def _tabs(node: Node, here: str, problems: dict[str, list[dict[str, Any]]]) -> t
         for section in SECTIONS
         if section.tab
     ]
+    logs = (("logs", _("Logs"), "node-logs"),) if permissions.VIEW_LOGS in may else ()
     others = (
+        *logs,
         ("operations", _("Operations"), "node-operations"),
         ("changes", _("Changes"), "node-changes"),
         ("events", _("Events"), "node-events"),

@@ -1,0 +1,198 @@
+// A list of log lines that stays quick at any length: all rows have one height, and only those in view exist.
+"use strict";
+
+(function () {
+  const ROW = 22;
+  const BESIDE = 20;
+  const MAX_ROWS = 20000;
+  const TONES = ["log-bad", "log-bad", "log-bad", "log-bad", "log-warn", "", "", "log-debug"];
+
+  class LogList {
+    constructor(scroll, canvas, words, onOpen) {
+      this.scroll = scroll;
+      this.canvas = canvas;
+      this.words = words;
+      this.onOpen = onOpen;
+      this.onTop = () => {};
+      this.onFollow = () => {};
+      this.pattern = null;
+      this.clear();
+      scroll.addEventListener("scroll", () => this.moved(), { passive: true });
+      new ResizeObserver(() => this.draw()).observe(scroll);
+      canvas.addEventListener("click", (event) => {
+        const row = this.rows[Number(event.target.closest(".log-row")?.dataset.at)];
+        if (row?.entry && !String(getSelection())) this.open(row);
+      });
+    }
+
+    clear() {
+      this.rows = [];
+      this.count = 0;
+      this.dropped = false;
+      this.opened = null;
+      this.following = true;
+      this.scroll.scrollTop = 0;
+      this.draw();
+    }
+
+    get entries() {
+      return this.rows.flatMap((row) => row.all || []);
+    }
+    get first() {
+      return this.rows.find((row) => row.entry)?.all[0];
+    }
+
+    // Entries oldest first, below what is there.
+    append(entries) {
+      for (const entry of entries) push(this.rows, entry, this.words);
+      this.count += entries.length;
+      const surplus = this.rows.length - MAX_ROWS;
+      if (surplus > 0) {
+        const gone = this.rows.splice(0, surplus);
+        this.count -= gone.reduce((sum, row) => sum + (row.all?.length || 0), 0);
+        this.dropped = true;
+        if (!this.following) this.scroll.scrollTop -= surplus * ROW;
+      }
+      this.draw();
+    }
+
+    // Entries oldest first, above what is there; what is in view stays where it is.
+    prepend(entries) {
+      const above = [];
+      for (const entry of entries) push(above, entry, this.words);
+      const boot = this.first?.boot_id;
+      const last = above.findLast((row) => row.entry);
+      if (boot && last?.entry.boot_id && last.entry.boot_id !== boot && this.rows[0]?.entry) above.push(bootMark(boot, this.words));
+      this.rows = above.concat(this.rows);
+      this.count += entries.length;
+      this.size();
+      this.scroll.scrollTop += above.length * ROW;
+      this.draw();
+    }
+
+    mark(words) {
+      this.rows.push({ words });
+      this.draw();
+    }
+
+    moved() {
+      const end = this.scroll.scrollTop + this.scroll.clientHeight >= this.canvas.offsetHeight - 2 * ROW;
+      if (end !== this.following) {
+        this.following = end;
+        this.onFollow(end);
+      }
+      if (this.scroll.scrollTop < 4 * ROW && this.rows.length) this.onTop();
+      this.draw();
+    }
+
+    toEnd() {
+      this.following = true;
+      this.onFollow(true);
+      this.draw();
+    }
+
+    size() {
+      this.canvas.style.height = `${this.rows.length * ROW}px`;
+    }
+
+    // At most once a frame, however many batches come in between.
+    draw() {
+      if (this.drawing) return;
+      this.drawing = requestAnimationFrame(() => {
+        this.drawing = 0;
+        this.size();
+        if (this.following) this.scroll.scrollTop = this.canvas.offsetHeight;
+        const top = Math.max(0, Math.floor(this.scroll.scrollTop / ROW) - BESIDE);
+        const end = Math.min(this.rows.length, top + Math.ceil(this.scroll.clientHeight / ROW) + 2 * BESIDE);
+        const shown = [];
+        for (let at = top; at < end; at += 1) shown.push(this.line(this.rows[at], at));
+        this.canvas.replaceChildren(...shown);
+      });
+    }
+
+    line(row, at) {
+      const line = element("div", "log-row");
+      line.style.top = `${at * ROW}px`;
+      line.dataset.at = at;
+      if (!row.entry) {
+        line.classList.add("log-mark");
+        line.textContent = row.words;
+        return line;
+      }
+      const entry = row.entry;
+      const tone = TONES[entry.level ?? 6];
+      if (tone) line.classList.add(tone);
+      if (row === this.opened) line.classList.add("is-open");
+      const time = element("span", "log-time", clock(entry.time));
+      time.title = entry.time || "";
+      const who = element("span", "log-who", entry.pid ? `${entry.identifier || entry.unit}[${entry.pid}]` : entry.identifier || entry.unit || "–");
+      who.title = entry.unit || "";
+      const text = element("span", "log-text");
+      this.highlight(text, (entry.message ?? "").replace(/\s*\n\s*/g, " ⏎ "));
+      line.append(time, who, text);
+      if (entry.binary) line.append(element("span", "log-times", this.words.binary));
+      if (entry.cut) line.append(element("span", "log-times", this.words.cut));
+      if (row.all.length > 1) {
+        const times = element("span", "log-times", `×${row.all.length}`);
+        times.title = `${row.all.length} ${this.words.repeats}`;
+        line.append(times);
+      }
+      return line;
+    }
+
+    highlight(into, text) {
+      if (!this.pattern) {
+        into.textContent = text;
+        return;
+      }
+      let from = 0;
+      for (const found of text.matchAll(this.pattern)) {
+        if (!found[0]) break;
+        into.append(text.slice(from, found.index), element("mark", "", found[0]));
+        from = found.index + found[0].length;
+      }
+      into.append(text.slice(from));
+    }
+
+    open(row) {
+      this.opened = row;
+      this.draw();
+      this.onOpen(row?.entry || null);
+    }
+  }
+
+  // One more entry below: a line of its own, a repeat of the last one, or the first of another boot.
+  function push(rows, entry, words) {
+    const last = rows[rows.length - 1];
+    if (last?.entry) {
+      const same = last.entry;
+      if (entry.boot_id && same.boot_id && entry.boot_id !== same.boot_id) rows.push(bootMark(entry.boot_id, words));
+      else if (same.message === entry.message && same.identifier === entry.identifier && same.level === entry.level) {
+        last.all.push(entry);
+        last.entry = entry;
+        return;
+      }
+    }
+    rows.push({ entry, all: [entry] });
+  }
+
+  function bootMark(boot, words) {
+    return { words: `${words.boot} ${boot.slice(0, 8)}` };
+  }
+
+  const pad = (number, width = 2) => String(number).padStart(width, "0");
+  function clock(text) {
+    if (!text) return "–".padEnd(18);
+    const time = new Date(text);
+    return `${pad(time.getMonth() + 1)}-${pad(time.getDate())} ${pad(time.getHours())}:${pad(time.getMinutes())}:${pad(time.getSeconds())}.${pad(time.getMilliseconds(), 3)}`;
+  }
+
+  function element(name, className, text = "") {
+    const made = document.createElement(name);
+    if (className) made.className = className;
+    if (text) made.textContent = text;
+    return made;
+  }
+
+  window.LogList = LogList;
+})();
