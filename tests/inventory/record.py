@@ -2,11 +2,13 @@
 
 The document goes to tests/fixtures/hosts/NAME/document.json. The kernel's command line is left out: it says
 how this machine is run and not what it is. Lines that PATTERN, a regular expression, finds something in are
-left out too: mounts and names that should not be published. Look at what was written before committing it.
+left out too, and interfaces that it finds in the names of: mounts and names that should not be published, or
+that others made for a moment. Look at what was written before committing it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -15,6 +17,7 @@ from nodes.hosts.connection import connect
 from nodes.hosts.probe import collect
 from nodes.hosts.target import HostTarget
 from nodes.inventory.document import HostDocument, SourceOutput
+from nodes.inventory.links import IP_ADDRESS
 from nodes.inventory.registry import SECTIONS
 from tests.inventory.documents import save_document
 
@@ -35,8 +38,16 @@ def cleaned(document: HostDocument, private: str) -> HostDocument:
         kept = "\n".join(line for line in text.split("\n") if not hidden.search(line))
         return _COMMAND_LINE.sub(r"\1root=/dev/vda ro quiet", kept)
 
+    def clean_ip(text: str) -> str:
+        # All of them stand on one line.
+        first, _, rest = text.partition("\n")
+        kept = [one for one in json.loads(first or "[]") if not hidden.search(one.get("ifname", ""))]
+        return json.dumps(kept, separators=(",", ":")) + "\n" + rest
+
     sources: dict[str, SourceOutput] = {}
     for name, output in document.sources.items():
+        if name == IP_ADDRESS.name and output.usable:
+            output = replace(output, stdout=clean_ip(output.stdout))
         sources[name] = replace(output, stdout=clean(output.stdout), stderr=clean(output.stderr))
     return replace(document, sources=sources)
 
