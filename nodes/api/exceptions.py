@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
 from django.http import Http404
 from django.utils.translation import gettext as _
@@ -22,7 +24,8 @@ CONTENT_TYPE = "application/problem+json"
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (drf.ValidationError, "invalid_input"),
     (drf.ParseError, "invalid_input"),
-    (drf.UnsupportedMediaType, "invalid_input"),
+    (drf.UnsupportedMediaType, "unsupported_media_type"),
+    (drf.NotAcceptable, "not_acceptable"),
     (drf.NotAuthenticated, "not_authenticated"),
     (drf.AuthenticationFailed, "not_authenticated"),
     (drf.PermissionDenied, "permission_denied"),
@@ -66,6 +69,10 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response:
         response = problem_response(404, "not_found", _("Not found"), _("There is nothing here."))
     elif isinstance(error, DjangoPermissionDenied):
         response = problem_response(403, "permission_denied", _("Not allowed"), _("You may not do this."))
+    elif isinstance(error, RequestDataTooBig):
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        detail = _("A body has %d bytes at most.") % limit
+        response = problem_response(413, "body_too_large", _("The body is too large"), detail)
     elif isinstance(error, drf.APIException):
         response = _from_drf(error)
     else:
@@ -107,7 +114,9 @@ def _from_drf(error: drf.APIException) -> Response:
         )
         title = _("The request has an invalid value")
     else:
-        detail, title = str(error.detail), str(error.default_detail)
+        detail = str(error.detail)
+        # Of this one the default is a template with a hole in it.
+        title = detail if isinstance(error, drf.UnsupportedMediaType) else str(error.default_detail)
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge

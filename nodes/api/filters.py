@@ -8,6 +8,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from nodes.api.inputs import WholeNumber
 from nodes.inventory.pci_facts import PciKind
 from nodes.inventory.smart_health import Health
 
@@ -27,8 +28,8 @@ def _choice(*choices: str) -> Callable[[], serializers.ChoiceField]:
     return lambda: serializers.ChoiceField(choices=choices, required=False)
 
 
-def _number(help_text: str) -> Callable[[], serializers.IntegerField]:
-    return lambda: serializers.IntegerField(min_value=0, required=False, help_text=help_text)
+def _number(help_text: str) -> Callable[[], WholeNumber]:
+    return lambda: WholeNumber(min_value=0, required=False, help_text=help_text)
 
 
 def _equals(field: str) -> Callable[[Mapping[str, Any], Any], bool]:

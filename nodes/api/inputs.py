@@ -42,6 +42,33 @@ class Strict(serializers.CharField):
         return str(super().to_internal_value(data))
 
 
+class WholeNumber(serializers.IntegerField):
+    """A number that was sent as one, and is whole."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, str | bool) or (isinstance(data, float) and not data.is_integer()):
+            self.fail("invalid")
+        return int(super().to_internal_value(data))
+
+
+class Number(serializers.FloatField):
+    """A number that was sent as one."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, str | bool):
+            self.fail("invalid")
+        return float(super().to_internal_value(data))
+
+
+class Truth(serializers.BooleanField):
+    """``true`` or ``false``, and no word or number that could mean one."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 class LabelsField(serializers.DictField):
     """Labels: up to 32 keys of letters, digits, dots, slashes and hyphens; values up to 128 characters."""
 
@@ -67,8 +94,8 @@ class Empty(Input):
 
 
 class PageInput(Input):
-    page = serializers.IntegerField(min_value=1, max_value=100_000, default=1)
-    page_size = serializers.IntegerField(min_value=1, max_value=500, default=50)
+    page = WholeNumber(min_value=1, max_value=100_000, default=1)
+    page_size = WholeNumber(min_value=1, max_value=500, default=50)
 
 
 class NodeInput(Input):
@@ -76,8 +103,8 @@ class NodeInput(Input):
 
 
 class DescribeInput(NodeInput):
-    refresh = serializers.BooleanField(default=False, help_text=_("Take a new inventory first."))
-    wait_s = serializers.FloatField(
+    refresh = Truth(default=False, help_text=_("Take a new inventory first."))
+    wait_s = Number(
         min_value=0, max_value=60, default=10, help_text=_("Wait for it this long at most, in seconds.")
     )
 
@@ -94,7 +121,7 @@ class CredentialInput(Input):
     private_key = Strict(max_length=32_768, required=False, trim_whitespace=False)
     passphrase = Strict(max_length=1024, required=False, trim_whitespace=False)
     password = Strict(max_length=1024, required=False, trim_whitespace=False)
-    install_key = serializers.BooleanField(
+    install_key = Truth(
         required=False, help_text=_("Use the password once to install nodeadmin's own key, then forget it.")
     )
 
@@ -171,8 +198,8 @@ class SearchDevicesInput(PageInput):
     vendor = Strict(max_length=255, required=False, help_text=_("A part of its name, or its id."))
     model = Strict(max_length=255, required=False, help_text=_("A part of its name, or its id."))
     driver = Strict(max_length=64, required=False)
-    numa_cell = serializers.IntegerField(min_value=0, max_value=4096, required=False)
-    free = serializers.BooleanField(required=False, help_text=_("Could be given to a VM now."))
+    numa_cell = WholeNumber(min_value=0, max_value=4096, required=False)
+    free = Truth(required=False, help_text=_("Could be given to a VM now."))
     health = serializers.ChoiceField(choices=[health.value for health in Health], required=False)
     node = Strict(max_length=63, required=False)
 

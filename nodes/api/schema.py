@@ -11,8 +11,10 @@ from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
 from nodes.api import answers, history_answers, log_answers
+from nodes.errors import NodeAdminError
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
+from nodes.operations.base import ClaimLost
 
 REF = "#/components/schemas/{name}"
 _ANSWERS: tuple[type, ...] = (
@@ -42,6 +44,19 @@ _PREFER = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="`wait=N`: wait up to N seconds (60 at most) for the end.",
 )
+
+
+OWN_CODES = (
+    ("not_authenticated", "No login, or a token that is unknown, expired or revoked"),
+    ("not_found", "There is no such endpoint"),
+    ("method_not_allowed", "Endpoints take POST"),
+    ("not_acceptable", "Answers are JSON"),
+    ("unsupported_media_type", "Bodies are JSON"),
+    ("body_too_large", "The body is too large"),
+)
+"""What the API itself says no with; the other codes are those of errors."""
+
+NEVER_ANSWERED = (NodeAdminError, ClaimLost)
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
@@ -102,7 +117,24 @@ def add_components(result: dict[str, Any], generator: Any, request: Any, public:
     _schemas, components = msgspec.json.schema_components(types, ref_template=REF, schema_hook=_any_object)
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
     schemas.update({name: schema for name, schema in components.items() if name not in schemas})
+    schemas["ProblemAnswer"]["properties"]["code"] |= {"description": _codes_explained()}
+    schemas["OperationAnswer"]["properties"]["error"] |= {
+        "description": "Why it failed, in the words of a problem document: `code`, `title`, `detail`, "
+        "`remedy`, `retryable`."
+    }
     return result
+
+
+def _codes_explained() -> str:
+    """Every code that an answer or an operation's ``error`` may carry, with what it means."""
+    found = {"internal_error": "Something went wrong"} | dict(OWN_CODES)
+    waiting: list[type[NodeAdminError]] = [NodeAdminError]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        if "code" in vars(kind) and kind not in NEVER_ANSWERED:
+            found[kind.code] = str(kind.title)
+    return "\n".join(f"- `{code}`: {title}" for code, title in sorted(found.items()))
 
 
 def _any_object(_type: type) -> dict[str, Any]:
@@ -137,7 +169,13 @@ def documented(
     }
     if long:
         responses[202, "application/json"] = OpenApiResponse(shape, "Accepted: the operation")
-    for status, codes in ((403, "permission_denied"), *errors):
+    refusals = {403: "permission_denied", 413: "body_too_large", 415: "unsupported_media_type"}
+    if long or changes:
+        refusals |= {409: "node_busy", 422: "idempotency_key_reused"}
+    for status, codes in errors:
+        known = [refusals[status]] if status in refusals and refusals[status] not in codes else []
+        refusals[status] = ", ".join([codes, *known])
+    for status, codes in refusals.items():
         responses[status, "application/problem+json"] = OpenApiResponse(problem, codes)
     return extend_schema(
         summary=summary,

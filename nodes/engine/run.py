@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from nodes.engine.claim import Claim
 from nodes.engine.submit import announce
-from nodes.errors import NodeAdminError, PermissionDenied
+from nodes.errors import InvalidInput, NodeAdminError, PermissionDenied
 from nodes.events import Actor, record
 from nodes.models import Operation, OperationStatus, OperationStep, StepStatus
 from nodes.models.event import Severity
@@ -170,7 +170,7 @@ def _run_to_end(run: OperationRun) -> None:
     kind = kind_of(operation.kind)
     try:
         if kind is None:
-            raise NodeAdminError(_("This version knows no operation “%s”.") % operation.kind)
+            raise InvalidInput(_("This version knows no operation “%s”.") % operation.kind)
         _check_rights(run, kind)
         log.info("operation runs", kind=operation.kind, node=operation.node_name)
         result = kind.execute(run)

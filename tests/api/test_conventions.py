@@ -165,3 +165,54 @@ def test_the_docs_page_is_served_without_inline_script(administrator):
     response = browser.get("/api/docs")
     assert response.status_code == 200
     assert b"<script>" not in response.content
+    assert b"<style" not in response.content
+    assert b"api-docs.css" in response.content
+
+
+def test_every_code_is_documented(administrator):
+    browser = Client()
+    browser.force_login(administrator)
+    schema = browser.get("/api/schema").json()
+    text = schema["components"]["schemas"]["ProblemAnswer"]["properties"]["code"]["description"]
+    for code in (
+        "invalid_input",
+        "unknown_node",
+        "libvirt_failed",
+        "probe_failed",
+        "rate_limited",
+        "not_authenticated",
+    ):
+        assert f"`{code}`" in text
+    for path in ("refresh-node", "cancel-operation", "retry-operation", "add-node", "update-node"):
+        responses = schema["paths"][f"/api/{path}"]["post"]["responses"]
+        assert "idempotency_key_reused" in responses["422"]["description"]
+        assert "node_busy" in responses["409"]["description"]
+
+
+def test_a_body_that_is_too_large_is_413_and_no_error_of_the_server(administrator, api, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    status, answer = api(administrator)("list-nodes", {"name": "a" * 2000})
+    assert (status, answer["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"page": "2"}, {"page_size": 1.5}, {"page": True}],
+)
+def test_numbers_are_sent_as_numbers(administrator, api, body):
+    status, answer = api(administrator)("list-nodes", body)
+    assert (status, answer["code"]) == (400, "invalid_input")
+
+
+@pytest.mark.parametrize("body", [{"refresh": "true"}, {"refresh": 1}, {"wait_s": "nan"}, {"wait_s": "5"}])
+def test_truth_and_seconds_are_sent_as_such(administrator, api, body):
+    status, answer = api(administrator)("describe-node-summary", {"node": "x"} | body)
+    assert (status, answer["errors"][0]["field"]) == (400, next(iter(body)))
+
+
+def test_another_media_type_is_415_in_words(administrator, api):
+    call = api(administrator)
+    response = call.client.post("/api/list-nodes", "x", content_type="text/plain", headers=call.headers)
+    assert response.status_code == 415
+    assert response.json()["code"] == "unsupported_media_type"
+    assert "{" not in response.json()["title"]
