@@ -16,7 +16,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
-from django.utils.cache import patch_vary_headers
+from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.translation import gettext as _
 
 from nodes.errors import NodeAdminError
@@ -48,6 +48,9 @@ class ErrorPageMiddleware:
         response = self.get_response(request)
         # The same URL gives a page to a browser and a part of it to htmx; caches must not mix them up.
         patch_vary_headers(response, ("HX-Request",))
+        if not response.has_header("Cache-Control"):
+            # Pages and answers are one user's, of one moment: no cache between may keep or reuse them.
+            patch_cache_control(response, private=True, no_cache=True)
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:

@@ -90,3 +90,9 @@ def test_the_policy_allows_no_inline_code(admin_page):
 def test_errors_of_the_api_stay_problem_documents():
     answer = Client().get("/api/nope")
     assert answer["Content-Type"].startswith("application/problem+json")
+
+
+def test_no_cache_between_keeps_what_a_user_saw(admin_page):
+    for address in ("/nodes/", "/api/schema", "/nowhere/"):
+        assert admin_page.get(address)["Cache-Control"] == "private, no-cache"
+    assert "no-store" in admin_page.get("/settings/tokens/")["Cache-Control"]
