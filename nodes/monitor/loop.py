@@ -38,6 +38,7 @@ COPY_S = 30.0
 """How old the copies of figures on the nodes' rows may be."""
 SMALL_FLEET = 200
 AFTER_RETURN_S = 5.0
+AT_ONCE_S = 30.0
 LEFT_ALONE = frozenset(
     {
         ConnectionReason.PROBE_FAILING.value,
@@ -87,6 +88,7 @@ class Monitor:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._cut_off = CutOff(self._settings.cut_off_share)
+        self._cut_off_at = 0.0
         self._readings: list[Reading] = []
         self._blocks: list[Block] = []
         self._flushed_at = self._looked_at = time.monotonic()
@@ -283,11 +285,14 @@ class Monitor:
         self._writer.put(Finding(node.facts.id, state, quiet))
 
     def _judge_fleet(self, now: float) -> None:
-        known = [node for node in self._watched.values() if node.evidence.last_beat is not None]
-        missing = sum(node.evidence.in_doubt for node in known)
-        turned = self._cut_off.judge(len(known), missing)
+        # Heard lately, or until the others vanished: a host that is off for days says nothing.
+        since = (self._cut_off_at if self._cut_off.is_cut_off else now) - AT_ONCE_S
+        heard = [node.evidence for node in self._watched.values() if (node.evidence.last_beat or 0.0) > since]
+        missing = sum(evidence.in_doubt for evidence in heard)
+        turned = self._cut_off.judge(len(heard), missing)
         if turned is not None:
-            self._writer.put(lambda: self._note_cut_off(turned, missing, len(known)))
+            self._cut_off_at = now
+            self._writer.put(lambda: self._note_cut_off(turned, missing, len(heard)))
 
     def _note_cut_off(self, begins: bool, missing: int, known: int) -> None:
         own = MonitorProcess.objects.filter(pk=self._membership.id)

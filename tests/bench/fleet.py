@@ -15,10 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import quantiles
+
+from tests.bench.lossy_link import LossyLink
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = 4
@@ -33,18 +35,22 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--monitors", type=int, default=1, help="more than one need --database")
     parser.add_argument("--database", default="", help="a PostgreSQL URL; otherwise a fresh SQLite file")
     parser.add_argument("--kill", action="store_true", help="SIGKILL one monitor and time the take-over")
+    parser.add_argument("--loss", type=float, help="percent of packets lost in each direction; needs root")
+    parser.add_argument("--delay", type=float, default=0.1, help="seconds a packet takes with --loss (0.1)")
     return parser.parse_args()
 
 
 class SimulatedHosts:
     """The processes that play the hosts."""
 
-    def __init__(self, folder: Path, period_s: float) -> None:
+    def __init__(self, folder: Path, period_s: float, link: LossyLink | None = None) -> None:
         self.key = folder / "host_key"
+        self.far = link is not None
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
+        command = [sys.executable, "-m", "tests.bench.fleet_hosts", str(self.key), str(period_s)]
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.bench.fleet_hosts", str(self.key), str(period_s)],
+                [*(link.prefix if link is not None else ()), *command],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
             )
             for _ in range(SERVERS)
@@ -52,7 +58,8 @@ class SimulatedHosts:
         self.ports = [int(self._line(process)) for process in self.processes]
 
     def address(self, number: int) -> tuple[str, int]:
-        host = f"127.{10 + number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
+        net = "10.200" if self.far else f"127.{10 + number // 62500}"
+        host = f"{net}.{number // 250 % 250}.{number % 250 + 1}"
         return host, self.ports[number % SERVERS]
 
     def tell(self, word: str, numbers: list[int]) -> int:
@@ -264,31 +271,38 @@ def main() -> None:
         "NODEADMIN_LOG_LEVEL": "ERROR",
         "DJANGO_SETTINGS_MODULE": "nodeadmin.settings.local",
     }
-    hosts = SimulatedHosts(folder, arguments.period)
-    try:
-        import django
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        link = None
+        if arguments.loss is not None:
+            link = stack.enter_context(LossyLink(arguments.delay, arguments.loss / 100))
+        hosts = SimulatedHosts(folder, arguments.period, link)
+        stack.callback(hosts.close)
+        run(arguments, hosts)
+        if link is not None:
+            say(f"packets_passed {link.passed} lost {link.lost}")
 
-        django.setup()
-        from django.conf import settings
-        from django.core.management import call_command
 
-        settings.ALLOWED_HOSTS.append("testserver")
-        settings.STORAGES["staticfiles"] = {
-            "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
-        }
-        call_command("migrate", verbosity=0)
-        fleet = Fleet(arguments.nodes, hosts)
-        with monitors(arguments.monitors) as running:
-            say(f"all_online_s {fleet.wait_online(30 + arguments.nodes / 5):.1f}")
-            time.sleep(10)
-            watch_quietly(fleet, running, arguments.seconds)
+def run(arguments: argparse.Namespace, hosts: SimulatedHosts) -> None:
+    import django
+
+    django.setup()
+    from django.conf import settings
+    from django.core.management import call_command
+
+    settings.ALLOWED_HOSTS.append("testserver")
+    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    call_command("migrate", verbosity=0)
+    fleet = Fleet(arguments.nodes, hosts)
+    with monitors(arguments.monitors) as running:
+        say(f"all_online_s {fleet.wait_online(30 + arguments.nodes / 5):.1f}")
+        time.sleep(10)
+        watch_quietly(fleet, running, arguments.seconds)
+        if arguments.loss is None:
             silence_a_tenth(fleet, hosts, arguments.period)
-            if arguments.kill:
-                kill_one(fleet, running)
-        count_doubles(arguments.period)
-    finally:
-        hosts.close()
-        shutil.rmtree(folder)
+        if arguments.kill:
+            kill_one(fleet, running)
+    count_doubles(arguments.period)
 
 
 if __name__ == "__main__":

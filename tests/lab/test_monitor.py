@@ -147,7 +147,7 @@ def test_a_changed_host_key_is_told_at_the_next_connection(lab_plain: LabHost, n
     kind = node.host_key.split()[0]
     name = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(kind, "ecdsa")
     path = f"/etc/ssh/ssh_host_{name}_key"
-    kill = "systemctl restart ssh; pkill -f 'sshd: root'"
+    kill = "systemctl restart ssh; pkill -f '[s]shd: root'"
     change = f"mv {path} /root/kept; mv {path}.pub /root/kept.pub; ssh-keygen -q -t {name} -N '' -f {path}"
     back_again = f"mv /root/kept {path}; mv /root/kept.pub {path}.pub"
     later(lab_plain, f"{change}; {kill}; sleep 30; {back_again}; {kill}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from nodes.models import (
     Connection,
@@ -194,3 +196,36 @@ def test_this_machine_is_watched_without_ssh(monitor: Monitor) -> None:
     node = make_node("here", uri="qemu:///system", connection=Connection.UNKNOWN)
     until(lambda: Heartbeat.objects.filter(node=node, beats__gte=2).exists())
     settle(node)
+
+
+def test_when_most_nodes_vanish_at_once_it_is_one_event_and_not_one_a_node(
+    sshd: LoopbackSshd, monitor: Monitor
+) -> None:
+    nodes = [ssh_node(sshd, f"kvm-{number:02d}") for number in range(5)]
+    for node in nodes:
+        until(lambda node=node: Heartbeat.objects.filter(node=node, beats__gte=1).exists())  # type: ignore[misc]
+        settle(node)
+    before = Event.objects.filter(kind="node_offline").count()
+    sshd.stop()
+    for node in nodes:
+        until(seen(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE))
+        assert "cut off" in node.connection_detail
+    assert Event.objects.filter(kind="monitor_cut_off").count() == 1
+    assert Event.objects.filter(kind="node_offline").count() == before
+    assert MonitorProcess.objects.get().cut_off_since is not None
+    sshd.start()
+    until(lambda: Event.objects.filter(kind="monitor_reconnected").count() == 1)
+    for node in nodes:
+        settle(node)
+    assert Event.objects.filter(kind="monitor_cut_off").count() == 1
+
+
+def test_a_running_monitor_takes_over_the_nodes_of_a_dead_one(watched: Node, monitor: Monitor) -> None:
+    gone = MonitorProcess.objects.create(
+        name="gone:1", lease_expires_at=timezone.now() + timedelta(seconds=2)
+    )
+    other = make_node("test-01", uri="test:///default", connection=Connection.UNKNOWN)
+    until(lambda: Heartbeat.objects.filter(node=other).exists())
+    Heartbeat.objects.filter(node=other).update(owner=gone)
+    until(lambda: Heartbeat.objects.get(node=other).owner not in (None, gone), 15)
+    assert not MonitorProcess.objects.filter(pk=gone.pk).exists()
