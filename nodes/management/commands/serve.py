@@ -25,6 +25,14 @@ from nodes.management.setup import (
 )
 
 STOP_WAIT_S = 10
+SOCKETS: dict[str, Any] = {
+    "ws": "websockets-sansio",
+    # Deflating every viewer's copy of a log costs more than all the rest of it together.
+    "ws_per_message_deflate": False,
+    "ws_ping_interval": 20.0,
+    # A client that reads slowly answers only after what lies before the ping.
+    "ws_ping_timeout": 120.0,
+}
 # What installed packages bring and no page of ours uses: the browsable API and a second viewer of the schema.
 UNUSED_STATIC = ("rest_framework", "redoc")
 
@@ -55,7 +63,7 @@ class Command(BaseCommand):
             port=port,
             workers=1,
             loop="uvloop",
-            ws="websockets-sansio",
+            **SOCKETS,
             lifespan="on",
             log_config=None,
             server_header=False,
