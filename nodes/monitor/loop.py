@@ -35,8 +35,9 @@ LOOK_S = 0.2
 """How often deadlines are looked at."""
 SYNC_S = 3.0
 COPY_S = 30.0
-"""How old the copies of figures on the nodes' rows may be."""
+"""How old the copies of figures on the nodes' rows may be in a large fleet: those rows are wide."""
 SMALL_FLEET = 200
+"""Up to so many nodes everything is written as it comes."""
 AFTER_RETURN_S = 5.0
 AT_ONCE_S = 30.0
 LEFT_ALONE = frozenset(
@@ -315,8 +316,9 @@ class Monitor:
             log.warning("figures are left out: the database is too slow", waiting=self._writer.waiting)
             self._readings.clear()
         to_nodes = []
+        copy_s = COPY_S if len(self._watched) > SMALL_FLEET else self._settings.timing.period_s
         for node in self._watched.values():
-            if node.newest is not None and now - node.copied_at >= COPY_S:
+            if node.newest is not None and now - node.copied_at >= copy_s:
                 node.copied_at = now
                 to_nodes.append(node.newest)
         if self._readings or self._blocks or to_nodes:

@@ -134,13 +134,36 @@ def copy_to_nodes(readings: Sequence[Reading]) -> None:
 
 def write_blocks(blocks: Sequence[Block]) -> None:
     """Keep full blocks in their rings, and the hour of each node whose hour ends with one."""
+    begun = _begun(blocks)
     rows = [
-        _row(block.node_id, MINUTE, block.number % MINUTE_SLOTS, block.starts_at, block.points)
+        _row(
+            block.node_id,
+            MINUTE,
+            block.number % MINUTE_SLOTS,
+            block.starts_at,
+            [*begun.get((block.node_id, block.starts_at), ()), *block.points],
+        )
         for block in blocks
     ]
     ended = [block for block in blocks if (block.number + 1 + block.node_id) % 60 == 0]
     _upsert(rows)
     _upsert([_hour(block) for block in ended])
+
+
+def _begun(blocks: Sequence[Block]) -> dict[tuple[int, int], tuple[Point, ...]]:
+    """What is stored already of the same minutes: another monitor had the node when they began."""
+    if not blocks:
+        return {}
+    moments = {block.starts_at for block in blocks}
+    rows = FigureBlock.objects.filter(
+        node__in={block.node_id for block in blocks},
+        span_s=MINUTE,
+        starts_at__in=[_moment(moment) for moment in moments],
+    )
+    return {
+        (node_id, int(starts_at.timestamp())): unpack(bytes(points))
+        for node_id, starts_at, points in rows.values_list("node_id", "starts_at", "points")
+    }
 
 
 def _hour(last: Block) -> FigureBlock:

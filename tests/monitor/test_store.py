@@ -84,3 +84,11 @@ def test_two_days_of_blocks_take_a_day_of_rows_and_the_hours_hold_every_minute()
     points = unpack(bytes(hour.points))
     assert len(points) == 60
     assert [later.at_s - earlier.at_s for earlier, later in pairwise(points)] == [60.0] * 59
+
+
+def test_a_minute_that_two_monitors_shared_holds_the_points_of_both() -> None:
+    node = make_node()
+    number = int(NOW) // MINUTE
+    write_blocks([Block(node.pk, number, [Point(1.0), Point(6.0)])])
+    write_blocks([Block(node.pk, number, [Point(30.0)])])
+    assert [point.at_s for point in unpack(bytes(FigureBlock.objects.get().points))] == [1.0, 6.0, 30.0]

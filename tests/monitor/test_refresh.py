@@ -1,0 +1,67 @@
+"""When inventories are due, and that they never come in a crowd."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from nodes.inventory.beat import Beat
+from nodes.models import Node, Operation
+from nodes.monitor.evidence import Evidence, State, Timing
+from nodes.monitor.refresh import due, first_refresh, submit_refreshes
+from nodes.monitor.store import BlockInHand
+from nodes.monitor.watch import NodeFacts, Watched
+from tests.factories import make_node
+
+FACTS = NodeFacts(1, "n", "qemu:///system", "", None, "online", "", None, "", "", None)
+
+
+def watched(state: State, refresh_at: float = 0.0, facts: NodeFacts = FACTS) -> Watched:
+    return Watched(facts, Evidence(Timing(), state=state), BlockInHand(1), refresh_at=refresh_at)
+
+
+def test_a_fresh_inventory_is_due_when_it_is_as_old_as_the_interval() -> None:
+    observed_at = timezone.now() - timedelta(seconds=600)
+    assert first_refresh(observed_at, 1000.0, 900.0) == pytest.approx(1300.0, abs=1)
+
+
+def test_old_ones_and_missing_ones_are_spread_over_a_tenth_of_the_interval() -> None:
+    moments = {first_refresh(None, 0.0, 900.0) for _ in range(50)}
+    assert len(moments) > 40 and min(moments) >= 0 and max(moments) <= 90
+
+
+def test_no_interval_is_never() -> None:
+    assert first_refresh(None, 0.0, 0.0) == float("inf")
+
+
+def test_only_nodes_that_answer_are_due_and_each_once_an_interval() -> None:
+    node = watched(State(True))
+    assert due([node, watched(State(False, "unreachable")), watched(State())], 10.0, 900.0) == [1]
+    assert due([node], 11.0, 900.0) == []
+    assert 855 <= node.refresh_at - 10.0 <= 945
+
+
+def test_a_node_that_an_operation_holds_offline_is_not_due() -> None:
+    rebooting = replace(FACTS, connection="offline", reason="rebooting")
+    assert due([watched(State(True), facts=rebooting)], 10.0, 900.0) == []
+
+
+@pytest.mark.django_db
+def test_beyond_a_crowd_the_rest_waits() -> None:
+    ids = [make_node().pk for _ in range(5)]
+    assert submit_refreshes(ids, crowd=3) == ids[3:]
+    assert Operation.objects.count() == 3
+    Node.objects.all().delete()
+    assert submit_refreshes(ids[:1]) == []
+
+
+def test_a_beat_without_libvirt_makes_no_node_due() -> None:
+    node = watched(State(True))
+    node.evidence.start(0)
+    node.evidence.greeted(0)
+    node.evidence.opened(0)
+    node.evidence.heard(1, Beat(1, "b", libvirt_up=False))
+    assert due([node], 10.0, 900.0) == []
