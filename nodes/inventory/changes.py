@@ -117,7 +117,7 @@ class _Walk:
         elif isinstance(before, list) and isinstance(after, list) and (named or _has_objects(before, after)):
             old, new = self._keyed(path, before, named), self._keyed(path, after, named)
             yield from self._items(path, keys, old, new)
-        elif self._tells(before, after):
+        elif self._tells(path, before, after):
             old_value, new_value = self._steady(path, before), self._steady(path, after)
             if old_value != new_value:
                 yield self._change(ChangeKind.CHANGED, path, keys, label, old_value, new_value)
@@ -141,7 +141,7 @@ class _Walk:
     ) -> Iterator[Change]:
         if isinstance(before, dict) and isinstance(after, dict):
             yield from self.mappings(path, keys, _label(after) or _label(before), before, after)
-        elif before != after and self._tells(before, after):
+        elif before != after and self._tells(path, before, after):
             yield self._change(ChangeKind.CHANGED, path, keys, "", before, after)
 
     def _keyed(self, path: str, items: list[Plain], named: str | None) -> dict[str, Plain]:
@@ -172,9 +172,11 @@ class _Walk:
     def _is_volatile(self, path: str) -> bool:
         return path in self.section.volatile or path.rpartition(".")[2] in self.section.volatile
 
-    def _tells(self, before: Plain, after: Plain) -> bool:
+    def _tells(self, path: str, before: Plain, after: Plain) -> bool:
         """Whether a difference counts: to and from unknown only where both views were the same."""
-        return self.facts_comparable or not (_unknown(before) or _unknown(after))
+        if not (_unknown(before) or _unknown(after)):
+            return True
+        return self.facts_comparable and not any(path.startswith(f"{part}.") for part in self.section.fitful)
 
     def _change(
         self, kind: ChangeKind, path: str, keys: tuple[str, ...], label: str, before: Plain, after: Plain

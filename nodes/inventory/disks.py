@@ -101,6 +101,8 @@ SECTION = Section(
         "disks.smart.reasons": "code",
     },
     volatile=frozenset(_VOLATILE.split()),
+    # smartctl says of each command by itself that the drive refused it (bit 2 of its exit status).
+    fitful=frozenset({"disks.smart"}),
     # DISK_SMART alone shows the disks behind RAID controllers.
     presence=frozenset((USE_FILES.name, USE_LINKS.name, DISK_FILES.name, DISK_LSBLK.name, DISK_SMART.name)),
 )

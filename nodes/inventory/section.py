@@ -47,6 +47,9 @@ class Section(Generic[T_co]):
     volatile: frozenset[str] = frozenset()
     """For changes.py: fields, by name or by dotted path, that go up and down by themselves (counters,
     temperatures, free memory, ages). They are facts, but no change of the host."""
+    fitful: frozenset[str] = frozenset()
+    """For changes.py: the parts, by dotted path, whose facts a device gives one by one and may fail to give
+    at any time while its source is well. That one of them became unknown, or known again, is no change."""
     presence: frozenset[str] = frozenset()
     """For changes.py: the sources that tell which items there are (empty: all of them). When another one
     fails, an item may lack facts, but none goes missing: that it came or went is still told."""

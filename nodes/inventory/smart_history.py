@@ -18,6 +18,10 @@ _IDENTITY = (
     *("type", "rotation_rpm", "form_factor", "interface", "link", "vendor", "model", "firmware"),
     *("serial", "wwn", "logical_sector_bytes", "physical_sector_bytes"),
 )
+_TELLING = (
+    *("wear_used_percent", "reallocated_sectors", "pending_sectors", "uncorrectable_sectors"),
+    "media_errors",
+)
 _HEALTH = ("unknown", "healthy", "warning", "failed")
 
 
@@ -41,15 +45,14 @@ class SmartPoint:
     written_bytes: int | None
 
     def differs(self, other: SmartPoint) -> bool:
-        """Whether something worth a point of its own changed: not temperature, hours or amounts of data."""
-        return (
-            self.health != other.health
-            or self.wear_used_percent != other.wear_used_percent
-            or self.reallocated_sectors != other.reallocated_sectors
-            or self.pending_sectors != other.pending_sectors
-            or self.uncorrectable_sectors != other.uncorrectable_sectors
-            or self.media_errors != other.media_errors
-        )
+        """Whether something worth a point of its own changed: not temperature, hours or amounts of data.
+
+        That a value could not be read this time is nothing of the kind.
+        """
+        if self.health != other.health:
+            return True
+        pairs = ((getattr(self, name), getattr(other, name)) for name in _TELLING)
+        return any(now is not None and now != then for now, then in pairs)
 
     def worse_than(self, other: SmartPoint) -> bool:
         """Whether the health fell from ``other``'s. Becoming unknown is no fall."""

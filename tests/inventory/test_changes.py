@@ -153,6 +153,19 @@ def test_facts_that_could_not_be_read_did_not_become_unknown() -> None:
     assert len(changes(before, after)) == 2
 
 
+def test_a_value_that_a_drive_gives_only_at_times_is_no_change_but_another_value_is() -> None:
+    fitful = replace(DISKS, fitful=frozenset({"disks.smart"}))
+
+    def told(before: int | None, after: int | None) -> int:
+        old, new = (
+            {"disks": [disk("sda", smart={"reallocated_sectors": count})]} for count in (before, after)
+        )
+        return len(changes(old, new, section=fitful))
+
+    assert told(0, None) == told(None, 0) == 0
+    assert told(0, 5) == 1
+
+
 def test_a_fact_that_is_another_counts_even_in_a_limited_view() -> None:
     before, after = {"disks": [disk("sda", firmware="1")]}, {"disks": [disk("sda", firmware="2")]}
     [change] = changes(before, after, {}, {"smartctl": "timeout"})
