@@ -257,7 +257,7 @@ def _field_value(name: bytes, value: bytes, size: int) -> FieldValue:
             text, binary = value[: error.start].decode("utf-8"), False
         else:
             text, binary = value.decode("utf-8", errors="backslashreplace"), True
-    if not binary and "\0" in text:
+    if "\0" in text:
         text, binary = text.replace("\0", "\\x00"), True
     return FieldValue(name.decode("ascii", errors="backslashreplace"), text, binary, cut, size)
 

@@ -140,9 +140,14 @@ def _text(values: Mapping[str, object], name: str) -> str:
     value = values.get(name)
     if value is None:
         return ""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _is_unicode(value):
         raise InvalidInput(f"{name} is text.", field=name)
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be sent at all: half a surrogate pair, which JSON can carry, is no character."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _matching(pattern: re.Pattern[str], value: str, name: str, what: str) -> str:
@@ -152,7 +157,7 @@ def _matching(pattern: re.Pattern[str], value: str, name: str, what: str) -> str
 
 
 def _service(name: object) -> str:
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not _is_unicode(name):
         raise InvalidInput("A service is a name.", field="services")
     if name in ALIASES or name == VM_LOG:
         return name

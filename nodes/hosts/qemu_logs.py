@@ -143,6 +143,8 @@ def _listed(connection: HostConnection, vm: str, clock: Clock) -> list[LogFile]:
         parts = line.split(" ", 3)
         if len(parts) == 4 and all(part.isdigit() for part in parts[:3]):
             name = parts[3].rpartition("/")[2]
+            if not name.isprintable():  # not UTF-8, or made to confuse: no VM of libvirt's is called so
+                continue
             files.append(LogFile(name, int(parts[0]), int(parts[1]), int(parts[2])))
     # An older file before its successor, so that equal times keep their order.
     return sorted(files, key=lambda file: file.changed_at)
@@ -323,7 +325,7 @@ class VmLogFollow:
         head, newline, _ = self._buffer.partition(b"\n")
         if not newline:
             return None
-        parts = head.decode("utf-8", errors="surrogateescape").removeprefix("\x1e").split(" ", 3)
+        parts = head.decode("utf-8", errors="replace").removeprefix("\x1e").split(" ", 3)
         if len(parts) != 4 or not all(part.isdigit() for part in parts[:3]):
             raise HostTimeout("The VMs' logs came in a form that is not understood.")
         inode, offset, length = (int(part) for part in parts[:3])
