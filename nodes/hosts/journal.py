@@ -57,6 +57,8 @@ class JournalPage:
     cut: Cut = ""
     searched_here: bool = False
     """The host's journalctl cannot search (no PCRE2): all entries were read and searched by us."""
+    confirmed: bool = False
+    """The entry of the cursor that was begun at is still there."""
 
 
 def absolute(filters: JournalFilters, tool: JournalTool) -> JournalFilters:
@@ -94,7 +96,7 @@ def read_page(
     page = JournalPage(cursor=cursor, searched_here=search is not None)
     floor = _floor(filters) if newest_first and cursor else ""
     with connection.shell.stream(command(options), sudo=tool.sudo) as stream:
-        for entry in _checked(_entries(stream, clock, page), cursor):
+        for entry in _checked(_entries(stream, clock, page), page):
             if floor and (entry.time or "") < floor:
                 page.cut = ""
                 return page
@@ -106,7 +108,7 @@ def read_page(
                 page.entries.append(entry)
         if not page.cut:
             refuse_by_status(stream, cursor=cursor)
-            if cursor and page.cursor == cursor and stream.exit_status not in (0, None):
+            if cursor and not page.confirmed:
                 raise gone()
     return page
 
@@ -129,14 +131,15 @@ def _entries(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator
             return
 
 
-def _checked(entries: Iterator[Entry], cursor: str) -> Iterator[Entry]:
-    """The entries after that of ``cursor``. Raises CursorGone where the first one is another."""
-    if cursor:
+def _checked(entries: Iterator[Entry], page: JournalPage) -> Iterator[Entry]:
+    """The entries after that of the page's cursor. Raises CursorGone where the first one is another."""
+    if page.cursor:
         first = next(entries, None)
         if first is None:
             return
-        if first.cursor != cursor:
+        if first.cursor != page.cursor:
             raise gone()
+    page.confirmed = True
     yield from entries
 
 
