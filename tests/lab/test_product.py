@@ -122,6 +122,28 @@ def test_a_plugged_and_a_pulled_device_are_changes(api, lab_rich):
         lab_rich.unplug("hotmouse")
 
 
+def test_a_removed_disk_is_a_change_and_an_event_after_the_next_refresh(api, lab_rich):
+    size = 8 << 20
+    with lab_rich.monitor() as monitor:
+        monitor.execute("blockdev-add", **{"driver": "null-co", "node-name": "hotdrive", "size": size})
+    lab_rich.plug("usb-storage", "hotdisk", bus="usb.0", drive="hotdrive", serial="LABHOT1")
+    wait = "for i in $(seq 20); do [ $(lsblk -dno TRAN | grep -c usb) = {} ] && exit 0; sleep 1; done; exit 1"
+    try:
+        lab_rich.run(wait.format(2))
+        add(api, lab_rich)
+    finally:
+        lab_rich.unplug("hotdisk")
+    lab_rich.run(wait.format(1))
+    with lab_rich.monitor() as monitor:
+        monitor.execute("blockdev-del", **{"node-name": "hotdrive"})
+    api("refresh-node", {"node": "lab-rich"})
+    run_queued()
+    removed = api("list-inventory-changes", {"node": "lab-rich", "section": "disks", "kind": "removed"})[1]
+    assert [change["before"]["serial"] for change in removed["results"]] == ["LABHOT1"]
+    events = api("list-events", {"node": "lab-rich", "kind": "inventory_changed"})[1]
+    assert events["results"][0]["data"]["sections"]["disks"] == 1
+
+
 def test_the_usb_tree_has_the_hub_and_what_hangs_on_it(api, lab_rich):
     add(api, lab_rich)
     devices = facts(api, "usb", "lab-rich")["devices"]
