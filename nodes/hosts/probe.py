@@ -38,7 +38,7 @@ def collect(
     HostUnreachable where the host gave nothing at all, ProbeFailed where its shell ran no script.
     """
     clock = Clock(timeout_s)
-    observed_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    observed_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     names = [source.name for source in all_libvirt_sources(sections)]
     sources = all_sources(sections)
     libvirt_outputs: list[Outputs] = []

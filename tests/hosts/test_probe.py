@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -140,3 +141,10 @@ def test_a_host_that_falls_silent_ends_the_probe_at_its_deadline(sshd: LoopbackS
         with pytest.raises((HostTimeout, HostUnreachable)):
             collect(connection, [PLAIN], timeout_s=2)
         assert time.monotonic() - started < 4
+
+
+def test_the_time_of_a_document_is_exact_enough_for_rates_between_two() -> None:
+    """Whole seconds would make a rate over two seconds wrong by half."""
+    with connect(HostTarget(key="", transport="local")) as local:
+        seen = {collect(local, ()).observed_at for _ in range(3)}
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment) for moment in seen)
