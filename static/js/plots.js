@@ -87,7 +87,11 @@
       if (values.length > KEEP) values.shift();
     }
     if (answer.times.length > KEEP) answer.times.shift();
-    if (area.hidden) return void load();
+    if (area.hidden) {
+      // A node that has only begun to beat: two beats are the first line.
+      area.hidden = answer.times.length < 2;
+      return void (area.hidden || draw());
+    }
     for (const kind of Object.keys(drawn)) {
       drawn[kind].setData(columns(kind));
       if (drawn[kind].cursor.idx === null || drawn[kind].cursor.idx === undefined) figure(kind);

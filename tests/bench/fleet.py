@@ -88,6 +88,11 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
+def written_bytes(pid: int) -> int:
+    match = re.search(r"^write_bytes: (\d+)", Path(f"/proc/{pid}/io").read_text(), re.MULTILINE)
+    return int(match.group(1)) if match else 0
+
+
 def rss_bytes(pid: int) -> int:
     match = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(match.group(1)) * 1024 if match else 0
@@ -180,12 +185,13 @@ def watch_quietly(fleet: Fleet, running: list[subprocess.Popen[bytes]], seconds:
     from nodes.models import Event
 
     events = Event.objects.filter(kind="node_offline").count()
-    before = [cpu_s(process.pid) for process in running]
+    before = [(cpu_s(process.pid), written_bytes(process.pid)) for process in running]
     beats, begun = fleet.beats(), time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - begun
-    for process, spent in zip(running, before, strict=True):
+    for process, (spent, written) in zip(running, before, strict=True):
         say(f"cpu_percent_of_one_core {100 * (cpu_s(process.pid) - spent) / took:.1f}")
+        say(f"written_kib_per_s {(written_bytes(process.pid) - written) / took / 1024:.0f}")
         say(f"memory_rss_mib {rss_bytes(process.pid) / 2**20:.0f}")
     say(f"beats_stored_per_s {(fleet.beats() - beats) / took:.1f}")
     say(f"false_offline {Event.objects.filter(kind='node_offline').count() - events}")
@@ -195,7 +201,7 @@ def silence_a_tenth(fleet: Fleet, hosts: SimulatedHosts, period_s: float) -> Non
     """A tenth turns into black holes: when each is found out, and what the list of nodes costs meanwhile."""
     from nodes.models import Event, Heartbeat, Node
 
-    rounds = 60
+    rounds = 100
     quiet = fleet.list_times(rounds)
     victims = list(range(0, fleet.count, 10))
     names = {f"sim-{number:05d}" for number in victims}
@@ -242,7 +248,7 @@ def kill_one(fleet: Fleet, running: list[subprocess.Popen[bytes]]) -> None:
     say(f"all_beat_again_s {time.time() - begun:.1f}")
 
 
-def count_doubles(period_s: float) -> None:
+def count_doubles() -> None:
     """Points that stand closer together than two beats can."""
     from nodes.models import FigureBlock
     from nodes.monitor.points import unpack
@@ -302,7 +308,7 @@ def run(arguments: argparse.Namespace, hosts: SimulatedHosts) -> None:
             silence_a_tenth(fleet, hosts, arguments.period)
         if arguments.kill:
             kill_one(fleet, running)
-    count_doubles(arguments.period)
+    count_doubles()
 
 
 if __name__ == "__main__":

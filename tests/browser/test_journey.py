@@ -105,6 +105,39 @@ def test_a_refresh_brings_new_figures_without_a_reload(joined):
     assert joined.faults == []
 
 
+def test_beats_draw_the_plots_and_keep_the_figures_current(joined):
+    page = joined.page
+    page.goto(f"/nodes/{NAME}/")
+    page.wait_for_selector("#plots .uplot canvas")
+    cpu = "document.querySelector('[data-figure=cpu-0]').textContent"
+    page.wait_for_function(f"/^\\d+ %$/.test({cpu})")
+    page.goto("/nodes/")
+    seen = page.get_attribute("#list time[data-ago]", "datetime")
+    page.wait_for_function(
+        "seen => document.querySelector('#list time[data-ago]').dateTime !== seen", arg=seen
+    )
+    assert joined.faults == []
+
+
+def test_a_status_that_changes_shows_without_a_reload(joined, host):
+    page = joined.page
+    page.goto("/nodes/")
+    page.wait_for_selector("html[data-live]")
+    page.evaluate("window.stayed = true")
+    host.stop_libvirtd()
+    try:
+        page.wait_for_selector("#list .status-cell:has-text('libvirt down')", timeout=15_000)
+        page.goto(f"/nodes/{NAME}/")
+        page.wait_for_selector("#node-title:has-text('libvirt down')")
+        page.wait_for_selector("html[data-live]")
+        page.evaluate("window.stayed = true")
+    finally:
+        host.start_libvirtd()
+    page.wait_for_selector("#node-title:has-text('Online')", timeout=15_000)
+    assert page.evaluate("window.stayed") is True
+    assert joined.faults == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_is_well_in_both_themes(joined, visit, theme):
     window = visit(theme=theme)
