@@ -128,8 +128,15 @@ def read_content(name: str, host: HostBlocks) -> Content | None:
         size_bytes=size,
         used_bytes=used,
         available_bytes=available,
-        used_percent=round(100 * used / size, 1) if used is not None and size else None,
+        used_percent=_used_percent(size, used, available),
     )
+
+
+def _used_percent(size: int | None, used: int | None, available: int | None) -> float | None:
+    """As ``df`` counts and the summary's root file system does: of what users can reach, so that 100 % is
+    where writing fails. What is kept for root is neither used nor available."""
+    reachable = size if available is None or used is None else used + available
+    return round(100 * used / reachable, 1) if used is not None and reachable else None
 
 
 def _space(found: LsblkDevice) -> tuple[int | None, int | None, int | None]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from nodes.inventory.build import build
 from nodes.inventory.disk_facts import Disk
 from nodes.inventory.disks import SECTION, parse
 from nodes.inventory.document import SourceOutput, SourceStatus
 from nodes.inventory.smart import Health, SmartState
 from tests.inventory.disk_host import PCI, DiskHost, disk_of, volume_of
+from tests.inventory.documents import host_document
 
 ATA_TREE: dict[str, Any] = {
     "device": {"type": "sat", "protocol": "ATA"},
@@ -305,7 +307,7 @@ class TestContent:
             "u1",
         )
         assert content.mount_points == ("/srv", "/srv/two words")
-        assert (content.size_bytes, content.used_bytes, content.used_percent) == (1000, 250, 25.0)
+        assert (content.size_bytes, content.used_bytes, content.used_percent) == (1000, 250, 26.3)
         assert (disk.table_type, disk.table_id, disk.unused) == ("gpt", "pt", False)
 
     def test_an_unmounted_file_system_has_no_use(self) -> None:
@@ -627,3 +629,20 @@ def test_an_empty_document_has_no_disks() -> None:
     document = DiskHost().document()
     assert parse(replace(document, sources={})).facts.disks == ()
     assert {source.name for source in SECTION.sources} >= {"disk-files", "disk-lsblk", "disk-smart"}
+
+
+@pytest.mark.parametrize("host", ["development", "lab-plain", "lab-rich"])
+def test_the_root_file_system_is_as_full_as_the_summary_says(host: str) -> None:
+    results = build(host_document(host)).results
+    summary, disks = results["summary"].plain, results["disks"].plain
+    assert summary is not None
+    assert disks is not None
+    root = summary["system"]["root_file_system"]
+    contents = [
+        part["content"]
+        for disk in [*disks["disks"], *disks["volumes"]]
+        for part in [disk, *(disk.get("partitions") or [])]
+        if part.get("content") and "/" in part["content"]["mount_points"]
+    ]
+    assert contents
+    assert contents[0]["used_percent"] == pytest.approx(root["used_percent"], abs=0.2)
