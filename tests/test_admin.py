@@ -151,3 +151,13 @@ def test_only_superusers_give_rights_on_nodes(administrator, root, node):
 def test_groups_are_kept_here(root):
     assert root.get(reverse("admin:auth_group_changelist")).status_code == 200
     assert Group.objects.filter(name="operators").exists()
+
+
+def test_labels_that_are_no_texts_are_refused_by_the_form(root, node):
+    for labels in ('["a"]', '{"rack": 1}', '"text"'):
+        response = root.post(
+            reverse("admin:nodes_node_change", args=[node.pk]), form(node, labels=labels, notes="kept out")
+        )
+        assert response.status_code == 400
+    node.refresh_from_db()
+    assert (node.labels, node.notes) == ({}, "")
