@@ -86,7 +86,11 @@ TEMPLATES: list[dict[str, Any]] = [
                     ],
                 )
             ],
-            "builtins": ["template_partials.templatetags.partials", "nodes.web.templatetags.show"],
+            "builtins": [
+                "template_partials.templatetags.partials",
+                "nodes.web.templatetags.show",
+                "nodes.web.templatetags.logs",
+            ],
         },
     },
 ]

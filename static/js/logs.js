@@ -1,9 +1,9 @@
-// The tab of a node's journal: a query that stands in the address, live over a socket or out of a timespan.
+// A node's journal: live over a socket, or out of a timespan. On its own tab the query stands in the address; a
+// panel on another page has a query of its own, and reads nothing before it is opened.
 "use strict";
 
-(function () {
-  const root = document.querySelector("[data-logs]");
-  if (!root) return;
+function nodeadminLogs(root) {
+  const embedded = "query" in root.dataset;
   const part = (name) => root.querySelector(`[data-${name}]`);
   const parts = (name) => [...root.querySelectorAll(`[data-${name}]`)];
   const words = JSON.parse(root.dataset.words);
@@ -20,7 +20,12 @@
   let failures = 0;
 
   // ---- the query ----
-  const query = read(new URLSearchParams(location.search));
+  const query = read(embedded ? given(JSON.parse(root.dataset.query)) : new URLSearchParams(location.search));
+  function given(lists) {
+    const found = new URLSearchParams();
+    for (const [name, values] of Object.entries(lists)) for (const value of values) found.append(name, value);
+    return found;
+  }
   function read(given) {
     return {
       mode: given.get("mode") === "span" || given.has("since") || given.has("last") ? "span" : "live",
@@ -51,8 +56,9 @@
     for (const service of query.services) given.append("service", service);
     for (const [name, value] of Object.entries(filters())) if (name !== "services") given.set(name, value);
     if (query.mode === "span") given.set("mode", "span");
-    const address = `${location.pathname}${String(given) ? `?${given}` : ""}`;
-    history.replaceState(history.state, "", address);
+    const path = embedded ? `/nodes/${encodeURIComponent(node)}/logs/` : location.pathname;
+    const address = `${path}${String(given) ? `?${given}` : ""}`;
+    if (!embedded) history.replaceState(history.state, "", address);
     part("link").dataset.copy = new URL(address, location.href).href;
   }
 
@@ -121,10 +127,13 @@
     Object.assign(query, changes);
     begin();
   }
-  function begin() {
+  function end() {
     generation += 1;
     if (socket) socket.close();
     socket = null;
+  }
+  function begin() {
+    end();
     cursor = "";
     earlier = null;
     paused = false;
@@ -320,14 +329,31 @@
     count();
   };
 
-  call("list-log-sources", { node }).then(
-    (sources) => {
-      const names = [...sources.aliases, ...sources.units, ...sources.identifiers.map((name) => `identifier:${name}`)];
-      part("service").list.replaceChildren(...names.map((name) => new Option("", name)));
-      part("boot").append(...sources.boots.toReversed().map((boot) => new Option(`${boot.index} · ${boot.span.slice(0, 24)}`, boot.boot_id)));
-      part("boot").value = query.boot;
-    },
-    () => {}, // the query itself says what is wrong with the host
-  );
-  begin();
+  function open() {
+    call("list-log-sources", { node }).then(
+      (sources) => {
+        const names = [...sources.aliases, ...sources.units, ...sources.identifiers.map((name) => `identifier:${name}`)];
+        part("service").list.replaceChildren(...names.map((name) => new Option("", name)));
+        part("boot").append(...sources.boots.toReversed().map((boot) => new Option(`${boot.index} · ${boot.span.slice(0, 24)}`, boot.boot_id)));
+        part("boot").value = query.boot;
+      },
+      () => {}, // the query itself says what is wrong with the host
+    );
+    begin();
+  }
+  if (!embedded) open();
+  else root.addEventListener("toggle", () => (root.open ? open() : end()));
+}
+
+(function () {
+  const begun = new WeakSet();
+  function look() {
+    for (const root of document.querySelectorAll("[data-logs]")) {
+      if (begun.has(root)) continue;
+      begun.add(root);
+      nodeadminLogs(root);
+    }
+  }
+  document.addEventListener("htmx:afterSettle", look);
+  look();
 })();

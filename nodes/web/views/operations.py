@@ -17,7 +17,7 @@ from nodes.errors import NodeAdminError, UnknownOperation
 from nodes.models import Operation, OperationStatus, User
 from nodes.models.operation import UNFINISHED
 from nodes.operations.registry import KINDS, kind_of
-from nodes.permissions import ADD, operations_for, permissions_on, require
+from nodes.permissions import ADD, VIEW_LOGS, operations_for, permissions_on, require
 from nodes.web.listing import Column, export_rows, list_rows, order_rows, wanted_order
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.node_list import Chip
@@ -146,9 +146,17 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
         "steps": steps,
         "may_act": may_act(user, operation),
         "retryable": not operation.params.get("has_secret") and operation.kind != ADD,
+        "reads_logs": reads_logs(user, operation),
     }
     template = "operations/operation_detail.html"
     return render(request, f"{template}#body" if request.htmx else template, context)  # type: ignore[attr-defined]
+
+
+def reads_logs(user: User, operation: Operation) -> bool:
+    """Whether the host's journal of that time belongs on the page: it failed, and the user may read it."""
+    if operation.status != OperationStatus.FAILED or operation.node is None or operation.started_at is None:
+        return False
+    return VIEW_LOGS in permissions_on(user, operation.node)
 
 
 @require_POST
