@@ -5,6 +5,9 @@ from __future__ import annotations
 from tests.inventory.kernel_formats import EPOCH, GIB, lines, meminfo, node, node_pool, pressure
 
 ARM_CPUS = range(80)
+ARM_COMMAND_LINE = "BOOT_IMAGE=/vmlinuz root=UUID=a1 ro iommu.passthrough=1 kvm-arm.mode=nested quiet"
+ARM_SMMUS = tuple(f"smmu3.0x00000{base}e0000000" for base in ("333", "393", "3b3"))
+"""Named after the address of their registers."""
 _ARM_FEATURES = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop ssbs"
 )
@@ -97,10 +100,7 @@ def arm_system() -> str:
         ("/proc/sys/kernel/osrelease", "6.1.0-31-arm64"),
         ("/proc/sys/kernel/version", "#1 SMP Debian 6.1.128-1 (2025-02-07)"),
         ("/proc/sys/kernel/random/boot_id", "5b4e7b0e-5f5c-4b2a-9f6e-0d9f1f6b7a11"),
-        (
-            "/proc/cmdline",
-            "root=UUID=a1 ro iommu.passthrough=1 kvm-arm.mode=nested quiet",
-        ),
+        ("/proc/cmdline", ARM_COMMAND_LINE),
         ("/proc/uptime", "864000.50 60000000.00"),
         ("/proc/loadavg", "12.50 10.25 8.00 14/1900 88123"),
         *pressure("cpu", "avg10=1.50 avg60=1.00 avg300=0.50", calm),
@@ -132,8 +132,8 @@ def arm_system() -> str:
     values += [(f"there.{path}", "yes") for path in ("/sys/firmware/efi", "/sys/firmware/acpi")]
     values += [("there./sys/firmware/acpi/tables/IORT", "yes"), ("there./sys/module/kvm", "yes")]
     values += [("there./sys/bus/pci/drivers/vfio-pci", "yes"), ("there./sys/kernel/iommu_groups", "yes")]
-    values += [("count.iommu_groups", 44)]
-    units = " ".join(f"/sys/class/iommu/smmu3.0x000000{base}" for base in ("3bffe0000", "3effe0000"))
+    values += [("count.iommu_groups", 11)]
+    units = " ".join(f"/sys/class/iommu/{unit}" for unit in ARM_SMMUS)
     values += [("list.iommu", units), ("may.kvm", "yes")]
     values += [("stat.cpu", "cpu  4000000 1000 600000 900000000 20000 0 30000 0 3000000 0")]
     values += [("clock", f"{EPOCH}.500000000 +0100 CET"), ("stat./dev/kvm", "660 root kvm '/dev/kvm'")]

@@ -183,6 +183,13 @@ class TestArm:
         assert load.pressure_cpu.some_10_percent == 1.5
         assert (load.cpu_busy_s, load.cpu_idle_s) == (46310.0, 9000200.0)
 
+    def test_libvirt_agrees_with_the_kernel(self) -> None:
+        libvirt = self.facts.libvirt
+        assert (libvirt.version, libvirt.hypervisor_version, libvirt.kvm) == ("9.0.0", "7.2.15", True)
+        told = parse_capabilities(host_document("arm-server").text("libvirt:capabilities"))
+        assert (told.architecture, told.sockets, told.cores, told.threads) == ("aarch64", 1, 80, 80)
+        assert (told.host_uuid, told.iommu) == (self.facts.machine.firmware_uuid, True)
+
     def test_placeholders_of_vendors_are_unknown(self) -> None:
         assert (self.facts.machine.family, self.facts.machine.board_serial) == (None, None)
 

@@ -1,9 +1,16 @@
 """A server of two sockets, 32 cores and 64 threads each: four NUMA cells, one CPU offline, four isolated,
-1 GiB huge pages, VT-d."""
+1 GiB huge pages, VT-d.
+
+The host ``two-socket`` is this summary alone, on purpose: more cells than sockets, a clock that is off and
+passwords on the command line, and beside them a host of which no device and nothing of libvirt was read.
+``large`` is the same machine without sub-NUMA clustering, with its devices and with libvirt.
+"""
 
 from __future__ import annotations
 
+from nodes.inventory.cpulist import parse_cpu_list
 from tests.inventory.kernel_formats import EPOCH, GIB, lines, meminfo, node, node_pool, pressure
+from tests.inventory.libvirt_formats import Cell, capabilities, sysinfo, versions
 
 XEON_ONLINE = range(127)
 """CPU 127 is offline."""
@@ -194,10 +201,14 @@ XEON_IDENTITY = lines(
 )
 
 
+LARGE_UUID = "4c4c4544-0052-3010-8052-b4c04f4d3233"
+_LARGE_CELLS = (("0-31,64-95", "10 21"), ("32-63,96-126", "21 10"))
+
+
 def large_numa() -> str:
     """The same machine without sub-NUMA clustering: a cell a socket, as its devices are placed."""
     cells = ["online:0-1\n"]
-    for number, (cpus, row) in enumerate((("0-31,64-95", "10 21"), ("32-63,96-126", "21 10"))):
+    for number, (cpus, row) in enumerate(_LARGE_CELLS):
         cells += [node(number, cpus, row, 256 * GIB, 50 * GIB)]
         cells += [node_pool(number, 2048, 2048, 548), node_pool(number, 1048576, 128, 28)]
     return "".join(cells)
@@ -207,3 +218,30 @@ def large_system() -> str:
     text = xeon_system().replace("hostname:big-1", "hostname:large-1").replace("ES-2264", "ES-4264")
     text = text.replace("machine-id:b08d", "machine-id:c19e").replace(str(EPOCH + 95), str(EPOCH))
     return text.replace("count.iommu_groups:112", "count.iommu_groups:171")
+
+
+def large_libvirt() -> dict[str, str]:
+    """libvirt's texts about the host ``large`` as a whole, by source."""
+    cpu = "<arch>x86_64</arch><model>SapphireRapids</model><vendor>Intel</vendor>"
+    cpu += "<microcode version='721421827'/><topology sockets='1' dies='1' cores='32' threads='2'/>"
+    guest = "<arch name='x86_64'><wordsize>64</wordsize><emulator>/usr/bin/qemu-system-x86_64</emulator>"
+    guest += "<machine canonical='pc-q35-7.2' maxCpus='288'>q35</machine><domain type='qemu'/>"
+    guest += "<domain type='kvm'/></arch>"
+    cells = []
+    for number, (cpus, row) in enumerate(_LARGE_CELLS):
+        places = tuple((one, number, xeon_core(one), xeon_siblings(one)) for one in parse_cpu_list(cpus))
+        distances = tuple(int(value) for value in row.split())
+        cells += [Cell(number, 256 * GIB, distances, {4: 49_545_216, 2048: 2048, 1048576: 128}, places)]
+    system = {"manufacturer": "Example Systems", "product": "ES-4264", "serial": "ES2264-0042"}
+    module = {"size": "32 GB", "form_factor": "DIMM", "type": "DDR5", "speed": "4800 MT/s"}
+    parts = [
+        ("bios", {"vendor": "Example Firmware", "version": "1.9.2", "release": "5.32"}),
+        ("system", system | {"uuid": LARGE_UUID}),
+        ("baseBoard", {"manufacturer": "Example Boards", "product": "X2-64"}),
+        *(("memory_device", module | {"locator": f"DIMM {slot}"}) for slot in range(16)),
+    ]
+    return {
+        "libvirt:versions": versions("large-1", 9_000_000, 7_002_015),
+        "libvirt:capabilities": capabilities(LARGE_UUID, cpu, cells, guest),
+        "libvirt:sysinfo": sysinfo(parts),
+    }
