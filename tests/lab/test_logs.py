@@ -1,0 +1,125 @@
+"""Journals of a real host: why a VM did not start, lines as they are logged, and a host that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from nodes import access
+from nodes.hosts.connection import HostConnection
+from nodes.hosts.handshake import scan_host_keys
+from nodes.models import Credential, Node
+from tests.api.conftest import Api
+from tests.factories import make_node, make_user
+from tests.lab.host import LabHost
+from tests.lab.vm import VmSpec, define, remove
+from tests.realtime.sockets import OWN, Socket, cookie_of, opened
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.lab]
+TOO_LARGE = VmSpec("greedy", memory_mib=8 << 20)
+
+
+def node_of(host: LabHost) -> Node:
+    key = next(key for key in scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=30) if "25519" in key.type)
+    node = make_node(
+        "lab", uri=host.uri("root"), host_key=key.to_text(), host_key_fingerprint=key.fingerprint
+    )
+    Credential.objects.create(node=node, kind="ssh_key", secret={"private_key": host.private_key.read_text()})
+    return node
+
+
+def test_why_a_vm_did_not_start_is_found_by_its_name_and_by_a_keyword(lab_plain):
+    node_of(lab_plain)
+    api = Api(make_user(is_superuser=True))
+    define(lab_plain, TOO_LARGE)
+    try:
+        started = lab_plain.run(["virsh", "start", TOO_LARGE.name], check=False, timeout_s=120)
+        assert started.returncode != 0
+
+        def found(**filters: Any) -> list[dict[str, Any]]:
+            status, body = api("describe-node-logs", {"node": "lab", "last": "10m", **filters})
+            assert status == 200, body
+            assert not body["problems"]
+            return body["entries"]
+
+        by_vm = found(vm=TOO_LARGE.name)
+        reasons = [row for row in by_vm if "cannot set up guest memory" in (row["message"] or "")]
+        assert reasons, [row["message"] for row in by_vm]
+        assert {row["source"] for row in reasons} == {"vm-log"}
+        by_keyword = found(services=["libvirtd"], keyword="guest memory", level="error")
+        assert {row["source"] for row in by_keyword} == {"journal"}
+        assert by_keyword
+        assert by_keyword[0]["unit"] in ("libvirtd.service", "virtqemud.service")
+    finally:
+        remove(lab_plain, TOO_LARGE.name)
+
+
+async def rows(socket: Socket) -> list[dict[str, Any]]:
+    while True:
+        event = await socket._communicator.receive_output(180)
+        message = json.loads(event["text"])
+        assert message["type"] != "error", message
+        if message["type"] == "entries":
+            return list(message["entries"])
+
+
+async def a_viewer(host: LabHost) -> tuple[Any, Node]:
+    node = await sync_to_async(node_of)(host)
+    user = await sync_to_async(make_user)(is_superuser=True)
+    return [*OWN, await sync_to_async(cookie_of)(user)], node
+
+
+def clock_ahead_s(connection: HostConnection) -> float:
+    """By how much the host's clock is ahead of ours, by the quickest of some answers."""
+    measured = []
+    for _round in range(12):
+        before = time.time()
+        answer = float(connection.shell.run("exec date +%s.%N", timeout_s=20).stdout)
+        took = time.time() - before
+        measured.append((took, answer - before - took / 2))
+    return min(measured)[1]
+
+
+async def test_a_line_that_is_logged_is_shown_within_half_a_second(lab_plain) -> None:
+    headers, node = await a_viewer(lab_plain)
+    delays = []
+    async with opened("/ws/nodes/lab/logs/", headers) as socket:
+        await socket.send(json.dumps({"type": "subscribe", "services": ["identifier:nodeadmin-test"]}))
+        assert (await socket.message())["state"] == "live"
+        await asyncio.sleep(3)
+        connection = await sync_to_async(lambda: access.connect(access.target_for(node)))()
+        ahead_s = await asyncio.to_thread(clock_ahead_s, connection)
+        for number in range(8):
+            command = f"logger -t nodeadmin-test 'line {number}'"
+            running = asyncio.to_thread(connection.shell.run, command, timeout_s=20)
+            task = asyncio.create_task(running)
+            (row,) = await rows(socket)
+            arrived = time.time()
+            assert row["message"] == f"line {number}"
+            logged = datetime.fromisoformat(row["time"]).timestamp() - ahead_s
+            delays.append(arrived - logged)
+            await task
+            await asyncio.sleep(0.4)
+    # journald itself tells its readers of new entries only every 250 ms.
+    assert sorted(delays)[len(delays) // 2] < 0.5, delays
+
+
+async def test_the_stream_goes_on_when_a_host_that_died_is_back(lab_plain) -> None:
+    headers, _node = await a_viewer(lab_plain)
+    async with opened("/ws/nodes/lab/logs/", headers) as socket:
+        await socket.send(json.dumps({"type": "subscribe", "services": ["kernel"], "backlog": 5}))
+        before = {row["boot_id"] for row in await rows(socket)}
+        await asyncio.to_thread(lab_plain.power_cut)
+        while (message := await socket.message())["type"] != "state" or message["state"] != "reconnecting":
+            pass
+        assert message["code"] in ("host_unreachable", "timeout")
+        await asyncio.to_thread(lab_plain.start)
+        after = {row["boot_id"] for row in await rows(socket)}
+        assert after - before, "lines of the new boot are shown without anybody having asked again"
+    await asyncio.to_thread(lab_plain.wait_until_ready)
