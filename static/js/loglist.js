@@ -31,6 +31,8 @@
       this.dropped = false;
       this.opened = null;
       this.following = true;
+      // At once: the scroll that follows would otherwise be taken for somebody's who leaves the end.
+      this.size();
       this.scroll.scrollTop = 0;
       this.draw();
     }
