@@ -18,6 +18,7 @@ from nodes.models import Credential, Node
 from tests.api.conftest import Api
 from tests.factories import make_node, make_user
 from tests.lab.host import LabHost
+from tests.lab.pace import pace
 from tests.lab.vm import VmSpec, define, remove
 from tests.realtime.sockets import OWN, Socket, cookie_of, opened
 
@@ -25,11 +26,9 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.lab]
 TOO_LARGE = VmSpec("greedy", memory_mib=8 << 20)
 
 
-def node_of(host: LabHost) -> Node:
+def node_of(host: LabHost, user: str = "root") -> Node:
     key = next(key for key in scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=30) if "25519" in key.type)
-    node = make_node(
-        "lab", uri=host.uri("root"), host_key=key.to_text(), host_key_fingerprint=key.fingerprint
-    )
+    node = make_node("lab", uri=host.uri(user), host_key=key.to_text(), host_key_fingerprint=key.fingerprint)
     Credential.objects.create(node=node, kind="ssh_key", secret={"private_key": host.private_key.read_text()})
     return node
 
@@ -58,6 +57,22 @@ def test_why_a_vm_did_not_start_is_found_by_its_name_and_by_a_keyword(lab_plain)
         assert by_keyword[0]["unit"] in ("libvirtd.service", "virtqemud.service")
     finally:
         remove(lab_plain, TOO_LARGE.name)
+
+
+def test_without_the_right_the_journal_is_read_by_sudo_or_the_remedy_is_told(lab_plain):
+    lab_plain.run("logger -t nodeadmin-test 'for eyes of root'; journalctl --sync")
+    api = Api(make_user(is_superuser=True))
+    body = {"node": "lab", "services": ["identifier:nodeadmin-test"], "keyword": "eyes of root"}
+    node = node_of(lab_plain, "ops")
+    status, answer = api("describe-node-logs", body)
+    assert status == 200, answer
+    assert answer["entries"]
+    assert api("describe-node-logs", {"node": "lab", "services": ["vm-log"]})[0] == 200
+    node.delete()
+    node_of(lab_plain, "limited")
+    status, answer = api("describe-node-logs", body)
+    assert (status, answer["code"]) == (422, "insufficient_rights_on_host")
+    assert "usermod -aG systemd-journal limited" in answer["remedy"]
 
 
 async def rows(socket: Socket) -> list[dict[str, Any]]:
@@ -107,7 +122,8 @@ async def test_a_line_that_is_logged_is_shown_within_half_a_second(lab_plain) ->
             await task
             await asyncio.sleep(0.4)
     # journald itself tells its readers of new entries only every 250 ms.
-    assert sorted(delays)[len(delays) // 2] < 0.5, delays
+    slow = await asyncio.to_thread(pace, lab_plain)
+    assert sorted(delays)[len(delays) // 2] < 0.5 * slow, delays
 
 
 async def test_the_stream_goes_on_when_a_host_that_died_is_back(lab_plain) -> None:

@@ -19,6 +19,7 @@ from nodes.monitor.evidence import Timing
 from nodes.monitor.loop import Monitor, MonitorSettings
 from tests.factories import make_node
 from tests.lab.host import LabHost
+from tests.lab.pace import pace
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,7 +45,7 @@ def node(lab_plain: LabHost) -> Node:
 def monitor(node: Node) -> Iterator[Monitor]:
     watching = Monitor(MonitorSettings(Timing(), refresh_s=0))
     watching.start()
-    until(node, Connection.ONLINE, "", 60)
+    until(node, Connection.ONLINE, "", 180)
     yield watching
     watching.stop()
 
@@ -88,41 +89,41 @@ def _quoted(text: str) -> str:
 
 def test_a_cut_network_is_unreachable_within_ten_seconds(lab_plain: LabHost, node: Node) -> None:
     lab_plain.cut_network()
-    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 20)
+    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 90)
     lab_plain.restore_network()
-    back = until(node, Connection.ONLINE, "", 40)
+    back = until(node, Connection.ONLINE, "", 180)
     note("black hole", found, back)
-    assert found <= 10 and back <= 10
+    assert max(found, back) <= 10 * pace(lab_plain)
 
 
 def test_a_power_cut_is_unreachable_within_ten_seconds(lab_plain: LabHost, node: Node) -> None:
     before = Heartbeat.objects.get(node=node).boot_id
     lab_plain.power_cut()
-    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 20)
+    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 90)
     lab_plain.start()
     lab_plain.wait_for_ssh()
-    back = until(node, Connection.ONLINE, "", 90)
+    back = until(node, Connection.ONLINE, "", 180)
     note("power cut", found, back)
-    assert found <= 10
+    assert found <= 10 * pace(lab_plain)
     assert Event.objects.filter(kind="host_rebooted", data__boot_id_before=before).count() == 1
 
 
 def test_a_stopped_sshd_is_unreachable_within_eight_seconds(lab_plain: LabHost, node: Node) -> None:
-    later(lab_plain, "systemctl stop ssh; pkill -x sshd; sleep 20; systemctl start ssh")
-    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 30) - 1
+    later(lab_plain, "systemctl stop ssh; pkill -x sshd; sleep 45; systemctl start ssh")
+    found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 90) - 1
     lab_plain.wait_for_ssh()
-    back = until(node, Connection.ONLINE, "", 30)
+    back = until(node, Connection.ONLINE, "", 180)
     note("sshd and sessions stopped", found, back)
-    assert found <= 8 and back <= 8
+    assert max(found, back) <= 8 * pace(lab_plain)
 
 
 def test_libvirtd_without_its_sockets_is_down_within_eight_seconds(lab_plain: LabHost, node: Node) -> None:
     lab_plain.run(f"systemctl stop {SOCKETS} libvirtd")
-    found = until(node, Connection.OFFLINE, ConnectionReason.LIBVIRT_DOWN, 20)
+    found = until(node, Connection.OFFLINE, ConnectionReason.LIBVIRT_DOWN, 90)
     lab_plain.run(f"systemctl start {SOCKETS} libvirtd")
-    back = until(node, Connection.ONLINE, "", 20)
+    back = until(node, Connection.ONLINE, "", 180)
     note("libvirtd and sockets stopped", found, back)
-    assert found <= 8 and back <= 8
+    assert max(found, back) <= 8 * pace(lab_plain)
 
 
 def test_a_libvirtd_that_its_socket_starts_is_not_down(lab_plain: LabHost, node: Node) -> None:
@@ -137,7 +138,7 @@ def test_a_clock_an_hour_off_changes_nothing(lab_plain: LabHost, node: Node) -> 
     try:
         stays_online(node, 12)
         age = time.time() - Heartbeat.objects.get(node=node).seen_at.timestamp()  # type: ignore[union-attr]
-        assert 0 <= age < 10
+        assert 0 <= age < 10 * pace(lab_plain)
     finally:
         lab_plain.run("date -s '-1 hour'")
     note("clock an hour off (no fault)", None, None)
@@ -150,18 +151,18 @@ def test_a_changed_host_key_is_told_at_the_next_connection(lab_plain: LabHost, n
     kill = "systemctl restart ssh; pkill -f '[s]shd: root'"
     change = f"mv {path} /root/kept; mv {path}.pub /root/kept.pub; ssh-keygen -q -t {name} -N '' -f {path}"
     back_again = f"mv /root/kept {path}; mv /root/kept.pub {path}.pub"
-    later(lab_plain, f"{change}; {kill}; sleep 30; {back_again}; {kill}")
-    found = until(node, Connection.OFFLINE, ConnectionReason.HOST_KEY_MISMATCH, 40) - 1
-    back = until(node, Connection.ONLINE, "", 120)
+    later(lab_plain, f"{change}; {kill}; sleep 60; {back_again}; {kill}")
+    found = until(node, Connection.OFFLINE, ConnectionReason.HOST_KEY_MISMATCH, 120) - 1
+    until(node, Connection.ONLINE, "", 240)
     note("host key changed", found, None)
-    assert found <= 10 and back > 0
+    assert found <= 10 * pace(lab_plain)
 
 
 def test_a_reboot_from_inside_is_an_event_and_online_once_it_answers(lab_plain: LabHost, node: Node) -> None:
     before = lab_plain.boot_id()
     lab_plain.run("systemctl reboot", check=False)
-    away = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 60)
+    away = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 120)
     lab_plain.wait_for_reboot(before)
-    back = until(node, Connection.ONLINE, "", 60)
+    back = until(node, Connection.ONLINE, "", 180)
     note("rebooted from inside", away, back)
     assert Event.objects.filter(kind="host_rebooted", node=node).count() == 1

@@ -97,6 +97,10 @@ def test_the_other_slave_is_active_after_the_first_went_down(api, lab_rich):
     other = next(slave["name"] for slave in bond["slaves"] if slave["name"] != first)
     try:
         lab_rich.run(f"ip link set {first} down")
+        active = "/sys/class/net/bond0/bonding/active_slave"
+        lab_rich.run(
+            f"for i in $(seq 60); do grep -q {other} {active} && exit 0; sleep 1; done; exit 1", timeout_s=90
+        )
         api("refresh-node", {"node": "lab-rich"})
         run_queued()
         (bond,) = facts(api, "net", "lab-rich")["bonds"]
