@@ -118,11 +118,12 @@ def test_a_key_that_is_none_is_named_as_such(wizard):
 
 
 def test_another_fingerprint_than_the_host_shows_stops_before_the_credential(wizard):
+    before = len(wizard.sshd.log)
     ended = wizard.add(host_key_fingerprint="SHA256:" + "A" * 43)
     assert (failed_step(ended), ended.error["code"]) == ("host_key", "host_key_mismatch")
     assert wizard.sshd.host_key().fingerprint in ended.error["detail"]
     assert "SHA256:" + "A" * 43 in ended.error["detail"]
-    assert "Accepted publickey" not in wizard.sshd.log[-2000:]
+    assert "publickey" not in wizard.sshd.log[before:]
 
 
 def test_a_closed_port_and_an_unknown_name_are_unreachable_at_once(wizard):
