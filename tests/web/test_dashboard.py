@@ -106,12 +106,27 @@ def test_it_costs_the_same_however_large_the_fleet_is(admin_page, django_assert_
 
     build(0, 2)
     admin_page.get(reverse("dashboard"))
-    # Session, user, permissions, sums, strip, attention, disks, failed operations, events, and what runs.
-    with django_assert_num_queries(10):
+    # Session, user, permissions, sums, strip, attention, disks, failed operations, events, monitors, what runs.
+    with django_assert_num_queries(11):
         admin_page.get(reverse("dashboard"))
     build(2, 40)
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(11):
         admin_page.get(reverse("dashboard"))
+
+
+def test_a_monitor_that_may_be_cut_off_is_told_before_anything_else(admin_page):
+    from nodes.models.monitor import MonitorProcess
+
+    make_node("kvm-01", connection="offline")
+    now = timezone.now()
+    monitor = MonitorProcess.objects.create(name="m", lease_expires_at=now + timedelta(seconds=20))
+    words = "The monitor may be cut off"
+    assert words not in admin_page.get(reverse("dashboard")).content.decode()
+    MonitorProcess.objects.update(cut_off_since=now)
+    assert words in admin_page.get(reverse("dashboard")).content.decode()
+    # One that has died says nothing about now.
+    MonitorProcess.objects.filter(pk=monitor.pk).update(lease_expires_at=now - timedelta(seconds=1))
+    assert words not in admin_page.get(reverse("dashboard")).content.decode()
 
 
 def test_the_strip_still_fits_at_two_thousand_nodes(db):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from nodes.models import Connection, Device, Node, Operation, OperationStatus, Scheduling, Status, User
+from nodes.models.monitor import MonitorProcess
 from nodes.models.node import NodeQuerySet
 from nodes.permissions import events_for, nodes_for, operations_for
 from nodes.selection import order_nodes
@@ -104,9 +105,16 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         "attention": lines,
         "attention_more": more,
         "events": events_for(user)[:EVENTS],
+        "cut_off_since": cut_off_since(),
     }
     template = "dashboard/dashboard.html"
     return render(request, f"{template}#body" if request.htmx else template, context)  # type: ignore[attr-defined]
+
+
+def cut_off_since() -> datetime | None:
+    """Since when a living monitor has heard most of its nodes no more, all at once; None where none has."""
+    alive = MonitorProcess.objects.filter(lease_expires_at__gt=timezone.now(), cut_off_since__isnull=False)
+    return alive.order_by("cut_off_since").values_list("cut_off_since", flat=True).first()
 
 
 def capacities(nodes: NodeQuerySet) -> tuple[Capacity, list[tuple[str, Capacity]]]:
