@@ -15,7 +15,15 @@ from typing import IO, Self
 
 from nodes.errors import HostTimeout
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.shell import CHUNK, MAX_BYTES, MAX_STDERR, CommandResult, CommandTimeout, with_sudo
+from nodes.hosts.shell import (
+    CHUNK,
+    MAX_BYTES,
+    MAX_STDERR,
+    CommandResult,
+    CommandTimeout,
+    watched_command,
+    with_sudo,
+)
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """smartctl and its like are in sbin, which the path of an unprivileged server lacks."""
@@ -60,9 +68,9 @@ class LocalShell:
         return result
 
     def stream(self, command: str, *, sudo: bool = False) -> LocalStream:
-        return LocalStream(
-            _start(with_sudo(command, sudo=sudo, is_root=self.is_root), stdin=subprocess.DEVNULL)
-        )
+        # Its standard input is ours to hold: should this process be killed, the command ends as well.
+        line = watched_command(command, sudo=sudo and not self.is_root)
+        return LocalStream(_start(line, stdin=subprocess.PIPE))
 
     def close(self) -> None:
         """Nothing is kept open."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -189,3 +191,21 @@ def test_the_servers_environment_stays_with_the_server(monkeypatch: pytest.Monke
     assert b"hunter2" not in shell.run("env", timeout_s=10).stdout
     with shell.stream("env") as stream:
         assert b"hunter2" not in b"".join(stream)
+
+
+def test_a_silent_local_stream_ends_when_our_process_is_killed() -> None:
+    script = (
+        "from nodes.hosts.local import LocalShell\n"
+        "stream = LocalShell().stream('echo $$; exec sleep 297')\n"
+        "print(stream.read().decode(), flush=True)\n"
+        "stream.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        sleeper = Path(f"/proc/{int(process.stdout.readline())}/cmdline")
+        assert b"sleep" in sleeper.read_bytes()
+        process.kill()
+    deadline = time.monotonic() + 5
+    while sleeper.exists() and sleeper.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not sleeper.exists() or not sleeper.read_bytes()
