@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,7 +42,7 @@ from nodes.hosts.journal_entries import Entry
 from nodes.hosts.journal_filters import read_filters, shown_command
 from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_cursor import LogCursor
-from nodes.hosts.log_query import query
+from nodes.hosts.log_query import LogProblem, query
 from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node
 from nodes.realtime.access import Caller
@@ -67,6 +67,16 @@ _openers = ThreadPoolExecutor(16, thread_name_prefix="journal: open")
 def hub() -> LogHub:
     """The hub of the running loop."""
     return _hubs.setdefault(asyncio.get_running_loop(), LogHub())
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Where the stream goes on, by an entry or by a time, after the entries that come first."""
+
+    start: LogCursor
+    since: datetime | None = None
+    entries: Sequence[Entry] = ()
+    problems: tuple[LogProblem, ...] = ()
 
 
 class LogConsumer(AsyncWebsocketConsumer):
@@ -146,13 +156,13 @@ class LogConsumer(AsyncWebsocketConsumer):
         try:
             start, backlog = _subscription(message)
             loop = asyncio.get_running_loop()
-            start, since, entries = await loop.run_in_executor(_openers, self._open, start, backlog)
+            begun = await loop.run_in_executor(_openers, self._open, start, backlog)
             if self._closed:
                 return
-            if entries:
-                await self.send(text_data=entries_message(entries, start.encode()))
-            await self.send(text_data=_begun(start))
-            self._viewer = Viewer(hub(), str(self._node.uuid), self._connect, start, since)
+            if begun.entries:
+                await self.send(text_data=entries_message(begun.entries, begun.start.encode()))
+            await self.send(text_data=_first_state(begun))
+            self._viewer = Viewer(hub(), str(self._node.uuid), self._connect, begun.start, begun.since)
             await self._pump(self._viewer)
         except NodeAdminError as error:
             await self._fail(error)
@@ -182,20 +192,21 @@ class LogConsumer(AsyncWebsocketConsumer):
         finally:
             connections.close_all()
 
-    def _open(self, start: LogCursor, backlog: int) -> tuple[LogCursor, datetime | None, list[Entry]]:
+    def _open(self, start: LogCursor, backlog: int) -> Begun:
         """What comes first, and where to go on after it."""
         connection = self._connect()
         wait_s = settings.NODEADMIN_HOST_TIMEOUT_S
         tool = tool_of(connection, wait_s)
         start = replace(start, filters=absolute(start.filters, tool), newest_first=False)
         if start.journal or start.files or start.filters.since or start.filters.until:
-            return start, None, []
+            return Begun(start)
         since = tool.host_now() - _OVERLAP
         page = query(connection, replace(start, newest_first=True), limit=max(backlog, 1), timeout_s=wait_s)
         newest = next((entry.cursor for entry in page.entries if entry.cursor), "")
         after = LogCursor(start.filters, journal=newest, files=page.ends)
         # Without an entry to begin after, by time; what is there already would have been found just now.
-        return after, None if newest else since, list(reversed(page.entries)) if backlog else []
+        entries = page.entries[::-1] if backlog else []
+        return Begun(after, None if newest else since, entries, page.problems)
 
     async def _keep_checking(self) -> None:
         while True:
@@ -221,11 +232,12 @@ class LogConsumer(AsyncWebsocketConsumer):
             pass
 
 
-def _begun(start: LogCursor) -> str:
-    """The first message of the state, with the command that shows the same on the host."""
-    filters = start.filters
+def _first_state(begun: Begun) -> str:
+    """The first message of the state: what cannot be read, and the command for the same on the host."""
+    filters = begun.start.filters
     shown = shown_command(filters, limit=BACKLOG if not filters.since else None, follow=not filters.until)
-    return msgspec.json.encode({"type": "state", "state": "live", "command": shown}).decode()
+    body = {"type": "state", "state": "live", "command": shown, "problems": begun.problems}
+    return msgspec.json.encode(body).decode()
 
 
 def _read(text: str | None) -> dict[str, Any]:

@@ -189,7 +189,7 @@ function nodeadminLogs(root) {
   function tell(message) {
     command(message.command);
     if (message.state === "gap") list.mark(words.gap);
-    else if (message.state === "live") state(paused ? "paused" : "live", paused ? "neutral" : "good", list.count ? "" : words.waits);
+    else if (message.state === "live") state(paused ? "paused" : "live", paused ? "neutral" : "good", (message.problems || []).map((problem) => problem.message).join(" ") || (list.count ? "" : words.waits));
     else state(message.state, message.state === "paused" || message.state === "ended" ? "neutral" : "warn", message.message || "");
   }
 
