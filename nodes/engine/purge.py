@@ -5,15 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import F, Window
-from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from nodes.models import (
     Event,
     IdempotencyKey,
     InventoryChange,
-    Node,
     Operation,
     SmartReading,
     Snapshot,
@@ -47,13 +44,7 @@ def purge() -> dict[str, int]:
     }
 
 
-def purge_snapshots(node: Node | None = None) -> int:
+def purge_snapshots() -> int:
     """Of each node keep the newest snapshots, those in which something changed, and the current one."""
-    snapshots = Snapshot.objects.all() if node is None else Snapshot.objects.filter(node=node)
-    ranked = snapshots.annotate(
-        rank=Window(RowNumber(), partition_by=F("node"), order_by=[F("observed_at").desc(), F("id").desc()])
-    )
-    beyond = ranked.filter(rank__gt=settings.NODEADMIN_SNAPSHOTS_KEPT, changed=False)
-    current = Node.objects.exclude(snapshot=None).values_list("snapshot", flat=True)
-    doomed = [pk for pk in beyond.values_list("pk", flat=True) if pk not in set(current)]
+    doomed = list(Snapshot.objects.beyond_retention().values_list("pk", flat=True))
     return Snapshot.objects.filter(pk__in=doomed).delete()[1].get("nodes.Snapshot", 0)

@@ -13,7 +13,6 @@ from django.utils.translation import gettext as _
 from nodes.errors import InvalidInput, NodeBusy
 from nodes.events import Actor, OperationChanged, publish, record
 from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep, StepStatus
-from nodes.models.operation import UNFINISHED
 from nodes.operations.base import JsonObject, OperationKind, removed
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.registry import kind_of
@@ -222,6 +221,3 @@ def retry(
         request_id=request_id,
         idempotency=idempotency,
     )
-
-
-__all__ = ["UNFINISHED", "announce", "cancel", "on_submit", "retry", "submit", "wait_for", "wake"]

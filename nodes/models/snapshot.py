@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
+from django.db.models import F, Window
+from django.db.models.functions import RowNumber
 from django.utils.translation import gettext_lazy as _
 
 from nodes.inventory.document import HostDocument
+
+
+class SnapshotQuerySet(models.QuerySet["Snapshot"]):
+    def beyond_retention(self) -> SnapshotQuerySet:
+        """Those that may go: older than a node's newest ``NODEADMIN_SNAPSHOTS_KEPT``, with nothing changed in
+        them, and not the one that the node shows."""
+        newest_first = [F("observed_at").desc(), F("id").desc()]
+        ranked = self.annotate(rank=Window(RowNumber(), partition_by=F("node"), order_by=newest_first))
+        old = ranked.filter(rank__gt=settings.NODEADMIN_SNAPSHOTS_KEPT, changed=False)
+        return old.exclude(pk=F("node__snapshot"))
 
 
 class Snapshot(models.Model):
@@ -21,6 +34,8 @@ class Snapshot(models.Model):
     document = models.BinaryField(editable=False)
     changed = models.BooleanField(_("changed"), default=True)
     parser_version = models.CharField(max_length=32, blank=True)
+
+    objects = SnapshotQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("snapshot")

@@ -95,7 +95,7 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     keep_changes(node, changes, observed_at)
     keep_smart(node, inventory, observed_at)
     keep_devices(node, inventory)
-    _drop_unchanged(node, snapshot)
+    _drop_unchanged(node)
     publish(NodeChanged(str(node.uuid), node.name))
     return snapshot, changes
 
@@ -154,8 +154,6 @@ def _newest_inventory(node: Node) -> Inventory | None:
         return None
 
 
-def _drop_unchanged(node: Node, newest: Snapshot) -> None:
-    rows = Snapshot.objects.filter(node=node, changed=False).exclude(pk=newest.pk)
-    recent = Snapshot.objects.filter(node=node).order_by("-observed_at", "-id")
-    keep = list(recent.values_list("pk", flat=True)[: settings.NODEADMIN_SNAPSHOTS_KEPT])
-    rows.exclude(pk__in=keep).delete()
+def _drop_unchanged(node: Node) -> None:
+    doomed = list(Snapshot.objects.filter(node=node).beyond_retention().values_list("pk", flat=True))
+    Snapshot.objects.filter(pk__in=doomed).delete()
