@@ -1,33 +1,49 @@
 """What nodeadmin keeps: one file a thing."""
 
+from nodes.models.bmc import Bmc
+from nodes.models.confirmation import UsedConfirmation
 from nodes.models.credential import Credential, OwnKeyPair
 from nodes.models.device import Device
 from nodes.models.event import Event
 from nodes.models.grant import NodeGroupObjectPermission, NodeUserObjectPermission
 from nodes.models.history import InventoryChange, SmartReading
+from nodes.models.migration import Direction, MigrationSlot
 from nodes.models.monitor import FigureBlock, Heartbeat, MonitorProcess
 from nodes.models.node import Connection, ConnectionReason, Node, Scheduling, Status
-from nodes.models.operation import IdempotencyKey, Operation, OperationStatus, OperationStep, StepStatus
+from nodes.models.operation import (
+    IdempotencyKey,
+    LogLevel,
+    Operation,
+    OperationLogEntry,
+    OperationStatus,
+    OperationStep,
+    StepStatus,
+)
 from nodes.models.snapshot import Snapshot, SnapshotSection
 from nodes.models.token import ApiToken
 from nodes.models.user import User
 
 __all__ = [
     "ApiToken",
+    "Bmc",
     "Connection",
     "ConnectionReason",
     "Credential",
     "Device",
+    "Direction",
     "Event",
     "FigureBlock",
     "Heartbeat",
     "IdempotencyKey",
     "InventoryChange",
+    "LogLevel",
+    "MigrationSlot",
     "MonitorProcess",
     "Node",
     "NodeGroupObjectPermission",
     "NodeUserObjectPermission",
     "Operation",
+    "OperationLogEntry",
     "OperationStatus",
     "OperationStep",
     "OwnKeyPair",
@@ -37,5 +53,6 @@ __all__ = [
     "SnapshotSection",
     "Status",
     "StepStatus",
+    "UsedConfirmation",
     "User",
 ]

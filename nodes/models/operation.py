@@ -61,7 +61,8 @@ class Operation(models.Model):
 
     ``subject`` is what an exclusive operation excludes others from: ``node:<uuid>``, or ``name:<name>`` for
     a node that does not exist yet. ``secret`` carries a credential from the call to the step that stores
-    it, sealed, and is wiped when the operation ends.
+    it, sealed, and is wiped when the operation ends. ``plan`` is the plan that was confirmed, for kinds that
+    have one (see operations/plans.py).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -73,6 +74,7 @@ class Operation(models.Model):
     subject = models.CharField(max_length=80, editable=False)
     exclusive = models.BooleanField(_("exclusive"), default=True)
     params = models.JSONField(_("options"), default=dict)
+    plan = models.JSONField(_("plan"), null=True)
     secret = SealedField(null=True, editable=False)
 
     status = models.CharField(
@@ -161,6 +163,36 @@ class OperationStep(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class LogLevel(models.TextChoices):
+    INFO = "info", _("Info")
+    WARNING = "warning", _("Warning")
+    ERROR = "error", _("Error")
+
+
+class OperationLogEntry(models.Model):
+    """One line of an operation's own log. ``step_code`` is "" for what belongs to no step.
+
+    Its key orders the lines and is the cursor of who reads on.
+    """
+
+    operation = models.ForeignKey(
+        Operation, models.CASCADE, related_name="log_entries", verbose_name=_("operation")
+    )
+    at = models.DateTimeField(_("time"), default=timezone.now)
+    level = models.CharField(_("level"), max_length=8, choices=LogLevel, default=LogLevel.INFO)
+    step_code = models.CharField(_("step"), max_length=80, blank=True)
+    message = models.TextField(_("message"))
+
+    class Meta:
+        verbose_name = _("log entry of an operation")
+        verbose_name_plural = _("log entries of operations")
+        ordering = ["id"]
+        indexes = [models.Index(fields=["operation", "id"])]
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class IdempotencyKey(models.Model):
