@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 from nodes.errors import InvalidInput, NodeBusy
 from nodes.events import Actor, OperationChanged, publish, record
 from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep, StepStatus
-from nodes.operations.base import JsonObject, OperationKind, removed
+from nodes.operations.base import JsonObject, OperationKind, PlannedKind, removed
+from nodes.operations.plans import Plan
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.registry import kind_of
 
@@ -37,11 +38,12 @@ def submit(
     node: Node | None = None,
     node_name: str = "",
     params: JsonObject | None = None,
+    plan: Plan | None = None,
     secret: Mapping[str, Any] | None = None,
     request_id: str = "",
     idempotency: IdempotencyKey | None = None,
 ) -> Operation:
-    """Queue an operation of kind ``name``.
+    """Queue an operation of kind ``name``, with the ``plan`` that was confirmed where the kind has one.
 
     Permissions are the caller's to check. Raises NodeBusy while another exclusive operation on the same
     subject is unfinished; a refresh that is asked for while one is unfinished gives that one.
@@ -56,6 +58,7 @@ def submit(
         subject=kind.subject(node, node_name),
         exclusive=kind.exclusive,
         params=dict(params or {}),
+        plan=plan.to_dict() if plan is not None else None,
         secret=dict(secret) if secret else None,
         requested_by=actor.user,
         requested_by_name=actor.name,
@@ -123,6 +126,10 @@ def _busy() -> NodeBusy:
 
 
 def _write_steps(operation: Operation, kind: OperationKind, node: Node | None, params: JsonObject) -> None:
+    if isinstance(kind, PlannedKind) and operation.plan is not None:
+        plans = kind.steps_of(Plan.from_dict(operation.plan), params)
+    else:
+        plans = kind.steps(node, params)
     OperationStep.objects.bulk_create(
         OperationStep(
             operation=operation,
@@ -133,7 +140,7 @@ def _write_steps(operation: Operation, kind: OperationKind, node: Node | None, p
             vm_name=plan.vm_name,
             target=plan.target,
         )
-        for position, plan in enumerate(kind.steps(node, params))
+        for position, plan in enumerate(plans)
     )
 
 

@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 
 from nodes.errors import NodeAdminError, UnknownNode
 from nodes.events import Actor
-from nodes.models import Node, Operation
+from nodes.models import Node, Operation, User
+from nodes.operations.plans import Plan
 
 JsonObject = Mapping[str, Any]
 
@@ -106,6 +107,28 @@ class OperationKind(ABC):
     def subject(self, node: Node | None, node_name: str) -> str:
         """What an exclusive operation of this kind excludes others from."""
         return f"node:{node.uuid}" if node is not None else f"name:{node_name}"
+
+
+class PlannedKind(OperationKind):
+    """A kind whose effect on VMs is planned, shown and confirmed before it is asked for.
+
+    Its steps come out of the confirmed plan, which the operation keeps.
+    """
+
+    @abstractmethod
+    def plan(self, user: User | None, node: Node, options: JsonObject) -> Plan:
+        """What it would do now. Reads hosts, under deadlines; changes nothing.
+
+        ``user`` is who asks: VMs move only to nodes that they may maintain (None, the system, may all). What
+        cannot be read becomes a blocker of the plan, not an error.
+        """
+
+    @abstractmethod
+    def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:
+        """The steps of the confirmed plan."""
+
+    def steps(self, node: Node | None, params: JsonObject) -> Sequence[StepPlan]:
+        return ()
 
 
 def removed() -> UnknownNode:

@@ -1,0 +1,171 @@
+"""What an operation would do to a node's VMs, as it is shown, confirmed and kept.
+
+A plan has *decisions* (each VM's UUID, action, target and blockers, and what stands in the way of the node as
+a whole), which are what a person confirms, and beside them estimates, which may change without asking again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Action(StrEnum):
+    """What happens to one VM. ``blocked`` is the lack of a decision: ``blockers`` say why."""
+
+    MIGRATE = "migrate"
+    STOP = "stop"
+    LEAVE = "leave"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something stands in the way: a stable code, what it means here, and what helps."""
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VmDecision:
+    """One VM. ``target`` and ``target_uuid`` name the node it moves to; ``restart``: it is started again.
+
+
+    ``memory_bytes`` and ``vcpus`` are what it takes from its target, None where unknown; ``estimate_s`` is a
+    guess at how long it takes, None where there is no ground for one. Neither is part of what is confirmed.
+    """
+
+    vm_uuid: str
+    vm_name: str
+    state: str | None
+    action: Action
+    target: str = ""
+    target_uuid: str = ""
+    restart: bool = False
+    blockers: tuple[Reason, ...] = ()
+    notes: tuple[str, ...] = ()
+    memory_bytes: int | None = None
+    vcpus: int | None = None
+    estimate_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole plan of one operation of kind ``kind`` on one node.
+
+    ``blockers`` concern the node itself (the last eligible one, VM states unknown, libvirt down …); their
+    codes are the API's error codes where one exists. ``losses`` are sentences about what is lost for good.
+    ``options`` are the call's checked options. ``boot_id`` is the host's at the time, None where unknown.
+    """
+
+    kind: str
+    node: str
+    node_uuid: str
+    options: Mapping[str, Any]
+    decisions: tuple[VmDecision, ...] = ()
+    blockers: tuple[Reason, ...] = ()
+    losses: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    boot_id: str | None = None
+    made_at: str = ""
+    estimate_s: float | None = None
+    vms_known: bool = True
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it cannot be carried out as it is."""
+        return bool(self.blockers) or any(vm.action == Action.BLOCKED for vm in self.decisions)
+
+    def of(self, action: Action) -> tuple[VmDecision, ...]:
+        """The VMs to which ``action`` happens."""
+        return tuple(vm for vm in self.decisions if vm.action == action)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many VMs move, stop, stay and stand in the way, by action."""
+        return {action.value: len(self.of(action)) for action in Action}
+
+    def digest(self) -> str:
+        """SHA-256 over the decisions: two plans with the same digest ask for the same consent."""
+        decided = {
+            "kind": self.kind,
+            "node": self.node_uuid,
+            "vms_known": self.vms_known,
+            "blockers": sorted(reason.code for reason in self.blockers),
+            "losses": len(self.losses) > 0,
+            "vms": sorted(
+                (
+                    vm.vm_uuid,
+                    vm.action.value,
+                    vm.target_uuid,
+                    vm.restart,
+                    sorted(reason.code for reason in vm.blockers),
+                )
+                for vm in self.decisions
+            ),
+        }
+        text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, for the answer and for the operation's row."""
+        return {**asdict(self), "counts": self.counts, "blocked": self.is_blocked, "digest": self.digest()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The plan that :meth:`to_dict` wrote; members of another version are ignored."""
+        known = {name: data[name] for name in cls.__slots__ if name in data}
+        known["decisions"] = tuple(_decision(row) for row in data.get("decisions", ()))
+        known["blockers"] = _reasons(data.get("blockers", ()))
+        for name in ("losses", "notes"):
+            known[name] = tuple(data.get(name, ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDrift:
+    """How a plan differs from the one that was confirmed: VMs by name, each with the words for it."""
+
+    changed: tuple[str, ...] = field(default_factory=tuple)
+
+
+def drift(confirmed: Plan, found: Plan) -> PlanDrift:
+    """What differs in the decisions of two plans, in words; empty where nothing does."""
+    before = {vm.vm_uuid: vm for vm in confirmed.decisions}
+    after = {vm.vm_uuid: vm for vm in found.decisions}
+    words = [f"{after[uuid].vm_name}: new" for uuid in after if uuid not in before]
+    words += [f"{before[uuid].vm_name}: gone" for uuid in before if uuid not in after]
+    for uuid, old in before.items():
+        new = after.get(uuid)
+        if new is not None and _decided(old) != _decided(new):
+            words.append(f"{new.vm_name}: {_in_words(old)} → {_in_words(new)}")
+    if {reason.code for reason in confirmed.blockers} != {reason.code for reason in found.blockers}:
+        words += [reason.message for reason in found.blockers]
+    return PlanDrift(tuple(words))
+
+
+def _decided(vm: VmDecision) -> tuple[Any, ...]:
+    return (vm.action, vm.target_uuid, vm.restart, sorted(reason.code for reason in vm.blockers))
+
+
+def _in_words(vm: VmDecision) -> str:
+    blocked = f" ({', '.join(reason.code for reason in vm.blockers)})" if vm.blockers else ""
+    return f"{vm.action.value}{f' to {vm.target}' if vm.target else ''}{blocked}"
+
+
+def _decision(row: Mapping[str, Any]) -> VmDecision:
+    known = {name: row[name] for name in VmDecision.__slots__ if name in row}
+    known["action"] = Action(row["action"])
+    known["blockers"] = _reasons(row.get("blockers", ()))
+    known["notes"] = tuple(row.get("notes", ()))
+    return VmDecision(**known)
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:
+    return tuple(Reason(row["code"], row["message"], row.get("remedy", "")) for row in rows)
