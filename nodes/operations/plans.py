@@ -36,7 +36,6 @@ class Reason:
 class VmDecision:
     """One VM. ``target`` and ``target_uuid`` name the node it moves to; ``restart``: it is started again.
 
-
     ``memory_bytes`` and ``vcpus`` are what it takes from its target, None where unknown; ``estimate_s`` is a
     guess at how long it takes, None where there is no ground for one. Neither is part of what is confirmed.
     """
