@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
 
 from nodes.hosts.journal_entries import Entry
 from nodes.hosts.log_query import LogProblem
@@ -56,3 +58,29 @@ class LogFieldAnswer:
 class LogEntryAnswer:
     node: str
     fields: list[LogFieldAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationLogLine:
+    """One line. ``step`` is the code of the step that wrote it, null for what belongs to none."""
+
+    id: int
+    time: datetime
+    level: str
+    step: str | None
+    step_title: str | None
+    vm_name: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperationLogPage:
+    """Lines oldest first. ``cursor`` goes on after them, without gap or repeat, also when there are none yet;
+    ``more``: further lines are there already. Once ``finished`` and not ``more``, no line will follow."""
+
+    operation: UUID
+    status: str
+    finished: bool
+    lines: list[OperationLogLine]
+    cursor: int
+    more: bool

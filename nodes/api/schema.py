@@ -29,6 +29,7 @@ _ANSWERS: tuple[type, ...] = (
     log_answers.LogPageAnswer,
     log_answers.LogSourcesAnswer,
     log_answers.LogEntryAnswer,
+    log_answers.OperationLogPage,
     answers.HostKeysAnswer,
     answers.ProblemAnswer,
 )

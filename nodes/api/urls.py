@@ -10,6 +10,7 @@ from nodes.api.history import HistoryEndpoints
 from nodes.api.inventory import InventoryEndpoints
 from nodes.api.logs import LogEndpoints
 from nodes.api.missing import NoSuchEndpoint
+from nodes.api.operation_log import OperationLogEndpoints
 from nodes.api.viewsets import EventEndpoints, NodeEndpoints, OperationEndpoints
 from nodes.inventory.registry import SECTIONS
 
@@ -24,6 +25,7 @@ ENDPOINTS = {
     ),
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),
     OperationEndpoints: ("list-operations", "describe-operation", "cancel-operation", "retry-operation"),
+    OperationLogEndpoints: ("list-operation-log",),
     EventEndpoints: ("list-events",),
     FiguresEndpoints: ("describe-node-figures",),
     LogEndpoints: ("describe-node-logs", "list-log-sources", "describe-log-entry"),
