@@ -5,7 +5,7 @@ the ``cursor`` of the last entries alone, which goes on without gap or repeat. `
 newest entries come first (100; where a time is given, all since then). Later ``{"type": "pause"}`` and
 ``{"type": "resume"}``: in between nothing is read from the host either.
 
-To the client:
+To the client, always a state first:
 
 - ``{"type": "entries", "entries": […], "cursor"}``: oldest first, at most some thousand at once;
 - ``{"type": "state", "state"}`` with ``live``, ``paused``, ``reconnecting`` (the host is lost, why, and it
@@ -159,9 +159,9 @@ class LogConsumer(AsyncWebsocketConsumer):
             begun = await loop.run_in_executor(_openers, self._open, start, backlog)
             if self._closed:
                 return
+            await self.send(text_data=_first_state(begun))
             if begun.entries:
                 await self.send(text_data=entries_message(begun.entries, begun.start.encode()))
-            await self.send(text_data=_first_state(begun))
             self._viewer = Viewer(hub(), str(self._node.uuid), self._connect, begun.start, begun.since)
             await self._pump(self._viewer)
         except NodeAdminError as error:

@@ -182,6 +182,7 @@ function nodeadminLogs(root) {
   function take(message) {
     cursor = message.cursor;
     list.append(message.entries);
+    if (part("note").textContent === words.waits) part("note").textContent = "";
     if (!list.following) fresh += message.entries.length;
     count();
     if (list.dropped) part("note").textContent = words.dropped;

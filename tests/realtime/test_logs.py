@@ -91,8 +91,10 @@ def writer(host: JournalHost) -> Iterator[Writer]:
 async def test_the_newest_lines_come_first_and_new_ones_as_they_are_written(host, writer) -> None:
     async with opened(LOGS, await viewer(host, VIEW, VIEW_LOGS)) as socket:
         await subscribe(socket, backlog=10)
+        first = await socket.message()
+        assert (first["type"], first["state"]) == ("state", "live"), "a state comes before any entry"
+        assert first["command"].startswith("journalctl --follow")
         assert (await numbers(socket, 10))[0] == list(range(40, 50))
-        assert await state(socket) == "live"
         writer.write(100, 101)
         assert (await numbers(socket, 2))[0] == [100, 101]
 
