@@ -11,13 +11,17 @@ from nodes.models import (
     Event,
     IdempotencyKey,
     InventoryChange,
+    MigrationSlot,
     Operation,
     SmartReading,
     Snapshot,
+    UsedConfirmation,
 )
 from nodes.models.operation import UNFINISHED
 
 IDEMPOTENCY_HOURS = 24
+CONFIRMATION_HOURS = 1
+"""Many times as long as a confirmation token lives: after that its signature alone refuses it."""
 SMART_DAYS = 5 * 365
 """A disk's whole life: one row a day is little, and wear is judged over years."""
 
@@ -34,12 +38,16 @@ def purge() -> dict[str, int]:
     )
     readings = SmartReading.objects.filter(observed_at__lt=now - timedelta(days=SMART_DAYS))
     keys = IdempotencyKey.objects.filter(created_at__lt=now - timedelta(hours=IDEMPOTENCY_HOURS))
+    confirmations = UsedConfirmation.objects.filter(used_at__lt=now - timedelta(hours=CONFIRMATION_HOURS))
+    slots = MigrationSlot.objects.exclude(operation__status__in=UNFINISHED)
     return {
+        "migration_slots": slots.delete()[0],
         "operations": operations.delete()[1].get("nodes.Operation", 0),
         "events": events.delete()[0],
         "inventory_changes": changes.delete()[0],
         "smart_readings": readings.delete()[0],
         "idempotency_keys": keys.delete()[0],
+        "used_confirmations": confirmations.delete()[0],
         "snapshots": purge_snapshots(),
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -14,12 +13,14 @@ from django.db.models import F, Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from nodes.engine.claim import Claim
+from nodes.engine.claim import Claim, runner_name
+from nodes.engine.steps import RunningStep, write_line
 from nodes.engine.submit import announce
 from nodes.errors import InvalidInput, NodeAdminError, PermissionDenied
 from nodes.events import Actor, record
 from nodes.models import Operation, OperationStatus, OperationStep, StepStatus
 from nodes.models.event import Severity
+from nodes.models.operation import LogLevel
 from nodes.operations.base import (
     ClaimLost,
     JsonObject,
@@ -33,58 +34,6 @@ from nodes.permissions import require
 
 log = structlog.get_logger(__name__)
 
-REPORT_STEP_S = 0.25
-"""A step's progress is written at most this often; in between it is only remembered."""
-
-
-class RunningStep:
-    """A step while its block runs (see base.StepHandle)."""
-
-    def __init__(self, run: OperationRun, row: OperationStep) -> None:
-        self._run = run
-        self._row = row
-        self._written_at = 0.0
-        self.done_before = row.status == StepStatus.SUCCEEDED
-        self.skipped = False
-
-    def report(
-        self, message: str = "", *, progress: float | None = None, data: JsonObject | None = None
-    ) -> None:
-        row = self._row
-        if message:
-            row.message = message
-        if progress is not None:
-            row.progress = max(row.progress or 0.0, min(1.0, progress))
-        if data is not None:
-            row.data = {**row.data, **data}
-        if time.monotonic() - self._written_at >= REPORT_STEP_S or message:
-            self.write()
-
-    def skip(self, message: str) -> None:
-        self.skipped = True
-        self._row.message = message
-
-    def begin(self) -> None:
-        self._row.status = StepStatus.RUNNING
-        self._row.started_at = timezone.now()
-        self._row.finished_at = None
-        self.write()
-
-    def end(self, status: StepStatus, message: str = "") -> None:
-        self._row.status = status
-        self._row.finished_at = timezone.now()
-        if message:
-            self._row.message = message
-        if status == StepStatus.SUCCEEDED:
-            self._row.progress = 1.0
-        self.write()
-
-    def write(self) -> None:
-        with self._run.fenced():
-            self._row.save()
-        self._written_at = time.monotonic()
-        announce(self._run.operation)
-
 
 class OperationRun:
     """What an operation's ``execute`` gets (see base.Run)."""
@@ -92,6 +41,7 @@ class OperationRun:
     def __init__(self, operation: Operation, held: Claim) -> None:
         self.operation = operation
         self.actor = Actor(operation.requested_by, operation.source_ip)
+        self.resumed = operation.started_at is not None
         self._claim = held
         self.lost = threading.Event()
 
@@ -107,11 +57,24 @@ class OperationRun:
         if asked is not None:
             raise OperationCancelled
 
+    def log(self, message: str, level: str = LogLevel.INFO, *, step_code: str = "") -> None:
+        with self.fenced():
+            write_line(self.operation, message, level, step_code)
+
+    def status_of(self, code: str) -> str:
+        found = self.operation.steps.filter(code=code).values_list("status", flat=True).first()
+        return found or ""
+
+    def data_of(self, code: str) -> JsonObject:
+        return self.operation.steps.filter(code=code).values_list("data", flat=True).first() or {}
+
     @contextmanager
-    def step(self, code: str) -> Iterator[RunningStep]:
-        self.check_cancelled()
-        row = self.operation.steps.get(code=code)
-        handle = RunningStep(self, row)
+    def step(self, code: str, *, even_cancelled: bool = False) -> Iterator[RunningStep]:
+        if not even_cancelled:
+            self.check_cancelled()
+        # Read anew by each thread that runs a step: the row is nobody else's while the step runs.
+        row = OperationStep.objects.get(operation=self.operation.pk, code=code)
+        handle = RunningStep(self.operation, self.fenced, row)
         handle.begin()
         try:
             yield handle
@@ -121,10 +84,10 @@ class OperationRun:
         except ClaimLost:
             raise
         except NodeAdminError as error:
-            handle.end(StepStatus.FAILED, error.detail())
+            handle.fail(error.detail(), error.code)
             raise
         except Exception:
-            handle.end(StepStatus.FAILED, _("An unexpected error; the log has the details."))
+            handle.fail(_("An unexpected error; the log has the details."), "internal_error")
             raise
         handle.end(StepStatus.SKIPPED if handle.skipped else StepStatus.SUCCEEDED)
 
@@ -165,9 +128,11 @@ def run_operation(run: OperationRun) -> None:
 
 def _run_to_end(run: OperationRun) -> None:
     operation = run.operation
-    first = run._claim.rows().filter(started_at=None)
-    first.update(started_at=timezone.now())
     kind = kind_of(operation.kind)
+    with run.fenced():
+        run._claim.rows().filter(started_at=None).update(started_at=timezone.now())
+        words = _("Resumed by %s.") if run.resumed else _("Started by %s.")
+        write_line(operation, words % runner_name(), LogLevel.WARNING if run.resumed else LogLevel.INFO)
     try:
         if kind is None:
             raise InvalidInput(_("This version knows no operation “%s”.") % operation.kind)
@@ -197,8 +162,11 @@ def _check_rights(run: OperationRun, kind: OperationKind) -> None:
         if run.operation.requested_by_name:
             raise PermissionDenied(_("The user who asked for this no longer exists."))
         return
-    if kind.needs_node and run.operation.node is None:
-        raise removed()
+    if run.operation.node is None:
+        if kind.removes_node and run.resumed:
+            return  # its own work: the right on a node went with the node
+        if kind.needs_node:
+            raise removed()
     require(user, kind.permission, run.operation.node)
 
 
@@ -241,6 +209,8 @@ def _finish(
             claim_token=F("claim_token") + 1,
         )
         operation.refresh_from_db()
+        level = LogLevel.ERROR if status == OperationStatus.FAILED else LogLevel.INFO
+        write_line(operation, message or str(_("Done.")), level)
         if kind is not None and kind.audited:
             _record_end(run, kind, status, message)
     announce(operation)

@@ -39,10 +39,24 @@ class StepHandle(Protocol):
     done_before: bool
     """Whether an earlier run had finished this step."""
 
+    begun_before: bool
+    """Whether an earlier run had begun it, whatever became of it."""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What was reported as ``data`` so far, by earlier runs too."""
+
     def report(
         self, message: str = "", *, progress: float | None = None, data: JsonObject | None = None
     ) -> None:
-        """Show how far it is; ``progress`` from 0 to 1 and never backwards."""
+        """Show how far it is; ``progress`` from 0 to 1 and never backwards.
+
+        With a ``message`` it has been committed, ``data`` and all, when this returns; without one it may
+        still be held back for a moment. A new message is a line of the operation's log.
+        """
+
+    def warn(self, message: str) -> None:
+        """The same for what somebody should look at."""
 
     def skip(self, message: str) -> None:
         """End the step as skipped when its block ends: there was nothing to do."""
@@ -57,11 +71,25 @@ class Run(Protocol):
     @property
     def actor(self) -> Actor: ...
 
-    def step(self, code: str) -> AbstractContextManager[StepHandle]:
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier run of the operation was cut off."""
+
+    def step(self, code: str, *, even_cancelled: bool = False) -> AbstractContextManager[StepHandle]:
         """Run a block as the step ``code``: started, ended and, where it raises, failed in its row.
 
-        Raises OperationCancelled at the entry when a cancel was asked for.
+        Raises OperationCancelled at the entry when a cancel was asked for, unless ``even_cancelled``. Several
+        threads may run steps of one operation at once, each another one.
         """
+
+    def status_of(self, code: str) -> str:
+        """The status of the step ``code`` as it is stored now; "" where there is no such step."""
+
+    def data_of(self, code: str) -> JsonObject:
+        """What the step ``code`` has reported as ``data``; empty where there is none."""
+
+    def log(self, message: str, level: str = "info", *, step_code: str = "") -> None:
+        """Write a line (``info``, ``warning``, ``error``) to the operation's log."""
 
     def fenced(self) -> AbstractContextManager[None]:
         """A transaction that commits only while the claim is still ours: for the operation's own rows."""
@@ -83,7 +111,7 @@ class OperationKind(ABC):
     ``permission`` is needed on the node at submission and again when the run starts (``add_node`` has no
     node: the model permission counts). ``exclusive`` kinds exclude one another on one node. ``audited``
     kinds leave an event when they are asked for and when they end. Those that need a node cannot be done
-    again once it has been removed.
+    again once it has been removed; one that ``removes_node`` is resumed without it.
     """
 
     kind: ClassVar[str]
@@ -91,6 +119,7 @@ class OperationKind(ABC):
     exclusive: ClassVar[bool] = True
     audited: ClassVar[bool] = True
     needs_node: ClassVar[bool] = True
+    removes_node: ClassVar[bool] = False
 
     @abstractmethod
     def title(self, operation: Operation) -> str:
