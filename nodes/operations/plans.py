@@ -36,6 +36,8 @@ class Reason:
 class VmDecision:
     """One VM. ``target`` and ``target_uuid`` name the node it moves to; ``restart``: it is started again.
 
+    ``source`` and ``source_uuid`` name the node it is on where that is not the plan's own: a VM that returns.
+
     ``memory_bytes`` and ``vcpus`` are what it takes from its target, None where unknown; ``estimate_s`` is a
     guess at how long it takes, None where there is no ground for one. Neither is part of what is confirmed.
     """
@@ -46,6 +48,8 @@ class VmDecision:
     action: Action
     target: str = ""
     target_uuid: str = ""
+    source: str = ""
+    source_uuid: str = ""
     restart: bool = False
     blockers: tuple[Reason, ...] = ()
     notes: tuple[str, ...] = ()
@@ -103,6 +107,7 @@ class Plan:
                     vm.vm_uuid,
                     vm.action.value,
                     vm.target_uuid,
+                    vm.source_uuid,
                     vm.restart,
                     sorted(reason.code for reason in vm.blockers),
                 )
@@ -150,7 +155,7 @@ def drift(confirmed: Plan, found: Plan) -> PlanDrift:
 
 
 def _decided(vm: VmDecision) -> tuple[Any, ...]:
-    return (vm.action, vm.target_uuid, vm.restart, sorted(reason.code for reason in vm.blockers))
+    return (vm.action, vm.target_uuid, vm.source_uuid, vm.restart, sorted(reason.code for reason in vm.blockers))
 
 
 def _in_words(vm: VmDecision) -> str:
