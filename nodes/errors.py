@@ -90,6 +90,47 @@ class NodeBusy(NodeAdminError):
     title = "Another operation is changing this node"
 
 
+class ConfirmationRequired(NodeAdminError):
+    """``extra``: the ``plan``, the ``confirm_token`` that agrees to it, and when that ``expires_at``."""
+
+    code, http_status = "confirmation_required", 428
+    title = "This needs a confirmation"
+
+
+class ConfirmationInvalid(NodeAdminError):
+    code, http_status = "confirmation_invalid", 409
+    title = "The confirmation does not count"
+
+
+class PlanChanged(NodeAdminError):
+    """``extra``: the new ``plan``, the ``changes`` in words, and, at a call, another ``confirm_token``."""
+
+    code, http_status = "plan_changed", 409
+    title = "The plan is no longer the one that was confirmed"
+
+
+class PlanBlocked(NodeAdminError):
+    """``extra``: the ``plan``, whose blockers say what stands in the way. So with its subclasses."""
+
+    code, http_status = "plan_blocked", 409
+    title = "Something stands in the way"
+
+
+class NodeHasRunningVms(PlanBlocked):
+    code = "node_has_running_vms"
+    title = "VMs run on the node"
+
+
+class VmStateUnknown(PlanBlocked):
+    code = "vm_state_unknown"
+    title = "The state of the VMs cannot be told"
+
+
+class LastEligibleNode(PlanBlocked):
+    code = "last_eligible_node"
+    title = "No other node could take over"
+
+
 class IdempotencyKeyReused(NodeAdminError):
     code, http_status = "idempotency_key_reused", 422
     title = "The idempotency key belongs to another request"
@@ -169,3 +210,21 @@ class JournalUnavailable(HostError):
     code, http_status, retryable = "journal_unavailable", 502, True
     title = "The host's journal cannot be read"
     layer = "journal"
+
+
+class BmcMissing(NodeAdminError):
+    code, http_status = "bmc_missing", 409
+    title = "The node has no BMC"
+
+
+class BmcFailed(HostError):
+    """A BMC did not do what was asked of it; ``extra["reason"]`` is the stable word for why."""
+
+    code, http_status = "bmc_failed", 502
+    title = "The BMC did not do what was asked"
+    layer = "bmc"
+
+
+class BmcUnreachable(BmcFailed):
+    code, retryable = "bmc_unreachable", True
+    title = "The BMC cannot be reached"

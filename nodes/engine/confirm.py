@@ -1,0 +1,107 @@
+"""Confirmations: a signed token that says who agreed to which plan, for five minutes and once.
+
+A token is bound to the user, the call, the node, all options and the plan's decisions (never its estimates).
+It also carries the targets that were shown, so that the plan made again when the call comes back keeps them
+wherever they are still possible: nobody is asked twice because two nodes were equally good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core import signing
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from nodes.errors import ConfirmationInvalid
+from nodes.models import Node, UsedConfirmation, User
+from nodes.operations.plans import Action, Plan
+
+LIVES_S = 300
+SALT = "nodeadmin.confirmation"
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A token that fits its call: what was agreed to. ``targets`` are node UUIDs by VM UUID."""
+
+    nonce: str
+    digest: str
+    targets: Mapping[str, str] = field(default_factory=dict)
+
+
+def issue(user: User, call: str, node: Node, options: Mapping[str, Any], plan: Plan) -> tuple[str, datetime]:
+    """A token for ``plan``, and when it ends."""
+    targets: list[str] = []
+    places: dict[str, int] = {}
+    for vm in plan.of(Action.MIGRATE):
+        if vm.target_uuid not in targets:
+            targets.append(vm.target_uuid)
+        places[vm.vm_uuid] = targets.index(vm.target_uuid)
+    agreed = {
+        "nonce": secrets.token_urlsafe(18),
+        "bound": _bound(user, call, node, options),
+        "plan": plan.digest(),
+        "targets": targets,
+        "places": places,
+    }
+    expires_at = timezone.now() + timedelta(seconds=LIVES_S)
+    return signing.dumps(agreed, salt=SALT, compress=True), expires_at
+
+
+def read(token: str, user: User, call: str, node: Node, options: Mapping[str, Any]) -> Confirmation:
+    """What ``token`` agreed to.
+
+    Raises ConfirmationInvalid for one that is not ours, has ended, was used, or belongs to another user,
+    call, node or other options.
+    """
+    try:
+        agreed = signing.loads(token, salt=SALT, max_age=LIVES_S)
+    except signing.SignatureExpired:
+        raise _invalid(_("The confirmation is older than five minutes.")) from None
+    except signing.BadSignature:
+        raise _invalid(_("This is no confirmation that was given out here.")) from None
+    if not secrets.compare_digest(agreed["bound"], _bound(user, call, node, options)):
+        raise _invalid(_("The confirmation was given for another call, other options or by somebody else."))
+    if UsedConfirmation.objects.filter(nonce=agreed["nonce"]).exists():
+        raise _used()
+    targets = {vm: agreed["targets"][place] for vm, place in agreed["places"].items()}
+    return Confirmation(agreed["nonce"], agreed["plan"], targets)
+
+
+def redeem(confirmation: Confirmation) -> None:
+    """Use it, in the transaction that acts on it: if that is rolled back, it was not used.
+
+    Raises ConfirmationInvalid where somebody else has used it.
+    """
+    try:
+        with transaction.atomic():
+            UsedConfirmation.objects.create(nonce=confirmation.nonce)
+    except IntegrityError:
+        raise _used() from None
+
+
+def _bound(user: User, call: str, node: Node, options: Mapping[str, Any]) -> str:
+    """SHA-256 over what a token holds for."""
+    parts = [user.pk, call, str(node.uuid), dict(options)]
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _used() -> ConfirmationInvalid:
+    return _invalid(_("The confirmation has been used; each counts once."))
+
+
+def _invalid(message: str) -> ConfirmationInvalid:
+    return ConfirmationInvalid(
+        message,
+        remedy=_("Make the call without it: it answers with the plan and a new confirmation."),
+        field="confirm_token",
+    )
