@@ -62,6 +62,8 @@ def logging_config(*, json: bool, level: str) -> dict[str, Any]:
         "loggers": {
             # Paramiko logs what peers say, and every connection at INFO.
             "paramiko": {"level": "CRITICAL"},
+            # httpx tells every request at INFO, and a BMC is asked every few seconds.
+            "httpx": {"level": "WARNING"},
             "django.request": {"level": "ERROR"},
             "django_structlog": {"level": "WARNING"},
             "axes": {"level": "WARNING"},

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes.errors import InvalidInput, UnknownNode
+from nodes.hosts.bmc_target import BmcTarget, parse_bmc_url
 from nodes.hosts.connection import ConnectionPool, HostConnection
 from nodes.hosts.connection import connect as open_connection
 from nodes.hosts.keypair import generate_key_pair
@@ -21,7 +22,7 @@ from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.target import Credential as HostCredential
 from nodes.hosts.target import HostKey, HostTarget, PasswordCredential, SshKeyCredential
 from nodes.hosts.uri import NodeUri, parse_uri
-from nodes.models import Credential, Node, Operation, OwnKeyPair
+from nodes.models import Bmc, Credential, Node, Operation, OwnKeyPair
 from nodes.models.credential import CredentialKind
 from nodes.models.sealed import Sealed
 
@@ -154,6 +155,23 @@ def with_user(uri: NodeUri, user: str) -> NodeUri:
 def target_for(node: Node) -> HostTarget:
     """The target of a node, by what the database says now. Raises UnknownNode, CredentialUnreadable."""
     return Login.of_node(node).target()
+
+
+def bmc_target(node: Node) -> BmcTarget | None:
+    """How the node's BMC is reached, by what the database says now; None where it has none.
+
+    Raises CredentialUnreadable.
+    """
+    row = Bmc.objects.filter(node=node.pk).first()
+    if row is None:
+        return None
+    return BmcTarget(
+        address=parse_bmc_url(row.url),
+        user=row.user,
+        password=_opened(row.secret).get("password", ""),
+        fingerprint=row.certificate_fingerprint,
+        system_path=row.system_path,
+    )
 
 
 def pool() -> ConnectionPool:
