@@ -37,6 +37,7 @@ PACKAGES = (
     "kmod",
     "dmidecode",
     "fdisk",
+    "python3",  # for a host that runs nodeadmin itself
 )
 
 # Nobody reads manuals in a host that lives for minutes; copying them costs a tenth of the build.
