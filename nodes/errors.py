@@ -131,6 +131,16 @@ class LastEligibleNode(PlanBlocked):
     title = "No other node could take over"
 
 
+class ConfirmationExpired(NodeAdminError):
+    code, http_status = "confirmation_expired", 409
+    title = "The confirmation is too old to act on"
+
+
+class VmStepsFailed(NodeAdminError):
+    code, http_status, retryable = "vm_steps_failed", 409, True
+    title = "Not every VM could be dealt with"
+
+
 class IdempotencyKeyReused(NodeAdminError):
     code, http_status = "idempotency_key_reused", 422
     title = "The idempotency key belongs to another request"
@@ -212,6 +222,54 @@ class JournalUnavailable(HostError):
     layer = "journal"
 
 
+class MigrationFailed(HostError):
+    """A live migration did not succeed; the message has libvirt's words. The VM was not stopped for it."""
+
+    code, http_status, retryable = "migration_failed", 502, True
+    title = "The VM could not be migrated"
+    layer = "libvirt"
+
+
+class MigrationTimeout(MigrationFailed):
+    code, http_status = "migration_timeout", 504
+    title = "The migration did not end within its time and was aborted"
+
+
+class MigrationAborted(MigrationFailed):
+    code, http_status = "migration_aborted", 409
+    title = "The migration was aborted as asked"
+
+
+class VmInBothPlaces(HostError):
+    """A VM is active on two hosts, and no rule says which of them is the right one. Nothing was touched."""
+
+    code, http_status = "vm_in_both_places", 409
+    title = "The VM is active on both hosts"
+    layer = "libvirt"
+
+
+class VmLost(HostError):
+    """A VM that was to be active is so on neither host. Nothing was touched."""
+
+    code, http_status = "vm_lost", 409
+    title = "The VM runs on neither host"
+    layer = "libvirt"
+
+
+class BootIdChanged(HostError):
+    """The host has been rebooted since its boot ID was recorded, so no power command was sent."""
+
+    code, http_status = "boot_id_changed", 409
+    title = "The host has been rebooted in the meantime"
+    layer = "power"
+
+
+class PowerRefused(HostError):
+    code, http_status = "power_refused", 502
+    title = "The host refused the power command"
+    layer = "power"
+
+
 class BmcMissing(NodeAdminError):
     code, http_status = "bmc_missing", 409
     title = "The node has no BMC"
@@ -228,3 +286,27 @@ class BmcFailed(HostError):
 class BmcUnreachable(BmcFailed):
     code, retryable = "bmc_unreachable", True
     title = "The BMC cannot be reached"
+
+
+class VmDidNotStop(HostError):
+    code, http_status, retryable = "vm_did_not_stop", 504, True
+    title = "The VM did not shut down in time"
+    layer = "libvirt"
+
+
+class HostStayedUp(HostError):
+    code, http_status, retryable = "host_stayed_up", 504, True
+    title = "The host took the command and went on running"
+    layer = "power"
+
+
+class HostStayedAway(HostError):
+    code, http_status, retryable = "host_stayed_away", 504, True
+    title = "The host has not come back in time"
+    layer = "power"
+
+
+class ShutdownUnproved(HostError):
+    code, http_status = "shutdown_unproved", 502
+    title = "Whether the host is off cannot be told"
+    layer = "power"

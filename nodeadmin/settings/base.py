@@ -251,3 +251,15 @@ NODEADMIN_MONITOR_THREADS = env.integer("NODEADMIN_MONITOR_THREADS", 16, minimum
 NODEADMIN_CUT_OFF_SHARE = env.seconds("NODEADMIN_CUT_OFF_SHARE", 0.5, minimum=0.1, maximum=1.0)
 NODEADMIN_METRICS_TOKEN = env.secret("NODEADMIN_METRICS_TOKEN", default="")
 NODEADMIN_LOG_SOCKETS_PER_USER = env.integer("NODEADMIN_LOG_SOCKETS_PER_USER", 20, minimum=1)
+# Migrations at once out of a node and into one, over all operations; 0 for the bandwidth is no cap.
+NODEADMIN_MIGRATIONS_OUT = env.integer("NODEADMIN_MIGRATIONS_OUT", 2, minimum=1, maximum=16)
+NODEADMIN_MIGRATIONS_IN = env.integer("NODEADMIN_MIGRATIONS_IN", 2, minimum=1, maximum=16)
+NODEADMIN_MIGRATION_BANDWIDTH_MIB_S = env.integer("NODEADMIN_MIGRATION_BANDWIDTH_MIB_S", 0)
+NODEADMIN_MIGRATION_TIMEOUT_S = env.seconds("NODEADMIN_MIGRATION_TIMEOUT_S", 1800.0, minimum=1.0)
+# How long the state of a VM is asked for on both hosts after a migration that broke off.
+NODEADMIN_SETTLE_S = env.seconds("NODEADMIN_SETTLE_S", 60.0, minimum=1.0)
+# No power command is sent later than this after an operation's last step: the host may have filled again.
+NODEADMIN_CONFIRMATION_LIFE_S = env.seconds("NODEADMIN_CONFIRMATION_LIFE_S", 1800.0, minimum=1.0)
+NODEADMIN_POWER_OFF_S = env.seconds("NODEADMIN_POWER_OFF_S", 300.0, minimum=1.0)
+NODEADMIN_REBOOT_S = env.seconds("NODEADMIN_REBOOT_S", 900.0, minimum=1.0)
+NODEADMIN_SILENCE_S = env.seconds("NODEADMIN_SILENCE_S", 30.0, minimum=1.0)
