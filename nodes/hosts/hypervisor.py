@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
@@ -85,6 +86,21 @@ class Hypervisor:
         finally:
             self._count(-1)
 
+    @contextmanager
+    def borrowed(self) -> Iterator[libvirt.virConnect]:
+        """The connection itself, for a call that two hosts take part in; its deadline is the borrower's.
+
+        It counts as busy meanwhile, so nobody closes it for being idle. Raises LibvirtUnavailable.
+        """
+        connection = self._connection
+        if connection is None:
+            raise LibvirtUnavailable(f"The connection to libvirt on {self.address} is closed.")
+        self._count(1)
+        try:
+            yield connection
+        finally:
+            self._count(-1)
+
     def touch(self) -> None:
         """Note that somebody is about to call it."""
         self.last_used = time.monotonic()
@@ -98,6 +114,15 @@ class Hypervisor:
         """libvirt's version on the host, as ``9.0.0``."""
         number: int = self.run(lambda connection: connection.getLibVersion(), what="Asking libvirt's version")
         return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+    def cut(self) -> None:
+        """End the connection at once, without a farewell: when this returns, nothing more reaches the host.
+
+        Without a bridge of ours (this machine's own libvirt) it is the same as :meth:`close`.
+        """
+        if self._bridge is not None:
+            self._bridge.close()
+        self.close()
 
     def close(self) -> None:
         """End the connection, without waiting for the host."""
