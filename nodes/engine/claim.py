@@ -1,7 +1,8 @@
 """Claims: who runs an operation now, proved by a token that every write carries.
 
 A claim is one conditional UPDATE. It raises ``claim_token``, so the writes of whoever held the row before,
-dead or merely slow, match nothing from then on.
+dead or merely slow, match nothing from then on. Leases are set and judged by the database's clock: runners
+may be on machines whose own clocks differ.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
-from django.utils import timezone
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
 
 from nodes.models import Operation, OperationStatus
 from nodes.models.operation import OperationQuerySet
@@ -55,8 +57,8 @@ def runner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def lease_end() -> datetime:
-    return timezone.now() + timedelta(seconds=settings.NODEADMIN_LEASE_S)
+def lease_end() -> Combinable:
+    return Now() + timedelta(seconds=settings.NODEADMIN_LEASE_S)
 
 
 def claim(operation_id: uuid.UUID) -> Claim | None:
@@ -83,10 +85,10 @@ def renew(claims: list[Claim]) -> list[Claim]:
 
 def release(held: Claim) -> None:
     """Give the operation back unfinished, so that another runner takes it over at once."""
-    held.rows().update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    held.rows().update(lease_expires_at=Now() - timedelta(seconds=1))
 
 
 def expire_all() -> int:
     """End every lease: for a runner that has proved to be the only one, after a crash of the one before."""
     running = Operation.objects.filter(status=OperationStatus.RUNNING)
-    return running.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    return running.update(lease_expires_at=Now() - timedelta(seconds=1))

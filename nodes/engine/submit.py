@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -22,11 +24,15 @@ POLL_S = 0.1
 ATTEMPTS = 3
 """An operation that is in the way at the insert may have ended when one looks for it; then try anew."""
 
-_wakers: list[Callable[[], None]] = []
+Waker = Callable[[uuid.UUID], None]
+_wakers: list[Waker] = []
 
 
-def on_submit(waker: Callable[[], None]) -> Callable[[], None]:
-    """Have ``waker`` called after each commit that queued an operation; returns how to stop."""
+def on_submit(waker: Waker) -> Callable[[], None]:
+    """Have ``waker`` called with its id after each commit that queued an operation; returns how to stop.
+
+    Called in the thread that committed: a waker hands on and returns at once.
+    """
     _wakers.append(waker)
     return lambda: _wakers.remove(waker)
 
@@ -77,7 +83,7 @@ def submit(
                 IdempotencyKey.objects.filter(pk=idempotency.pk).update(operation=found)
             return found
         announce(draft)
-        transaction.on_commit(wake)
+        transaction.on_commit(partial(wake, draft.pk), robust=True)
         return draft
     raise _busy()
 
@@ -144,10 +150,10 @@ def _write_steps(operation: Operation, kind: OperationKind, node: Node | None, p
     )
 
 
-def wake() -> None:
-    """Tell this process's runner, where it has one, that there is work. The sweep finds it otherwise."""
+def wake(operation_id: uuid.UUID) -> None:
+    """Tell whoever runs operations that there is work. The sweep finds it otherwise."""
     for waker in tuple(_wakers):
-        waker()
+        waker(operation_id)
 
 
 def announce(operation: Operation) -> None:

@@ -1,6 +1,7 @@
 """What nodeadmin keeps: one file a thing."""
 
 from nodes.models.bmc import Bmc
+from nodes.models.chore import Chore
 from nodes.models.confirmation import UsedConfirmation
 from nodes.models.credential import Credential, OwnKeyPair
 from nodes.models.device import Device
@@ -26,6 +27,7 @@ from nodes.models.user import User
 __all__ = [
     "ApiToken",
     "Bmc",
+    "Chore",
     "Connection",
     "ConnectionReason",
     "Credential",

@@ -18,6 +18,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -49,10 +50,10 @@ class OperationQuerySet(models.QuerySet["Operation"]):
         return self.filter(status__in=UNFINISHED)
 
     def claimable(self) -> OperationQuerySet:
-        """Queued, or running under a lease that has expired."""
+        """Queued, or running under a lease that has expired by the database's clock."""
         return self.filter(
             Q(status=OperationStatus.QUEUED)
-            | Q(status=OperationStatus.RUNNING, lease_expires_at__lt=timezone.now())
+            | Q(status=OperationStatus.RUNNING, lease_expires_at__lt=Now())
         )
 
 

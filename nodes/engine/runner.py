@@ -1,0 +1,148 @@
+"""What every runner does: threads for operations, a sweep that finds them, and a thread that renews leases.
+
+A runner is told of work and also looks for it, so no message has to arrive. It takes no more operations than
+it has threads; what it leaves is found by its next sweep, or by another runner's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+
+from nodes.engine.claim import Claim, claim, release, renew
+from nodes.engine.purge import purge
+from nodes.engine.run import OperationRun, run_operation
+from nodes.models import Chore, Operation
+
+log = structlog.get_logger(__name__)
+
+STOP_WAIT_S = 5.0
+PURGE_EVERY = timedelta(days=1)
+
+
+class Runner:
+    """Runs operations in this process."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or settings.NODEADMIN_ENGINE_THREADS
+        self._pool: ThreadPoolExecutor | None = None
+        self._runs: dict[uuid.UUID, tuple[Claim, OperationRun]] = {}
+        self._guard = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._loops: list[threading.Thread] = []
+        self._purge_asked = -PURGE_EVERY.total_seconds()
+
+    def start(self) -> None:
+        """Begin to sweep, and to renew the leases of what runs."""
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="operation")
+        for name, loop in (("engine-sweep", self._sweep_loop), ("engine-lease", self._lease_loop)):
+            thread = threading.Thread(target=loop, name=name, daemon=True)
+            thread.start()
+            self._loops.append(thread)
+
+    def stop(self) -> None:
+        """Stop claiming, give running operations a moment to end, and hand back those that have not."""
+        self._stopping.set()
+        self._wake.set()
+        deadline = time.monotonic() + STOP_WAIT_S
+        while self._runs and time.monotonic() < deadline:
+            time.sleep(0.1)
+        # Until here leases are renewed; a round after the release would take it back.
+        self._ended.set()
+        for thread in self._loops:
+            thread.join(STOP_WAIT_S)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._guard:
+            left = list(self._runs.values())
+        for held, run in left:
+            run.lost.set()
+            release(held)
+
+    def work_on(self, operation_id: uuid.UUID) -> bool:
+        """Run the operation in the caller's thread; False where another has it or all threads are busy."""
+        with self._guard:
+            if self._stopping.is_set() or len(self._runs) >= self._threads:
+                return False
+        held = claim(operation_id)
+        if held is None:
+            return False
+        self._work(held, self._enter(held))
+        return True
+
+    def _sweep_loop(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(settings.NODEADMIN_SWEEP_S)
+            self._wake.clear()
+            try:
+                self._sweep()
+                self._purge_daily()
+            except DatabaseError:
+                log.exception("the sweep for operations failed; it goes on")
+            finally:
+                close_old_connections()
+
+    def _sweep(self) -> None:
+        with self._guard:
+            own = list(self._runs)
+        free = self._threads - len(own)
+        if free <= 0 or self._stopping.is_set() or self._pool is None:
+            return
+        # Not those that run here: after a pause of the whole process their leases are over, but renewed at
+        # once, and nobody else is there to take them.
+        others = Operation.objects.claimable().exclude(pk__in=own)
+        waiting = others.order_by("created_at").values_list("pk", flat=True)
+        for operation_id in list(waiting[:free]):
+            held = claim(operation_id)
+            if held is not None:
+                self._pool.submit(self._work, held, self._enter(held))
+
+    def _enter(self, held: Claim) -> OperationRun:
+        operation = Operation.objects.select_related("node", "requested_by").get(pk=held.operation_id)
+        run = OperationRun(operation, held)
+        with self._guard:
+            self._runs[held.operation_id] = (held, run)
+        return run
+
+    def _work(self, held: Claim, run: OperationRun) -> None:
+        try:
+            run_operation(run)
+        finally:
+            with self._guard:
+                # Where the claim was lost, this process may have claimed it anew meanwhile.
+                if self._runs.get(held.operation_id, (None,))[0] == held:
+                    del self._runs[held.operation_id]
+            close_old_connections()
+            self._wake.set()
+
+    def _lease_loop(self) -> None:
+        while not self._ended.wait(settings.NODEADMIN_LEASE_S / 3):
+            self._renew()
+
+    def _renew(self) -> None:
+        with self._guard:
+            held = dict(self._runs)
+        try:
+            for lost in renew([claim_ for claim_, _run in held.values()]):
+                held[lost.operation_id][1].lost.set()
+        except DatabaseError:
+            log.exception("leases could not be renewed; the next round tries again")
+        finally:
+            close_old_connections()
+
+    def _purge_daily(self) -> None:
+        """Asked once an hour; of all processes that ask, one a day is told to."""
+        if time.monotonic() - self._purge_asked < PURGE_EVERY.total_seconds() / 24:
+            return
+        self._purge_asked = time.monotonic()
+        if Chore.objects.take("purge", PURGE_EVERY):
+            log.info("purged", **purge())
