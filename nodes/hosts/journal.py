@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
@@ -30,9 +31,9 @@ from nodes.hosts.journal_filters import (
     bounds,
     command,
     export_options,
-    search_pattern,
     selection,
 )
+from nodes.hosts.journal_search import Search, search_of
 from nodes.hosts.journal_tool import JournalTool, tool_of
 from nodes.hosts.shell import CommandStream
 
@@ -95,17 +96,13 @@ def read_page(
     options += bounds(filters, cursor=cursor, since=filters.since)
     page = JournalPage(cursor=cursor, searched_here=search is not None)
     floor = _floor(filters) if newest_first and cursor else ""
-    with connection.shell.stream(command(options), sudo=tool.sudo) as stream:
-        for entry in _checked(_entries(stream, clock, page), page):
-            if floor and (entry.time or "") < floor:
-                page.cut = ""
+    with (
+        closing(search) if search else nullcontext(),
+        connection.shell.stream(command(options), sudo=tool.sudo) as stream,
+    ):
+        for entries in _checked(_batches(stream, clock, page), page):
+            if _fill(page, entries, search, limit=limit, floor=floor):
                 return page
-            if len(page.entries) >= limit:
-                page.cut = "limit"
-                return page
-            page.cursor = entry.cursor
-            if search is None or search.search(entry.message or ""):
-                page.entries.append(entry)
         if not page.cut:
             refuse_by_status(stream, cursor=cursor)
             if cursor and not page.confirmed:
@@ -113,7 +110,23 @@ def read_page(
     return page
 
 
-def _entries(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator[Entry]:
+def _fill(page: JournalPage, entries: list[Entry], search: Search | None, *, limit: int, floor: str) -> bool:
+    """Take what fits; whether the page is complete."""
+    fits = search.matching([entry.message for entry in entries]) if search else None
+    for number, entry in enumerate(entries):
+        if floor and (entry.time or "") < floor:
+            page.cut = ""
+            return True
+        if len(page.entries) >= limit:
+            page.cut = "limit"
+            return True
+        page.cursor = entry.cursor
+        if fits is None or fits[number]:
+            page.entries.append(entry)
+    return False
+
+
+def _batches(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator[list[Entry]]:
     """What journalctl prints until it ends or a bound is met, which ``page.cut`` then says."""
     reader, size = ExportReader(), 0
     while True:
@@ -125,22 +138,26 @@ def _entries(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator
         if not chunk:
             return
         size += len(chunk)
-        yield from reader.feed(chunk)
+        entries = reader.feed(chunk)
+        if entries:
+            yield entries
         if size >= MAX_QUERY_BYTES:
             page.cut = "bytes"
             return
 
 
-def _checked(entries: Iterator[Entry], page: JournalPage) -> Iterator[Entry]:
+def _checked(batches: Iterator[list[Entry]], page: JournalPage) -> Iterator[list[Entry]]:
     """The entries after that of the page's cursor. Raises CursorGone where the first one is another."""
     if page.cursor:
-        first = next(entries, None)
+        first = next(batches, None)
         if first is None:
             return
-        if first.cursor != page.cursor:
+        if first[0].cursor != page.cursor:
             raise gone()
+        page.confirmed = True
+        yield first[1:]
     page.confirmed = True
-    yield from entries
+    yield from batches
 
 
 def check_cursor(cursor: str) -> None:
@@ -161,19 +178,9 @@ def _floor(filters: JournalFilters) -> str:
     return filters.since.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if filters.since else ""
 
 
-def _own_search(filters: JournalFilters, tool: JournalTool) -> re.Pattern[str] | None:
-    """The search on our side, where the host has none. Only of literals: a user's own expression could keep
-    our process busy for hours, and Python's has no deadline.
-    """
-    if tool.has_grep or not search_pattern(filters):
-        return None
-    if filters.regex and filters.keyword:
-        raise InvalidInput(
-            "The host's journalctl cannot search by expressions (it was built without PCRE2).",
-            remedy="Search for a literal keyword, which is then done by nodeadmin.",
-            field="regex",
-        )
-    return re.compile(search_pattern(filters), re.IGNORECASE)
+def _own_search(filters: JournalFilters, tool: JournalTool) -> Search | None:
+    """The search on our side, where the host has none."""
+    return None if tool.has_grep else search_of(filters)
 
 
 def refuse_by_status(stream: CommandStream, *, cursor: str) -> None:
@@ -230,8 +237,6 @@ class JournalFollow:
     ) -> None:
         check_cursor(cursor)
         tool = tool_of(connection, timeout_s)
-        self._search = _own_search(filters, tool)
-        self.searched_here = self._search is not None
         options = [*export_options(), *selection(filters, with_grep=tool.has_grep)]
         if follow and filters.until is None:
             options += ["--follow", "--no-tail"]
@@ -240,7 +245,12 @@ class JournalFollow:
         self._expected = cursor
         self._reader = ExportReader()
         self.gap = False
-        self._stream = connection.shell.stream(command(options), sudo=tool.sudo)
+        self._search = _own_search(filters, tool)
+        try:
+            self._stream = connection.shell.stream(command(options), sudo=tool.sudo)
+        except BaseException:
+            self._end_search()
+            raise
 
     def read(self, timeout_s: float | None = None) -> list[Entry] | None:
         """The next entries, perhaps none yet; None at the end.
@@ -260,11 +270,16 @@ class JournalFollow:
                 self.gap = True
             self._expected = ""
         if self._search is not None:
-            search = self._search.search
-            entries = [entry for entry in entries if search(entry.message or "")]
+            fits = self._search.matching([entry.message for entry in entries])
+            entries = [entry for entry, fit in zip(entries, fits, strict=True) if fit]
         return entries
 
+    def _end_search(self) -> None:
+        if self._search is not None:
+            self._search.close()
+
     def close(self) -> None:
+        self._end_search()
         self._stream.close()
 
 

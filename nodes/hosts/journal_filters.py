@@ -302,7 +302,9 @@ def _epoch(moment: datetime) -> str:
 
 
 def search_pattern(filters: JournalFilters) -> str:
-    """The pattern (PCRE2 and Python alike) for keyword and VM together; "" where neither is asked for."""
+    """The pattern for keyword and VM together, "" where neither is asked for; PCRE2 and, but for a user's own
+    expression, Python alike.
+    """
     parts = []
     if filters.keyword:
         parts.append(filters.keyword if filters.regex else quoted(filters.keyword))
@@ -312,6 +314,11 @@ def search_pattern(filters: JournalFilters) -> str:
         return "".join(parts)
     # In either order, and over several lines of one message.
     return f"(?s)^(?=.*(?:{parts[1]})).*(?:{parts[0]})"
+
+
+def is_case_sensitive(filters: JournalFilters) -> bool:
+    """A keyword never is; an expression is as soon as it has a capital letter, as journalctl(1) has it."""
+    return filters.regex and any("A" <= char <= "Z" for char in filters.keyword)
 
 
 _SPECIAL = frozenset("\\.^$*+?{}[]|()")
@@ -357,7 +364,7 @@ def selection(filters: JournalFilters, *, with_grep: bool) -> list[str]:
         found.append(f"--priority={filters.levels[0]}..{filters.levels[1]}")
     pattern = search_pattern(filters)
     if pattern and with_grep:
-        found += [f"--grep={pattern}", "--case-sensitive=no"]
+        found += [f"--grep={pattern}", f"--case-sensitive={'yes' if is_case_sensitive(filters) else 'no'}"]
     return [*found, *match_arguments(filters)]
 
 

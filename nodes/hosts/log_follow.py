@@ -45,7 +45,7 @@ class LogFollow:
                 follow=follow,
                 timeout_s=timeout_s,
             )
-        if filters.reads_vm_logs and follow and not (filters.regex and filters.keyword):
+        if filters.reads_vm_logs and follow:
             try:
                 self._files = VmLogFollow(connection, filters, start.files)
             except BaseException:

@@ -83,13 +83,6 @@ def _files(
     connection: HostConnection, start: LogCursor, clock: Clock, problems: list[LogProblem]
 ) -> FileLines:
     filters = start.filters
-    if filters.regex and filters.keyword:
-        problems.append(
-            LogProblem(
-                "not_searched", "The VMs' log files are not searched by expressions, so they are left out."
-            )
-        )
-        return FileLines()
     try:
         files = read_lines(
             connection,

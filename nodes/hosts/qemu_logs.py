@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -18,7 +19,8 @@ from nodes.errors import HostTimeout, InsufficientRightsOnHost, InvalidCursor
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.journal_entries import MAX_VALUE, Entry
-from nodes.hosts.journal_filters import JournalFilters, search_pattern
+from nodes.hosts.journal_filters import JournalFilters
+from nodes.hosts.journal_search import Search, search_of
 
 DIRECTORY: Final = "/var/log/libvirt/qemu"
 MAX_FILES = 64
@@ -99,19 +101,26 @@ def read_lines(
             found.complete = False
         if end > start:
             wanted.append((file, start, end))
-    for file, start, data in _blocks(connection, wanted, clock):
-        reader = LineReader(file.name, file.inode, start, filters)
-        # A line that begins before the block is left for the next one.
-        skipped = data.find(b"\n") + 1 if start > 0 and newest_first else 0
-        reader.offset += skipped
-        first = reader.offset
-        found.lines += reader.feed(data[skipped:])
-        found.reached[file.name] = (file.inode, first if newest_first else reader.offset)
+    search = _search_of(filters)
+    with closing(search) if search else nullcontext():
+        for file, start, data in _blocks(connection, wanted, clock):
+            reader = LineReader(file.name, file.inode, start, filters, search)
+            # A line that begins before the block is left for the next one.
+            skipped = data.find(b"\n") + 1 if start > 0 and newest_first else 0
+            reader.offset += skipped
+            first = reader.offset
+            found.lines += reader.feed(data[skipped:])
+            found.reached[file.name] = (file.inode, first if newest_first else reader.offset)
     if newest_first:
         found.lines.reverse()
     # Stable, so that the lines of one file keep their order.
     found.lines.sort(key=lambda line: line.key, reverse=newest_first)
     return found
+
+
+def _search_of(filters: JournalFilters) -> Search | None:
+    """By the keyword alone: which VM a line belongs to, its file says."""
+    return search_of(replace(filters, vm=""))
 
 
 def paths(vm: str) -> str:
@@ -174,16 +183,16 @@ def _blocks(
 class LineReader:
     """Lines of one file, cut into pieces anywhere, as entries. Bounded: a longer line is cut."""
 
-    def __init__(self, name: str, inode: int, offset: int, filters: JournalFilters) -> None:
+    def __init__(
+        self, name: str, inode: int, offset: int, filters: JournalFilters, search: Search | None
+    ) -> None:
         self.name = name
         self.inode = inode
         self.offset = offset
         self._rest = b""
         self._time: str | None = None
         self._key = ""
-        # A user's own expression is not run in our process (see journal.py).
-        pattern = search_pattern(replace(filters, vm="")) if not filters.regex else ""
-        self._search = re.compile(pattern, re.IGNORECASE) if pattern else None
+        self._search = search
         self._since = _bound(filters.since)
         self._until = _bound(filters.until)
 
@@ -207,7 +216,10 @@ class LineReader:
             if line is not None:
                 line.entry.cut = True
                 lines.append(line)
-        return lines
+        if self._search is None:
+            return lines
+        fits = self._search.matching([line.entry.message for line in lines])
+        return [line for line, fit in zip(lines, fits, strict=True) if fit]
 
     def _line(self, raw: bytes, start: int, end: int) -> Line | None:
         binary = False
@@ -222,8 +234,6 @@ class LineReader:
         time = self._time
         self._key = max(self._key, time or "")
         if (self._since and time and time < self._since) or (self._until and time and time > self._until):
-            return None
-        if self._search is not None and not self._search.search(text):
             return None
         entry = Entry(
             time, None, None, self.name, None, text, None, "", "vm-log", binary, len(raw) > MAX_VALUE
@@ -302,7 +312,12 @@ class VmLogFollow:
         self._readers: dict[int, LineReader] = {}
         self._buffer = b""
         self.places: dict[str, tuple[int, int]] = dict(places)
-        self._stream = connection.shell.stream(f"sh -c {shlex.quote(script)}", sudo=True)
+        self._search = _search_of(filters)
+        try:
+            self._stream = connection.shell.stream(f"sh -c {shlex.quote(script)}", sudo=True)
+        except BaseException:
+            self._end_search()
+            raise
 
     def read(self, timeout_s: float | None = None) -> list[Entry] | None:
         """The next lines, perhaps none yet; None at the end, which comes only when it may not read at all."""
@@ -315,7 +330,7 @@ class VmLogFollow:
             inode, offset, name, data = frame
             reader = self._readers.get(inode)
             if reader is None or reader.offset > offset:
-                reader = self._readers[inode] = LineReader(name, inode, offset, self._filters)
+                reader = self._readers[inode] = LineReader(name, inode, offset, self._filters, self._search)
             reader.name = name
             entries += [line.entry for line in reader.feed(data)]
             self.places[name] = (inode, reader.offset)
@@ -336,5 +351,10 @@ class VmLogFollow:
         self._buffer = self._buffer[begin + length :]
         return inode, offset, parts[3], data
 
+    def _end_search(self) -> None:
+        if self._search is not None:
+            self._search.close()
+
     def close(self) -> None:
+        self._end_search()
         self._stream.close()

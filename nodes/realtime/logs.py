@@ -5,7 +5,9 @@ the ``cursor`` of the last entries alone, which goes on without gap or repeat. `
 newest entries come first (100; where a time is given, all since then). Later ``{"type": "pause"}`` and
 ``{"type": "resume"}``: in between nothing is read from the host either.
 
-To the client, always a state first:
+To the client, first of all the state ``live`` with the ``command`` that shows the same on the host, the
+``problems`` (what cannot be read, and why), and ``searched_by``: ``nodeadmin`` where the host cannot search.
+Then:
 
 - ``{"type": "entries", "entries": […], "cursor"}``: oldest first, at most some thousand at once;
 - ``{"type": "state", "state"}`` with ``live``, ``paused``, ``reconnecting`` (the host is lost, why, and it
@@ -39,7 +41,7 @@ from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import absolute
 from nodes.hosts.journal_entries import Entry
-from nodes.hosts.journal_filters import read_filters, shown_command
+from nodes.hosts.journal_filters import read_filters, search_pattern, shown_command
 from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import LogProblem, query
@@ -77,6 +79,7 @@ class Begun:
     since: datetime | None = None
     entries: Sequence[Entry] = ()
     problems: tuple[LogProblem, ...] = ()
+    searched_here: bool = False
 
 
 class LogConsumer(AsyncWebsocketConsumer):
@@ -198,15 +201,16 @@ class LogConsumer(AsyncWebsocketConsumer):
         wait_s = settings.NODEADMIN_HOST_TIMEOUT_S
         tool = tool_of(connection, wait_s)
         start = replace(start, filters=absolute(start.filters, tool), newest_first=False)
+        here = not tool.has_grep and bool(search_pattern(start.filters))
         if start.journal or start.files or start.filters.since or start.filters.until:
-            return Begun(start)
+            return Begun(start, searched_here=here)
         since = tool.host_now() - _OVERLAP
         page = query(connection, replace(start, newest_first=True), limit=max(backlog, 1), timeout_s=wait_s)
         newest = next((entry.cursor for entry in page.entries if entry.cursor), "")
         after = LogCursor(start.filters, journal=newest, files=page.ends)
         # Without an entry to begin after, by time; what is there already would have been found just now.
         entries = page.entries[::-1] if backlog else []
-        return Begun(after, None if newest else since, entries, page.problems)
+        return Begun(after, None if newest else since, entries, page.problems, here)
 
     async def _keep_checking(self) -> None:
         while True:
@@ -236,7 +240,13 @@ def _first_state(begun: Begun) -> str:
     """The first message of the state: what cannot be read, and the command for the same on the host."""
     filters = begun.start.filters
     shown = shown_command(filters, limit=BACKLOG if not filters.since else None, follow=not filters.until)
-    body = {"type": "state", "state": "live", "command": shown, "problems": begun.problems}
+    body = {
+        "type": "state",
+        "state": "live",
+        "command": shown,
+        "problems": begun.problems,
+        "searched_by": "nodeadmin" if begun.searched_here else "host",
+    }
     return msgspec.json.encode(body).decode()
 
 

@@ -93,7 +93,7 @@ function nodeadminLogs(root) {
   function pattern() {
     if (!query.keyword) return null;
     try {
-      return new RegExp(query.regex ? query.keyword : query.keyword.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gi");
+      return new RegExp(query.regex ? query.keyword : query.keyword.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), query.regex && /[A-Z]/.test(query.keyword) ? "g" : "gi");
     } catch {
       return null; // the host's expressions know more than the browser's
     }
@@ -190,7 +190,11 @@ function nodeadminLogs(root) {
   function tell(message) {
     command(message.command);
     if (message.state === "gap") list.mark(words.gap);
-    else if (message.state === "live") state(paused ? "paused" : "live", paused ? "neutral" : "good", (message.problems || []).map((problem) => problem.message).join(" ") || (list.count ? "" : words.waits));
+    else if (message.state === "live") {
+      const notes = (message.problems || []).map((problem) => problem.message);
+      if (message.searched_by === "nodeadmin") notes.push(words.searched_here);
+      state(paused ? "paused" : "live", paused ? "neutral" : "good", notes.join(" ") || (list.count ? "" : words.waits));
+    }
     else state(message.state, message.state === "paused" || message.state === "ended" ? "neutral" : "warn", message.message || "");
   }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nodes.errors import CursorGone, HostTimeout, InvalidCursor, InvalidInput
-from nodes.hosts import journal_tool, qemu_logs
+from nodes.hosts import qemu_logs
 from nodes.hosts.connection import HostConnection, connect
 from nodes.hosts.journal import JournalFollow, read_entry, read_page
 from nodes.hosts.journal_filters import read_filters
@@ -116,18 +116,6 @@ def test_a_time_bound_holds_on_every_page(connection):
         page = query(connection, page.cursor, limit=3)
         found += messages(page)
     assert found == [f"line {number}" for number in range(39, 29, -1)]
-
-
-def test_where_the_host_cannot_search_a_literal_is_searched_here_and_an_expression_refused(
-    connection, monkeypatch
-):
-    tool = journal_tool.JournalTool(sudo=False, has_grep=False, clock_ahead_s=0.0)
-    monkeypatch.setitem(journal_tool._known, connection, tool)
-    page = ask(connection, keyword="of [web-1]")
-    assert (messages(page), page.searched_here) == (["Start of [web-1] (failed)"], True)
-    with pytest.raises(InvalidInput) as refused:
-        ask(connection, keyword="a+", regex=True)
-    assert refused.value.field == "regex"
 
 
 def test_hostile_values_arrive_as_one_argument_of_the_hosts_process(connection, host):
