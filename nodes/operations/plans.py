@@ -155,7 +155,13 @@ def drift(confirmed: Plan, found: Plan) -> PlanDrift:
 
 
 def _decided(vm: VmDecision) -> tuple[Any, ...]:
-    return (vm.action, vm.target_uuid, vm.source_uuid, vm.restart, sorted(reason.code for reason in vm.blockers))
+    return (
+        vm.action,
+        vm.target_uuid,
+        vm.source_uuid,
+        vm.restart,
+        sorted(reason.code for reason in vm.blockers),
+    )
 
 
 def _in_words(vm: VmDecision) -> str:

@@ -1,0 +1,253 @@
+"""The plan: what happens to each VM, decided by what was read. Pure: the same world gives the same plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, Options
+from nodes.operations.placing import place
+from nodes.operations.plans import Action, Plan, Reason, VmDecision
+from nodes.operations.world import PlannedVm, Target, World
+
+ASSUMED_MIB_S = 100
+"""What a migration moves in a second over a network of 1 Gbit/s; estimates alone depend on it."""
+SETUP_S = 2.0
+AT_ONCE = 2
+
+
+def decide(
+    world: World,
+    kind: str,
+    given: Mapping[str, Any],
+    *,
+    prefer: Mapping[str, str] | None = None,
+    bandwidth_mib_s: int | None = None,
+) -> Plan:
+    """The plan of an operation of ``kind`` with the options ``given``.
+
+    ``prefer`` are the targets of a plan that was shown before, as node UUIDs by VM UUID.
+    """
+    options = Options.of(kind, given)
+    plan = Plan(
+        kind=kind,
+        node=world.node_name,
+        node_uuid=world.node_uuid,
+        options=dict(given),
+        notes=world.notes,
+        boot_id=world.boot_id,
+        vms_known=world.vms_known,
+    )
+    if not world.vms_known:
+        return _unseen(world, plan, options)
+    decisions = _decisions(world, kind, options, dict(prefer or {}), bandwidth_mib_s or ASSUMED_MIB_S)
+    moving = [vm.estimate_s for vm in decisions if vm.action == Action.MIGRATE and vm.estimate_s is not None]
+    return replace(
+        plan,
+        decisions=decisions,
+        blockers=_node_blockers(world, kind, options, decisions),
+        losses=_losses(world, decisions),
+        notes=(*plan.notes, *_notes(kind)),
+        estimate_s=round(sum(moving) / min(AT_ONCE, len(moving)), 1) if moving else None,
+    )
+
+
+# -- VM by VM --------------------------------------------------------------------------------------
+
+
+def _decisions(
+    world: World, kind: str, options: Options, prefer: Mapping[str, str], rate_mib_s: int
+) -> tuple[VmDecision, ...]:
+    wishes = {vm.uuid: options.wish(vm.uuid, vm.name) for vm in world.vms}
+    movable = [
+        vm for vm in world.vms if vm.active and wishes[vm.uuid] == "migrate" and not vm.busy and not vm.held
+    ]
+    places = place(movable, world.targets, others=world.others, prefer=prefer)
+    rows = (
+        _decision(vm, wishes[vm.uuid], places.get(vm.uuid), kind, options, rate_mib_s) for vm in world.vms
+    )
+    return tuple(sorted(rows, key=lambda row: (row.vm_name, row.vm_uuid)))
+
+
+def _decision(
+    vm: PlannedVm,
+    wish: str,
+    place: Target | Reason | None,
+    kind: str,
+    options: Options,
+    rate_mib_s: int,
+) -> VmDecision:
+    row = VmDecision(
+        vm_uuid=vm.uuid,
+        vm_name=vm.name,
+        state=vm.state,
+        action=Action.LEAVE,
+        source=vm.source,
+        source_uuid=vm.source_uuid,
+        notes=vm.notes,
+        memory_bytes=vm.memory_bytes,
+        vcpus=vm.vcpus,
+    )
+    if not vm.active:
+        return _at_rest(row, vm, options)
+    if wish == "leave":
+        return replace(row, notes=(*row.notes, _("It goes on running here.")))
+    if wish == "refuse":
+        return _blocked(row, (_runs_here(),))
+    if wish == "stop":
+        return _blocked(row, vm.busy) if vm.busy else _stopped(row, vm, kind, options)
+    if not isinstance(place, Target):
+        reasons = (*vm.busy, *vm.held) or ((place,) if place is not None else ())
+        # A VM that cannot come back is no reason to keep its node out of service.
+        return replace(row, blockers=reasons) if kind == RETURN else _blocked(row, reasons)
+    seconds = SETUP_S + (vm.memory_bytes or 0) / (rate_mib_s << 20)
+    return replace(
+        row,
+        action=Action.MIGRATE,
+        target=place.name,
+        target_uuid=place.uuid,
+        notes=(*row.notes, *place.notes.get(vm.uuid, ())),
+        estimate_s=round(seconds, 1),
+    )
+
+
+def _at_rest(row: VmDecision, vm: PlannedVm, options: Options) -> VmDecision:
+    override = options.vm_overrides.get(vm.uuid) or options.vm_overrides.get(vm.name)
+    if override == "migrate":
+        text = _("It is shut off; only running VMs are migrated.")
+        return _blocked(row, (Reason("override_not_possible", text, _("Leave it out of vm_overrides.")),))
+    return row
+
+
+def _stopped(row: VmDecision, vm: PlannedVm, kind: str, options: Options) -> VmDecision:
+    notes = list(row.notes)
+    restart = kind == REBOOT and options.restart_vms
+    if restart and vm.persistent is False:
+        restart = False
+        notes.append(_("It cannot be started again: its definition ends with it."))
+    if vm.state in ("paused", "crashed", "pmsuspended") and not options.force_stop:
+        notes.append(_("Its guest does not run, so it may not react when asked to shut down."))
+    return replace(row, action=Action.STOP, restart=restart, notes=tuple(notes))
+
+
+def _blocked(row: VmDecision, reasons: tuple[Reason, ...]) -> VmDecision:
+    return replace(row, action=Action.BLOCKED, blockers=reasons)
+
+
+def _runs_here() -> Reason:
+    return Reason(
+        "running_vm",
+        _("It runs on this node."),
+        _("Choose to migrate or to stop VMs."),
+    )
+
+
+# -- the node as a whole ---------------------------------------------------------------------------
+
+
+def _node_blockers(
+    world: World, kind: str, options: Options, decisions: tuple[VmDecision, ...]
+) -> tuple[Reason, ...]:
+    found = []
+    running = sum(reason.code == "running_vm" for vm in decisions for reason in vm.blockers)
+    if running:
+        text = _("%d VMs run on the node.") % running if running > 1 else _("A VM runs on the node.")
+        found.append(
+            Reason("node_has_running_vms", text, _("Set vm_policy, or move or stop the VMs yourself."))
+        )
+    if kind == DRAIN and options.may_migrate and not world.others:
+        found.append(
+            Reason(
+                "last_eligible_node",
+                _("No other node of this type is enabled and online that could take over."),
+                _("Enable or add another node of the type, or disable the node without draining it."),
+            )
+        )
+    return tuple(found)
+
+
+def _losses(world: World, decisions: tuple[VmDecision, ...]) -> tuple[str, ...]:
+    transient = {vm.uuid for vm in world.vms if vm.persistent is False}
+    return tuple(
+        _("The VM “%s” is transient: when it stops, its definition is lost.") % vm.vm_name
+        for vm in decisions
+        if vm.action == Action.STOP and vm.vm_uuid in transient
+    )
+
+
+def _notes(kind: str) -> tuple[str, ...]:
+    if kind == DELETE:
+        return (
+            _("The host is left as it is. The node's credential and inventory are deleted; events stay."),
+        )
+    return ()
+
+
+# -- where the VMs cannot be seen ------------------------------------------------------------------
+
+
+def _unseen(world: World, plan: Plan, options: Options) -> Plan:
+    """The plan where the VMs' states are unknown: blocked, unless that was accepted."""
+    fault = world.fault or world.libvirt_fault
+    if fault is None:
+        return plan
+    libvirt_alone = world.fault is None
+    if plan.kind in (REBOOT, SHUTDOWN) and libvirt_alone and options.accept_unknown_vms:
+        note = _("The VMs' states are unknown (%s). Those that run go down with the host.") % fault.message
+        return replace(
+            plan,
+            decisions=tuple(_unknown(vm, Action.LEAVE) for vm in world.vms),
+            losses=(_("What the VMs on this host have not written to disk is lost."),),
+            notes=(*plan.notes, note),
+        )
+    if plan.kind == DELETE and options.force:
+        return replace(
+            plan,
+            decisions=tuple(_unknown(vm, Action.LEAVE) for vm in world.vms),
+            losses=_lost_with_the_node(world),
+            notes=(*plan.notes, fault.message, *_notes(DELETE)),
+        )
+    return replace(
+        plan,
+        decisions=tuple(_unknown(vm, Action.BLOCKED) for vm in world.vms),
+        blockers=(_why_unseen(plan.kind, fault, libvirt_alone),),
+    )
+
+
+def _unknown(vm: PlannedVm, action: Action) -> VmDecision:
+    reason = Reason("vm_state_unknown", _("Its state cannot be read now."))
+    return VmDecision(
+        vm_uuid=vm.uuid,
+        vm_name=vm.name,
+        state=None,
+        action=action,
+        blockers=(reason,) if action == Action.BLOCKED else (),
+        notes=vm.notes,
+        memory_bytes=vm.memory_bytes,
+        vcpus=vm.vcpus,
+    )
+
+
+def _lost_with_the_node(world: World) -> tuple[str, ...]:
+    vms = ", ".join(vm.name for vm in world.vms[:20])
+    more = len(world.vms) - 20
+    listed = f"{vms} …" if more > 0 else vms
+    found = [_("Nobody can see whether VMs still run on the host, and nothing is moved off it.")]
+    if world.vms:
+        found.append(
+            _("Last known on it were %(count)d VMs: %(names)s.") % {"count": len(world.vms), "names": listed}
+        )
+    return tuple(found)
+
+
+def _why_unseen(kind: str, fault: Reason, libvirt_alone: bool) -> Reason:
+    if kind == DELETE:
+        remedy = _("If the host is gone for good, set force: the plan then names what is lost.")
+        return Reason("vm_state_unknown" if libvirt_alone else fault.code, fault.message, remedy)
+    if kind in (REBOOT, SHUTDOWN) and libvirt_alone:
+        remedy = _("Start libvirt on the host, or set accept_unknown_vms to go on all the same.")
+        return Reason("vm_state_unknown", fault.message, remedy)
+    return fault

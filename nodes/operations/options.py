@@ -1,0 +1,58 @@
+"""The options of planned operations, as calls and operations carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+DRAIN, RETURN, DELETE = "disable-node", "enable-node", "delete-node"
+REBOOT, SHUTDOWN = "reboot-node", "shutdown-node"
+
+POLICIES: Mapping[str, tuple[str, ...]] = {
+    DRAIN: ("migrate", "stop"),
+    RETURN: ("migrate",),
+    DELETE: ("refuse", "migrate"),
+    REBOOT: ("refuse", "migrate", "stop"),
+    SHUTDOWN: ("refuse", "migrate", "stop"),
+}
+"""What may be asked for all VMs, by kind; the first is what holds where nothing is."""
+
+OVERRIDES: Mapping[str, tuple[str, ...]] = {
+    DRAIN: ("migrate", "stop", "leave"),
+    # A VM that still runs when its host goes down is not left: it dies.
+    REBOOT: ("migrate", "stop"),
+    SHUTDOWN: ("migrate", "stop"),
+}
+"""What may be asked for a single VM."""
+
+STOP_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``vm_overrides`` are wishes by name or UUID of a VM; ``force`` is for deleting a host that is gone."""
+
+    vm_policy: str
+    vm_overrides: Mapping[str, str] = field(default_factory=dict)
+    restart_vms: bool = False
+    stop_timeout_s: float = STOP_TIMEOUT_S
+    force_stop: bool = False
+    accept_unknown_vms: bool = False
+    force: bool = False
+    reason: str = ""
+
+    @classmethod
+    def of(cls, kind: str, given: Mapping[str, Any]) -> Self:
+        """The options of a call of ``kind``; what is not given has its default."""
+        known = {name: given[name] for name in cls.__slots__ if given.get(name) is not None}
+        return cls(**{"vm_policy": POLICIES[kind][0]} | known)
+
+    def wish(self, uuid: str, name: str) -> str:
+        """What is asked for the VM; its UUID counts for more than its name."""
+        return self.vm_overrides.get(uuid) or self.vm_overrides.get(name) or self.vm_policy
+
+    @property
+    def may_migrate(self) -> bool:
+        """Whether any VM could have to move."""
+        return self.vm_policy == "migrate" or "migrate" in self.vm_overrides.values()

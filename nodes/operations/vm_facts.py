@@ -1,0 +1,116 @@
+"""One VM as libvirt describes it, turned into what a plan needs: what holds it, what it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.utils.translation import gettext as _
+from lxml import etree
+
+from nodes.inventory.domain_devices import HostDevice
+from nodes.inventory.domain_xml import DomainXml, read_domain
+from nodes.inventory.xmltext import parse_xml
+from nodes.operations.plans import Reason
+from nodes.operations.storage import HostStorage, held_by_disks
+from nodes.operations.world import PlannedVm, Reasons
+
+if TYPE_CHECKING:
+    from nodes.hosts.domains import DomainFacts
+
+
+def planned_vm(
+    facts: DomainFacts, storage: HostStorage, *, source: str = "", source_uuid: str = ""
+) -> PlannedVm:
+    """The VM for the plan. Of one that is shut off nothing else is asked."""
+    root = described(facts)
+    xml = read_domain(root) if root is not None else None
+    held: Reasons = ()
+    notes: tuple[str, ...] = ()
+    if facts.active:
+        held, notes = _held(facts, root, xml, storage), _notes(facts, xml)
+    return PlannedVm(
+        uuid=facts.uuid,
+        name=facts.name,
+        state=facts.state,
+        active=facts.active,
+        persistent=facts.persistent,
+        memory_bytes=facts.memory_max_bytes,
+        vcpus=facts.vcpus,
+        busy=_busy(facts) if facts.active else (),
+        held=held,
+        notes=notes,
+        source=source,
+        source_uuid=source_uuid,
+    )
+
+
+def described(facts: DomainFacts) -> etree._Element | None:
+    """The domain's description, None where it could not be read."""
+    root = parse_xml(facts.xml) if facts.xml else None
+    return root if root is not None and root.tag == "domain" else None
+
+
+def _busy(facts: DomainFacts) -> Reasons:
+    """Reasons to let it alone: stopping or moving it now would break what is under way."""
+    if facts.job in ("migration_out", "migration_in") or (facts.state, facts.reason) == (
+        "paused",
+        "migration",
+    ):
+        text = _("A migration of it is under way, or has been broken off.")
+        return (Reason("migration_under_way", text, _("Wait for it to end, or abort it on the host.")),)
+    if facts.job == "snapshot":
+        return (Reason("snapshot_or_block_job", _("A snapshot of it is being taken."), _wait()),)
+    if facts.job is not None:
+        text = _("A job of libvirt's runs on it (%s).") % facts.job
+        return (Reason("job_running", text, _wait()),)
+    return ()
+
+
+def _wait() -> str:
+    return _("Wait for it to end.")
+
+
+def _held(
+    facts: DomainFacts, root: etree._Element | None, xml: DomainXml | None, storage: HostStorage
+) -> Reasons:
+    """Reasons that it cannot leave its host while it runs."""
+    if root is None or xml is None:
+        return (Reason("vm_state_unknown", _("Its description could not be read.")),)
+    found: list[Reason] = []
+    if facts.state in ("crashed", "shutdown"):
+        text = _("Its state is “%s”: only a VM that runs is migrated.") % facts.state
+        found.append(Reason("vm_not_running", text, _("Stop it, or wait until it has ended.")))
+    found += [_holds_device(device) for device in xml.host_devices if not device.missing]
+    if any(interface.type == "vdpa" for interface in xml.interfaces) or xml.tpm == "passthrough":
+        found.append(
+            Reason("device_passthrough", _("It holds a vDPA interface or the host's TPM."), _detach())
+        )
+    found += held_by_disks(xml.disks, storage)
+    if root.find("devices/filesystem") is not None:
+        text = _("It shares a folder of this host.")
+        found.append(Reason("local_disk", text, _("Detach the folder, or stop the VM.")))
+    if facts.block_jobs:
+        text = _("A block job runs on %s.") % ", ".join(facts.block_jobs)
+        found.append(Reason("snapshot_or_block_job", text, _wait()))
+    return tuple(found)
+
+
+def _holds_device(device: HostDevice) -> Reason:
+    where = device.address or ":".join(part for part in (device.vendor_id, device.product_id) if part)
+    text = _("It holds a device of this host: %(kind)s %(where)s.") % {"kind": device.type, "where": where}
+    return Reason("device_passthrough", text, _detach())
+
+
+def _detach() -> str:
+    return _("Detach the device, or stop the VM.")
+
+
+def _notes(facts: DomainFacts, xml: DomainXml | None) -> tuple[str, ...]:
+    notes = []
+    if facts.state == "paused":
+        notes.append(_("It is paused, and stays so where it is moved."))
+    if facts.persistent is False:
+        notes.append(_("It is transient: it exists only while it runs."))
+    if xml is not None and xml.boot.kernel:
+        notes.append(_("It boots from the file %s, which the target must have too.") % xml.boot.kernel)
+    return tuple(notes)

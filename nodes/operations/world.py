@@ -1,0 +1,80 @@
+"""What a plan is made of: the VMs, where they could go, and what stands in the way. Values only.
+
+Read off hosts and database by ``world_reading``; decided upon by ``deciding``, which knows neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nodes.operations.plans import Reason
+
+Reasons = tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedVm:
+    """A VM on a host.
+
+    ``active``: it has a process. ``busy`` are reasons to touch it in no way now (a job, a migration),
+    ``held`` reasons why it cannot leave its host while it runs. ``memory_bytes`` is what it may take,
+    ``vcpus`` what it has; None where unknown. ``persistent`` False: its definition ends with it.
+    ``source`` and ``source_uuid`` name its node where that is not the node of the plan.
+    """
+
+    uuid: str
+    name: str
+    state: str | None
+    active: bool
+    persistent: bool | None = True
+    memory_bytes: int | None = None
+    vcpus: int | None = None
+    busy: Reasons = ()
+    held: Reasons = ()
+    notes: tuple[str, ...] = ()
+    source: str = ""
+    source_uuid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A node that VMs could go to.
+
+    ``memory_free_bytes`` and ``vcpus_free`` are what is left for them, promises to others taken off; None
+    where unknown: of memory that rules the target out, of vCPUs it sets no bound. ``obstacles`` keep every
+    VM from it, ``unfit`` the VM of that UUID; ``notes`` are what could not be told, by VM.
+    """
+
+    uuid: str
+    name: str
+    memory_free_bytes: int | None
+    vcpus_free: int | None = None
+    obstacles: Reasons = ()
+    unfit: Mapping[str, Reasons] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that a plan is decided by.
+
+    ``fault``: why the host cannot be reached; ``libvirt_fault``: why libvirt cannot, where the host can.
+    With either, ``vms`` are those last known, with states unknown. ``others``: whether any other node of the
+    type is enabled and online, whoever may use it; ``targets`` are those that the user may use.
+    """
+
+    node_uuid: str
+    node_name: str
+    vms: tuple[PlannedVm, ...] = ()
+    targets: tuple[Target, ...] = ()
+    others: bool = True
+    fault: Reason | None = None
+    libvirt_fault: Reason | None = None
+    boot_id: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def vms_known(self) -> bool:
+        """Whether the VMs' states were read just now."""
+        return self.fault is None and self.libvirt_fault is None
