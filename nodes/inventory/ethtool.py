@@ -24,7 +24,12 @@ for device in */device; do
   [ -e "$device" ] && ! [ -e "$device/physfn" ] && printf '%s\\n' "$name"
 done
 :""",
-    command='ethtool "$1"; ethtool -i "$1"; ethtool -P "$1"',
+    # Where the address in use is the card's own, or a bond says which one is, nobody need be asked.
+    command="""ethtool "$1"; ethtool -i "$1"
+cd "/sys/class/net/$1" || exit
+{ read -r assigned <addr_assign_type; } 2>/dev/null || assigned=
+[ "$assigned" = 0 ] || [ -e bonding_slave/perm_hwaddr ] || ethtool -P "$1"
+:""",
     ok_statuses=None,
     max_bytes=1 << 16,
 )

@@ -18,7 +18,7 @@ from nodes.inventory.procfiles import Files, integer
 from nodes.inventory.source import Source
 
 _ALWAYS = (
-    "uevent type flags address mtu operstate carrier speed duplex iflink ifalias tun_flags"
+    "uevent type flags address addr_assign_type mtu operstate carrier speed duplex iflink ifalias tun_flags"
     " phys_port_name phys_switch_id dev_port device/vendor device/device device/numa_node"
     " device/sriov_totalvfs device/sriov_numvfs device/../product"
 )

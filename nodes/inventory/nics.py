@@ -148,6 +148,8 @@ def _told_parent(link: Link) -> str | None:
 
 
 def _permanent_mac(link: Link, tool: Ethtool) -> str | None:
-    """``ip`` tells it only where it is another than the one in use."""
+    """``ip`` tells it only where it is another than the one in use; an ``addr_assign_type`` of 0 says that it
+    is that one (Documentation/ABI/testing/sysfs-class-net)."""
     told = link.text("bonding_slave/perm_hwaddr") or words(link.ip, "permaddr")
-    return tool.permanent_mac or read_mac(told)
+    own = link.text("address") if link.number("addr_assign_type") == 0 else None
+    return tool.permanent_mac or read_mac(told) or read_mac(own)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodes.hosts.connection import connect
 from nodes.hosts.handshake import scan_host_keys
@@ -24,6 +25,9 @@ from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.registry import SECTIONS
 from tests.bench.figures import Report, alternate, ms, ratio
 from tests.inventory.documents import host_document
+
+if TYPE_CHECKING:
+    from tests.lab.host import LabHost
 
 COLD, WARM, LAB, PARSE = 1.2, 0.4, 2.0, 0.1
 GOOD = (SourceStatus.OK, SourceStatus.FAILED, SourceStatus.TRUNCATED)
@@ -76,44 +80,49 @@ def loopback(report: Report, folder: Path, rounds: int) -> None:
 
 
 def lab(report: Report, rounds: int) -> None:
-    """The lab's rich host: real hardware in view, and a processor that is emulated."""
+    """The lab's plain host, whose processors are emulated, each in a thread of its own; and for comparison
+    its rich one, whose six disks are asked for their SMART values besides."""
     from tests.lab.lab import Lab
 
-    lab_ = Lab.private()
-    try:
-        lab_.start(["rich"])
-        lab_.wait_until_ready(["rich"])
-        host = lab_.host("rich")
-        target = HostTarget(
-            key="",
-            transport="ssh",
-            host="127.0.0.1",
-            port=host.ssh_port,
-            user="root",
-            credential=SshKeyCredential(host.private_key.read_text()),
-            host_key=scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=60)[0],
-        )
-        last_good = LastGood()
-        with connect(target) as standing, tempfile.TemporaryDirectory() as folder:
-            floor = openssh(host.private_key, "root", host.ssh_port, Path(folder))
-            collect(standing, SECTIONS, last_good=last_good)
-            document = collect(standing, SECTIONS, last_good=last_good)
-            sources(report, document)
-            missing = incomplete(document)
-            large = host_document("large")
-            subjects = {
-                "floor": floor,
-                "cold": lambda: cold(target, last_good),
-                "parse": lambda: build(large),
-            }
-            times = alternate(subjects, rounds)
-    finally:
-        lab_.down()
+    for name in ("plain", "rich"):
+        lab_ = Lab.private(parallel=True)
+        try:
+            lab_.start([name])
+            lab_.wait_until_ready([name])
+            lab_host(report, lab_.host(name), name, rounds)
+        finally:
+            lab_.down()
+
+
+def lab_host(report: Report, host: LabHost, name: str, rounds: int) -> None:
+    target = HostTarget(
+        key="",
+        transport="ssh",
+        host="127.0.0.1",
+        port=host.ssh_port,
+        user="root",
+        credential=SshKeyCredential(host.private_key.read_text()),
+        host_key=scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=60)[0],
+    )
+    last_good = LastGood()
+    with connect(target) as standing, tempfile.TemporaryDirectory() as folder:
+        floor = openssh(host.private_key, "root", host.ssh_port, Path(folder))
+        collect(standing, SECTIONS, last_good=last_good)
+        document = collect(standing, SECTIONS, last_good=last_good)
+        sources(report, document)
+        missing = incomplete(document)
+        large = host_document("large")
+        subjects = {"floor": floor, "cold": lambda: cold(target, last_good), "parse": lambda: build(large)}
+        times = alternate(subjects, rounds)
+    behind = f"cold: {ms(times['cold'])}; ssh true: {ms(times['floor'])}"
+    found = ratio(times["cold"], times["floor"])
+    if name == "rich":
+        report.say(f"inventory_cold_lab_rich {found:.3f}, no limit  ({behind})")
+        return
     if missing:
         report.failed("inventory_cold_lab", f"missing: {', '.join(missing)}")
-        return
-    behind = f"cold: {ms(times['cold'])}; ssh true: {ms(times['floor'])}"
-    report.figure("inventory_cold_lab", ratio(times["cold"], times["floor"]), LAB, behind)
+    else:
+        report.figure("inventory_cold_lab", found, LAB, behind)
     behind = f"parse: {ms(times['parse'])}; cold inventory: {ms(times['cold'])}"
     report.figure("parse_large_host", ratio(times["parse"], times["cold"]), PARSE, behind)
 

@@ -21,7 +21,7 @@ from nodes.inventory.interface import read_speed
 from nodes.inventory.net import NetFacts
 from nodes.inventory.plain import to_plain
 from tests.fixtures.large_pci import NETWORK_PORTS
-from tests.inventory.documents import host_document
+from tests.inventory.documents import document_of, host_document
 
 NETWORK = Path(__file__).parent.parent / "fixtures" / "network"
 
@@ -111,6 +111,14 @@ def test_names_addresses_and_links_are_those_of_ip() -> None:
         ("127.0.0.1", 8, "host"),
         ("::1", 128, "host"),
     ]
+
+
+@pytest.mark.parametrize(("assigned", "permanent"), [(0, "b4:96:91:aa:00:00"), (3, None)])
+def test_an_address_that_nobody_has_set_is_the_permanent_one(assigned: int, permanent: str | None) -> None:
+    files = f"eth0/address:b4:96:91:aa:00:00\neth0/addr_assign_type:{assigned}\neth0/type:1\n"
+    links = "lrwxrwxrwx 1 root root 0 Mar  1 10:00 eth0/device -> ../../../0000:01:00.0\n"
+    (card,) = facts(document_of(net_files=files, net_links=links)).nics
+    assert card.permanent_mac == permanent
 
 
 def test_a_tunnel_has_both_ends_and_its_way_out() -> None:

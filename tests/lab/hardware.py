@@ -8,13 +8,17 @@ SPARE_DISKS = {"nvme": "256M", "hdd": "256M", "ssd": "128M", "sas": "128M", "usb
 
 @dataclass(frozen=True)
 class HostSpec:
-    """A host of the lab: `number` ends its addresses, `rich` says whether it has the full hardware."""
+    """A host of the lab: `number` ends its addresses, `rich` says whether it has the full hardware.
+
+    `parallel` gives each of its processors a thread, for what measures time: such a host has no /dev/kvm.
+    """
 
     name: str
     number: int
     rich: bool
     memory_mib: int
     cpus: int
+    parallel: bool = False
 
     @property
     def lan_address(self) -> str:
@@ -61,7 +65,7 @@ def command(spec: HostSpec, wiring: Wiring) -> list[str]:
         # /dev/kvm patches the scheduler, and every few times the host then hung for good. Costs no CPU time,
         # and a second one only while nothing else wants it. Five-level page tables, which `max` brings along,
         # slow every TLB miss down.
-        "-accel tcg,thread=single -cpu max,la57=off",
+        f"-accel tcg,thread={'multi' if spec.parallel else 'single'} -cpu max,la57=off",
         f"-m {spec.memory_mib} -rtc base=utc",
         f"-kernel {IMAGE}/vmlinuz -initrd {IMAGE}/initrd.img",
         f"-qmp unix:{MONITOR},server=on,wait=off",
@@ -72,7 +76,7 @@ def command(spec: HostSpec, wiring: Wiring) -> list[str]:
         "-device virtio-blk-pci,drive=root,serial=LABROOT",
         f"-netdev user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{wiring.ssh_port}-:22",
         f"-device virtio-net-pci,id=management_nic,netdev=management,mac=52:54:00:4c:00:{spec.number:02x}",
-        *(_rich_devices() if spec.rich else _lan_nic("virtio-net-pci", "lan", spec.number)),
+        *(_rich_devices() if spec.rich else _plain_devices(spec)),
     ]
     words = [word for part in parts for word in part.split(" ")]
     return [*words, "-append", _kernel_parameters(spec)]
@@ -83,7 +87,8 @@ def _kernel_parameters(spec: HostSpec) -> str:
         "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0 apparmor=0 fsck.mode=skip",
         "random.trust_cpu=on cryptomgr.notests systemd.show_status=false",
         # Loaded for what the machine seems to have, used by nobody: a tenth of the time that starting takes.
-        "module_blacklist=cfg80211,pcspkr,ipmi_ssif,i2c_i801,powernow_k8",
+        "module_blacklist=cfg80211,pcspkr,ipmi_ssif,i2c_i801,powernow_k8"
+        + (",kvm,kvm_intel,kvm_amd" if spec.parallel else ""),
         f"systemd.hostname=lab-{spec.name}",
     ]
     if spec.rich:
@@ -112,6 +117,11 @@ def _rich_topology(spec: HostSpec) -> list[str]:
         "-device intel-iommu,intremap=on",
         "-smbios type=1,manufacturer=Nodeadmin,product=Lab-Rich,serial=LAB-0001",
     ]
+
+
+def _plain_devices(spec: HostSpec) -> list[str]:
+    # An empty slot, as the rich host has two.
+    return [*_lan_nic("virtio-net-pci", "lan", spec.number), *_pcie_port("slot0", 1)]
 
 
 def _rich_devices() -> list[str]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -32,10 +33,14 @@ def runtime_directory() -> Path:
 
 
 class Lab:
-    """Hosts by name, made when first asked for. Raises LabError for a name that no host has."""
+    """Hosts by name, made when first asked for. Raises LabError for a name that no host has.
 
-    def __init__(self, directory: Path) -> None:
+    `parallel`: see `HostSpec`.
+    """
+
+    def __init__(self, directory: Path, *, parallel: bool = False) -> None:
         self.directory = directory
+        self.parallel = parallel
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.switch = Switch(directory)
         self._hosts: dict[str, LabHost] = {}
@@ -47,18 +52,21 @@ class Lab:
         return cls(runtime_directory() / _SHARED)
 
     @classmethod
-    def private(cls) -> "Lab":
+    def private(cls, *, parallel: bool = False) -> "Lab":
         """A lab of this process alone; what earlier processes left behind when they were killed is ended
         first.
         """
         end_abandoned_labs()
-        return cls(Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runtime_directory())))
+        return cls(
+            Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runtime_directory())), parallel=parallel
+        )
 
     def host(self, name: str) -> LabHost:
         if name not in SPECS:
             raise LabError(f"there is no lab host {name!r}; there are {', '.join(SPECS)}")
         if name not in self._hosts:
-            self._hosts[name] = LabHost(SPECS[name], self.directory / name, self.switch)
+            spec = replace(SPECS[name], parallel=self.parallel)
+            self._hosts[name] = LabHost(spec, self.directory / name, self.switch)
         return self._hosts[name]
 
     def start(self, names: Iterable[str]) -> None:
