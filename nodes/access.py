@@ -17,6 +17,7 @@ from nodes.errors import InvalidInput, UnknownNode
 from nodes.hosts.bmc_target import BmcTarget, parse_bmc_url
 from nodes.hosts.connection import ConnectionPool, HostConnection
 from nodes.hosts.connection import connect as open_connection
+from nodes.hosts.deadlines import DEFAULT, Deadlines
 from nodes.hosts.keypair import generate_key_pair
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.target import Credential as HostCredential
@@ -197,9 +198,10 @@ def connect(target: HostTarget) -> HostConnection:
     return pool().get(target)
 
 
-def connect_once(target: HostTarget) -> HostConnection:
-    """A connection of its own, which the caller closes: for hosts that are not nodes yet."""
-    return open_connection(target)
+def connect_once(target: HostTarget, deadlines: Deadlines = DEFAULT) -> HostConnection:
+    """A connection of its own, which the caller closes: for hosts that are not nodes yet, or that are only
+    asked whether they answer."""
+    return open_connection(target, deadlines)
 
 
 def last_good(node: Node) -> LastGood:

@@ -81,6 +81,17 @@ def note_failure(node: Node, error: HostError) -> None:
     _change(node, Connection.OFFLINE, reason, error.detail())
 
 
+def note_asked_for(node: Node, reason: ConnectionReason, detail: str) -> None:
+    """The host is away because an operation asked for it; ``reason`` is one of :data:`ASKED_FOR`."""
+    _change(node, Connection.OFFLINE, reason, detail)
+
+
+def note_back(node: Node) -> None:
+    """The host has come back from being away on purpose, and libvirt answers: whatever a monitor knows."""
+    note_evidence(node, online=True, reason="", detail="")
+    Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
+
+
 def is_watched(node: Node) -> bool:
     """Whether a monitor that is alive has the node."""
     watched = Heartbeat.objects.filter(node=node.pk, owner__lease_expires_at__gt=timezone.now())
