@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from nodes import permissions
-from nodes.models import User
+from nodes.models import StepStatus, User
 from nodes.models.operation import UNFINISHED
 from nodes.web import figures
 
@@ -24,6 +25,14 @@ class Entry:
     icon: str
     url: str
     here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs: how many operations, and the share of all their steps that have ended (None: no steps)."""
+
+    count: int
+    percent: float | None
 
 
 class Frame:
@@ -50,12 +59,22 @@ class Frame:
         )
 
     @cached_property
-    def running_count(self) -> int:
-        """Operations under way that the user may see."""
+    def running(self) -> Running:
+        """Operations under way that the user may see: one query."""
         user = self._request.user
         if not isinstance(user, User):
-            return 0
-        return permissions.operations_for(user).filter(status__in=UNFINISHED).count()
+            return Running(0, None)
+        ended = Q(steps__status__in=(StepStatus.SUCCEEDED, StepStatus.SKIPPED))
+        found = (
+            permissions.operations_for(user)
+            .filter(status__in=UNFINISHED)
+            .order_by()
+            .aggregate(
+                count=Count("pk", distinct=True), all=Count("steps"), ended=Count("steps", filter=ended)
+            )
+        )
+        share = 100.0 * found["ended"] / found["all"] if found["all"] else None
+        return Running(found["count"], share)
 
     @cached_property
     def may_add_nodes(self) -> bool:

@@ -78,6 +78,20 @@ def of_work(status: str) -> Shown:
     return words.get(status) or Shown(Tone.UNKNOWN, status)  # type: ignore[call-overload]
 
 
+def of_vm(state: str | None) -> Shown:
+    """A VM's state, by its word of inventory/domain_states.py; None where it could not be read."""
+    words = {
+        "running": Shown(Tone.GOOD, _("Running"), "player-play"),
+        "blocked": Shown(Tone.GOOD, _("Running"), "player-play"),
+        "paused": Shown(Tone.WARN, _("Paused"), "player-pause"),
+        "shutdown": Shown(Tone.ACTIVE, _("Shutting down"), "loader-2"),
+        "shutoff": Shown(Tone.NEUTRAL, _("Off"), "player-stop"),
+        "crashed": Shown(Tone.BAD, _("Crashed"), "alert-circle"),
+        "pmsuspended": Shown(Tone.WARN, _("Suspended"), "player-pause"),
+    }
+    return words.get(state or "") or Shown(Tone.UNKNOWN, _("Unknown"), "help-circle")
+
+
 def of_severity(value: str) -> Shown:
     """An event's severity."""
     if value == Severity.ERROR:

@@ -40,7 +40,7 @@ def test_without_the_permission_there_is_neither_tab_nor_page(operator, stranger
 def test_tabs_and_failed_operations_have_a_panel_filtered_to_their_subject(operator):
     node = make_node("kvm-01")
     make_snapshot(node)
-    failed = make_operation(node, status="failed", error={"message": "no"})
+    failed = make_operation(node, status="failed", error={"code": "timeout", "detail": "no"})
     fine = make_operation(node)
     grant(operator, node, VIEW)
     pages = ["/nodes/kvm-01/vms/", "/nodes/kvm-01/disks/", "/nodes/kvm-01/net/", f"/operations/{failed.pk}/"]

@@ -145,7 +145,7 @@ def test_the_whole_way_to_a_node(admin_page):
 def test_a_failure_shows_the_step_and_the_remedy(admin_page, administrator, read):
     error = {
         "code": "authentication_failed",
-        "message": "The host refused the key.",
+        "detail": "The host refused the key.",
         "remedy": "Add the key.",
     }
     operation = make_operation(

@@ -51,7 +51,7 @@ def test_the_list_of_operations_costs_a_fixed_number_of_queries(admin_page, djan
     with django_assert_num_queries(7):
         admin_page.get(reverse("operation-list"))
     for node in nodes:
-        make_operation(node, status="failed", error={"message": "No."})
+        make_operation(node, status="failed", error={"code": "timeout", "detail": "No."})
     with django_assert_num_queries(7):
         admin_page.get(reverse("operation-list"))
 

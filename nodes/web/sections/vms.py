@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils.translation import gettext as _
-
-from nodes.web.tones import Tone
+from nodes.web.tones import Tone, of_vm
 
 Facts = Mapping[str, Any]
 
@@ -32,16 +30,9 @@ def prepare(facts: Facts) -> dict[str, Any]:
 
 
 def vm_line(vm: Facts) -> VmLine:
-    tone, icon, words = {
-        "running": (Tone.GOOD, "player-play", _("Running")),
-        "blocked": (Tone.GOOD, "player-play", _("Running")),
-        "paused": (Tone.WARN, "clock", _("Paused")),
-        "shutdown": (Tone.ACTIVE, "loader-2", _("Shutting down")),
-        "shutoff": (Tone.NEUTRAL, "player-stop", _("Off")),
-        "crashed": (Tone.BAD, "alert-circle", _("Crashed")),
-        "pmsuspended": (Tone.WARN, "clock", _("Suspended")),
-    }.get(vm["state"] or "", (Tone.UNKNOWN, "help-circle", _("Unknown")))
-    return VmLine(vm, tone, icon, words, tuple(_device(device) for device in vm["host_devices"]))
+    shown = of_vm(vm["state"])
+    devices = tuple(_device(device) for device in vm["host_devices"])
+    return VmLine(vm, shown.tone, shown.icon, shown.words, devices)
 
 
 def _device(device: Facts) -> str:

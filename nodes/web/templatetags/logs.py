@@ -10,7 +10,8 @@ from django import template
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from nodes.models import Node
+from nodes.models import Node, Operation
+from nodes.models.operation import LogLevel
 
 register = template.Library()
 
@@ -40,6 +41,26 @@ def log_panel_between(node: Node, begin: datetime, end: datetime | None) -> dict
     until = (end or timezone.now()) + AROUND
     span = {"since": [(begin - AROUND).isoformat()], "until": [until.isoformat()], "level": ["6"]}
     return _panel(node, _("Journal of that time"), span)
+
+
+@register.inclusion_tag("operations/_log.html")
+def operation_log(operation: Operation) -> dict[str, Any]:
+    """The log that an operation keeps of itself, live until it has ended."""
+    levels = (
+        ("", _("All"), "neutral"),
+        (LogLevel.ERROR.value, _("Error"), "bad"),
+        (LogLevel.WARNING.value, _("Warning"), "warn"),
+    )
+    words = _words() | {
+        "ended": _("Ended"),
+        "nothing": _("No line fits."),
+        "waits": _("Nothing yet. New lines appear here."),
+        "time": _("Time"),
+        "level": _("Level"),
+        "step": _("Step"),
+        "vm": _("VM"),
+    }
+    return {"operation": operation, "levels": levels, "words": json.dumps(words)}
 
 
 def _panel(node: Node, title: str, query: dict[str, Any]) -> dict[str, Any]:

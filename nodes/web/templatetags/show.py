@@ -199,6 +199,13 @@ def get(mapping: Any, key: str) -> Any:
     return mapping.get(key) if hasattr(mapping, "get") else None
 
 
+@register.filter
+def fault(operation: Any) -> str:
+    """Why an operation did not succeed, in words."""
+    error = operation.error or {}
+    return operation.message or str(error.get("detail") or error.get("title") or "")
+
+
 @register.simple_tag
 def step_time(step: Any) -> SafeString:
     """How long a step took, or has been running."""

@@ -57,14 +57,14 @@ def changes(request: HttpRequest, name: str) -> HttpResponse:
     page = node_page.load(request, name, "changes")
     rows = InventoryChange.objects.filter(node=page.node)
     section, kind = request.GET.get("section", ""), request.GET.get("kind", "")
-    known = {found.slug: _(found.title) for found in SECTIONS}
+    known = section_titles()
     if section in known:
         rows = rows.filter(section=section)
     if kind in ChangeKind.values:
         rows = rows.filter(kind=kind)
     listing = list_rows(request, rows, (Column(_("Time")),), size=200)
     moments = tuple(
-        Moment(at, tuple(_line(page.node, row, known) for row in group))
+        Moment(at, tuple(line_of(page.node, row, known) for row in group))
         for at, group in groupby(listing.page, key=lambda row: row.observed_at)
     )
     context = {
@@ -81,7 +81,12 @@ def changes(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "nodes/node_changes.html", context)
 
 
-def _line(node: Any, row: InventoryChange, known: dict[str, str]) -> Line:
+def section_titles() -> dict[str, str]:
+    return {found.slug: _(found.title) for found in SECTIONS}
+
+
+def line_of(node: Any, row: InventoryChange, known: dict[str, str]) -> Line:
+    """A change in words; ``known`` are the titles of sections."""
     tone, icon = {
         ChangeKind.ADDED: ("good", "plus"),
         ChangeKind.REMOVED: ("bad", "trash"),

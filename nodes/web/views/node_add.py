@@ -27,6 +27,7 @@ from nodes.permissions import ADD, nodes_for, require
 from nodes.web.forms.login import AddNodeForm, LoginForm
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.operations import find
+from nodes.web.work_view import shown_steps
 
 SECRETS = ("private_key", "passphrase", "password")
 FIELDS = ("name", "uri", "type", "labels", "fingerprint", "kind", "user", "private_key", "password")
@@ -157,4 +158,5 @@ def progress(request: HttpRequest, pk: Any) -> HttpResponse:
 
 
 def _progress(operation: Any) -> dict[str, Any]:
-    return {"operation": operation, "steps": list(operation.steps.all())}
+    steps = list(operation.steps.all())
+    return {"operation": operation, "steps": steps, "lines": shown_steps(steps)}

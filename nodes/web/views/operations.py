@@ -9,21 +9,27 @@ from django.contrib import messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from nodes.engine import submit
 from nodes.errors import NodeAdminError, UnknownOperation
-from nodes.models import Operation, OperationStatus, User
+from nodes.models import Operation, OperationStatus, StepStatus, User
 from nodes.models.operation import UNFINISHED
+from nodes.operations.base import PlannedKind
 from nodes.operations.registry import KINDS, kind_of
 from nodes.permissions import ADD, VIEW_LOGS, operations_for, permissions_on, require
+from nodes.web import plan_view
 from nodes.web.listing import Column, export_rows, list_rows, order_rows, wanted_order
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.node_list import Chip
+from nodes.web.work_view import changes_of, proof_of, shown_steps
 
 # The credential of an unfinished add-node is sealed in the row: a page never loads it.
 SHOWN_WITHOUT = ("secret",)
+ENDED_WELL = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+FILTERS = ("status", "kind", "node", "user")
 
 
 def columns() -> tuple[Column, ...]:
@@ -41,7 +47,7 @@ def columns() -> tuple[Column, ...]:
 def operation_list(request: HttpRequest) -> HttpResponse:
     """Operations that the user may see, newest first."""
     everything = operations_for(user_of(request))
-    filters = {name: request.GET.get(name, "")[:64] for name in ("status", "kind", "node")}
+    filters = {name: request.GET.get(name, "").strip()[:150] for name in FILTERS}
     rows: QuerySet[Operation] = everything.defer(*SHOWN_WITHOUT)
     if filters["status"] == "running":
         rows = rows.filter(status__in=UNFINISHED)
@@ -50,7 +56,9 @@ def operation_list(request: HttpRequest) -> HttpResponse:
     if filters["kind"]:
         rows = rows.filter(kind=filters["kind"])
     if filters["node"]:
-        rows = rows.filter(node_name=filters["node"])
+        rows = rows.filter(node_name__icontains=filters["node"])
+    if filters["user"]:
+        rows = rows.filter(requested_by_name=filters["user"])
     shown = columns()
     rows = order_rows(rows, shown, wanted_order(request, shown))
     exported = export_rows(request, "operations", rows, record)
@@ -140,16 +148,32 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
     user = user_of(request)
     operation = find(user, pk)
     steps = list(operation.steps.all())
+    may = may_act(user, operation)
+    again = may and operation.status in (OperationStatus.FAILED, OperationStatus.CANCELLED)
     context = {
         "operation": operation,
         "title": title_of(operation),
         "steps": steps,
-        "may_act": may_act(user, operation),
-        "retryable": not operation.params.get("has_secret") and operation.kind != ADD,
+        "lines": shown_steps(steps),
+        "done": sum(step.status in ENDED_WELL for step in steps),
+        "may_act": may,
+        "retryable": again and not operation.params.get("has_secret") and operation.kind != ADD,
+        "retry_url": retry_url(operation) if again else "",
+        "proof": proof_of(operation, steps),
+        "changes": changes_of(operation),
+        "shown": plan_view.show(operation.plan) if operation.plan else None,
         "reads_logs": reads_logs(user, operation),
     }
     template = "operations/operation_detail.html"
     return render(request, f"{template}#body" if request.htmx else template, context)  # type: ignore[attr-defined]
+
+
+def retry_url(operation: Operation) -> str:
+    """Where a kind with a plan is asked for again: the plan of then no longer holds. "" for other kinds."""
+    if operation.node is None or not isinstance(kind_of(operation.kind), PlannedKind):
+        return ""
+    address = reverse("node-service", args=[operation.node.name, operation.kind.removesuffix("-node")])
+    return f"{address}?retry={operation.pk}"
 
 
 def reads_logs(user: User, operation: Operation) -> bool:
