@@ -32,6 +32,8 @@ class Bridge:
         self.path = str(self._folder / "libvirt")
         self._client: socket.socket | None = None
         self._closed = threading.Event()
+        self.on_loss: list[Callable[[], None]] = []
+        """Called when the connection ends, whoever ends it, while libvirt does not know it yet."""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._listener.bind(self.path)
@@ -48,7 +50,10 @@ class Bridge:
 
     def close(self) -> None:
         """End both sides; libvirt sees the end of its connection, so no call of its hangs on this."""
-        self._closed.set()
+        if not self._closed.is_set():
+            self._closed.set()
+            for listener in tuple(self.on_loss):
+                listener()
         self._held.close()
         for sock in (self._client, self._listener):
             if sock is not None:

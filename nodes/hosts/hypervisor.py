@@ -40,6 +40,7 @@ class Hypervisor:
         self._bridge = bridge
         self._lock = threading.Lock()
         self._calls = 0
+        self._silent = 0
         self.address = address
         self.last_used = time.monotonic()
 
@@ -76,7 +77,7 @@ class Hypervisor:
             raise LibvirtUnavailable(f"The connection to libvirt on {self.address} is closed.")
         self._count(1)
         try:
-            return run_within(lambda: work(connection), timeout_s, f"{what} on {self.address}")
+            return run_within(lambda: _held(connection, work), timeout_s, f"{what} on {self.address}")
         except libvirt.libvirtError as error:
             raise translate(error, what, self.address) from error
         except HostTimeout:
@@ -87,19 +88,47 @@ class Hypervisor:
             self._count(-1)
 
     @contextmanager
-    def borrowed(self) -> Iterator[libvirt.virConnect]:
+    def borrowed(self, *, keepalive: bool = True) -> Iterator[libvirt.virConnect]:
         """The connection itself, for a call that two hosts take part in; its deadline is the borrower's.
 
-        It counts as busy meanwhile, so nobody closes it for being idle. Raises LibvirtUnavailable.
+        It counts as busy meanwhile, so nobody closes it for being idle. Without ``keepalive`` libvirt does
+        not end it of its own accord meanwhile. Raises LibvirtUnavailable.
         """
         connection = self._connection
         if connection is None:
             raise LibvirtUnavailable(f"The connection to libvirt on {self.address} is closed.")
         self._count(1)
+        hold = connection.newStream()
+        if not keepalive:
+            self._silence(connection, 1)
         try:
             yield connection
         finally:
+            del hold
+            if not keepalive:
+                self._silence(connection, -1)
             self._count(-1)
+
+    def _silence(self, connection: libvirt.virConnect, change: int) -> None:
+        with self._lock:
+            self._silent += change
+            on = self._silent == 0
+        try:
+            connection.setKeepAlive(KEEPALIVE_S if on else 0, KEEPALIVE_COUNT if on else 0)
+        except libvirt.libvirtError:  # no peer to keep alive, or gone
+            pass
+
+    def on_loss(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called when the connection ends, before libvirt learns of it.
+
+        Only where the connection goes over a bridge of ours: to this machine's own libvirt it does not.
+        """
+        if self._bridge is not None:
+            self._bridge.on_loss.append(listener)
+
+    def forget_loss(self, listener: Callable[[], None]) -> None:
+        if self._bridge is not None and listener in self._bridge.on_loss:
+            self._bridge.on_loss.remove(listener)
 
     def touch(self) -> None:
         """Note that somebody is about to call it."""
@@ -132,6 +161,19 @@ class Hypervisor:
         threading.Thread(
             target=_bury, args=([connection], self._bridge), name="host: libvirt close", daemon=True
         ).start()
+
+
+def _held(connection: libvirt.virConnect, work: Callable[[libvirt.virConnect], T]) -> T:
+    """Work with a connection that another thread may close meanwhile.
+
+    A call of libvirt takes no reference of its own to its connection, and one that was abandoned would come
+    back to freed memory; a stream, which costs no round trip, holds one.
+    """
+    hold = connection.newStream()
+    try:
+        return work(connection)
+    finally:
+        del hold
 
 
 def _bury(coffin: list[libvirt.virConnect], bridge: Bridge | None) -> None:

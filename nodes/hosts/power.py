@@ -1,0 +1,141 @@
+"""Reboot a host and switch it off, at most once for each time it was decided.
+
+The command carries the boot ID that was recorded with the decision and does nothing on a host that shows
+another one: sent a second time, it cannot hit a host that has rebooted already
+(Documentation/admin-guide/sysctl/kernel.rst, random/boot_id).
+"""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+from collections.abc import Callable
+
+from nodes.errors import (
+    BootIdChanged,
+    HostTimeout,
+    HostUnreachable,
+    InsufficientRightsOnHost,
+    PowerRefused,
+    ProbeFailed,
+)
+from nodes.hosts.dial import dial
+from nodes.hosts.rights import POWER_OFF, REBOOT
+from nodes.hosts.shell import CommandResult, ConnectionLost, Shell, with_sudo
+from nodes.hosts.target import HostTarget
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+READ_S = 10.0
+COMMAND_S = 30.0
+"""systemctl enqueues the job and returns; a busy host takes its time even for that."""
+
+_OTHER_BOOT = 75
+_SENDING = "nodeadmin: sending"
+_STATES = frozenset(
+    {"initializing", "starting", "running", "degraded", "maintenance", "stopping", "offline", "unknown"}
+)
+"""What ``systemctl is-system-running`` says (systemctl(1))."""
+_NO_RIGHTS = (
+    "a password is required",
+    "is not in the sudoers file",
+    "is not allowed to",
+    "may not run sudo",
+    "Interactive authentication required",
+    "Access denied",
+)
+
+
+def boot_id(shell: Shell) -> str:
+    """The ID of the kernel's present boot, as it writes it. Raises ProbeFailed where there is none."""
+    result = shell.run(f"cat {BOOT_ID}", timeout_s=READ_S)
+    text = result.stdout.decode("ascii", errors="replace").strip()
+    try:
+        uuid.UUID(text)
+    except ValueError as error:
+        raise ProbeFailed(
+            f"The host's boot ID could not be read: {result.error_text or 'there is none'}."
+        ) from error
+    return text
+
+
+def reboot(shell: Shell, expected_boot_id: str) -> None:
+    """Have the host reboot, if it is still in the boot ``expected_boot_id``.
+
+    Returns when the command was accepted, which ends the connection soon, or as soon as the connection ends
+    under it. Raises BootIdChanged (nothing was sent), InsufficientRightsOnHost, PowerRefused (systemctl's
+    words); HostTimeout or HostUnreachable leave open whether it was carried out: the boot ID will tell.
+    """
+    _command(shell, REBOOT, expected_boot_id)
+
+
+def power_off(shell: Shell, expected_boot_id: str) -> None:
+    """Have the host switch itself off, if it is still in the boot ``expected_boot_id``. As :func:`reboot`."""
+    _command(shell, POWER_OFF, expected_boot_id)
+
+
+def is_stopping(shell: Shell) -> bool | None:
+    """Whether the host is on its way down; None where it cannot tell. Raises HostUnreachable, HostTimeout."""
+    result = shell.run("LC_ALL=C systemctl is-system-running", timeout_s=READ_S)
+    word = result.stdout.decode("ascii", errors="replace").strip()
+    if word not in _STATES or word == "unknown":
+        return None
+    return word == "stopping"
+
+
+def answers(target: HostTarget, timeout_s: float = 5.0) -> bool:
+    """Whether anything at all answers where the host's SSH server was: a refusal is an answer too.
+
+    Raises HostUnreachable where the question could not be put: the name is not known, or this machine's own
+    network fails. This machine itself, and a test node, always answer.
+    """
+    if target.transport != "ssh":
+        return True
+    try:
+        dial(target.host, target.port, timeout_s).close()
+    except HostTimeout:
+        return False
+    except HostUnreachable as error:
+        reason = error.extra.get("reason")
+        if reason in ("refused", "no_route"):
+            return bool(reason == "refused")
+        raise
+    return True
+
+
+def _command(shell: Shell, command: str, expected_boot_id: str) -> None:
+    expected = str(uuid.UUID(expected_boot_id))
+    # One command and not two: between looking and acting, the host cannot reboot without ending this shell.
+    script = (
+        f"export LC_ALL=C; read -r now <{BOOT_ID} || exit 74; "
+        f'[ "$now" = {shlex.quote(expected)} ] || exit {_OTHER_BOOT}; '
+        f"echo {shlex.quote(_SENDING)}; "
+        f"{with_sudo(command, sudo=True, is_root=shell.is_root)}"
+    )
+    result = _sent(lambda: shell.run(script, timeout_s=COMMAND_S))
+    if result is None or result.ok:
+        return
+    if result.exit_status == _OTHER_BOOT:
+        raise BootIdChanged(
+            "The host shows another boot ID than the recorded one, so nothing was sent to it.",
+            remedy="Look at the host's state, and decide again.",
+        )
+    said = result.stderr.decode("utf-8", errors="replace")
+    if any(text in said for text in _NO_RIGHTS):
+        raise InsufficientRightsOnHost(
+            f"The user “{shell.user}” may not run “{command}”: {result.error_text}",
+            remedy=f"Allow it in sudoers: {shell.user} ALL=(root) NOPASSWD: /usr/bin/{command}",
+        )
+    raise PowerRefused(f"“{command}” was refused: {result.error_text or f'exit status {result.exit_status}'}")
+
+
+def _sent(run: Callable[[], CommandResult]) -> CommandResult | None:
+    """The command's result; None where the host went away under it, as is to be expected."""
+    try:
+        result = run()
+    except ConnectionLost as error:
+        if _SENDING.encode() in error.partial.stdout:
+            return None
+        raise
+    # Killed with its session by the shutdown that it has asked for.
+    killed = result.exit_status is None and _SENDING.encode() in result.stdout
+    return None if killed else result
