@@ -221,7 +221,15 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+# Over Redis where there are several processes: publish and subscribe, as a message nobody hears may be lost.
+NODEADMIN_REDIS_URL = env.redis("NODEADMIN_REDIS_URL")
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+if NODEADMIN_REDIS_URL:
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [NODEADMIN_REDIS_URL], "prefix": "nodeadmin"},
+    }
+# In each process of its own: a rate limit then holds for each web worker, and no request waits for Redis.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
 LOGGING_CONFIG = "nodeadmin.logs.configure"
@@ -230,7 +238,11 @@ LOGGING = logging_config(
 )
 
 # ---- nodeadmin's own ------------------------------------------------------------------------------
-NODEADMIN_ENGINE = env.text("NODEADMIN_ENGINE", "embedded", choices=("embedded",))
+NODEADMIN_ENGINE = env.text("NODEADMIN_ENGINE", "embedded", choices=("embedded", "celery"))
+NODEADMIN_BROKER_URL = env.secret("NODEADMIN_BROKER_URL", default=env.broker(NODEADMIN_REDIS_URL))
+NODEADMIN_WEB_WORKERS = env.integer("NODEADMIN_WEB_WORKERS", 1, minimum=1, maximum=64)
+# With Celery "this machine" is whichever one a worker runs on: right where all of them run on one.
+NODEADMIN_LOCAL_NODE = env.boolean("NODEADMIN_LOCAL_NODE", NODEADMIN_ENGINE == "embedded")
 NODEADMIN_ENGINE_THREADS = env.integer("NODEADMIN_ENGINE_THREADS", 8, minimum=1, maximum=64)
 NODEADMIN_LEASE_S = env.seconds("NODEADMIN_LEASE_S", 10.0, minimum=2.0)
 NODEADMIN_SWEEP_S = env.seconds("NODEADMIN_SWEEP_S", 1.0, minimum=0.1)
@@ -251,6 +263,10 @@ NODEADMIN_MONITOR_THREADS = env.integer("NODEADMIN_MONITOR_THREADS", 16, minimum
 NODEADMIN_CUT_OFF_SHARE = env.seconds("NODEADMIN_CUT_OFF_SHARE", 0.5, minimum=0.1, maximum=1.0)
 NODEADMIN_METRICS_TOKEN = env.secret("NODEADMIN_METRICS_TOKEN", default="")
 NODEADMIN_LOG_SOCKETS_PER_USER = env.integer("NODEADMIN_LOG_SOCKETS_PER_USER", 20, minimum=1)
+# A plan asks this many nodes at most whether they could take VMs: the emptiest ones.
+NODEADMIN_PLAN_TARGETS = env.integer("NODEADMIN_PLAN_TARGETS", 16, minimum=1, maximum=256)
+# A node takes VMs up to this many virtual processors for each of its own.
+NODEADMIN_VCPU_OVERCOMMIT = env.seconds("NODEADMIN_VCPU_OVERCOMMIT", 4.0, minimum=0.1)
 # Migrations at once out of a node and into one, over all operations; 0 for the bandwidth is no cap.
 NODEADMIN_MIGRATIONS_OUT = env.integer("NODEADMIN_MIGRATIONS_OUT", 2, minimum=1, maximum=16)
 NODEADMIN_MIGRATIONS_IN = env.integer("NODEADMIN_MIGRATIONS_IN", 2, minimum=1, maximum=16)

@@ -1,0 +1,93 @@
+"""Plans of operations, made now: what the kinds of operations, the calls and the first step all ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from nodes.errors import InvalidInput, PlanChanged
+from nodes.models import Node, Operation, User
+from nodes.operations.deciding import decide
+from nodes.operations.options import OVERRIDES, RETURN, Options
+from nodes.operations.plans import Action, Plan, drift
+from nodes.operations.world_reading import read_return, read_world
+
+
+def plan_for(
+    kind: str,
+    user: User | None,
+    node: Node,
+    options: Mapping[str, Any],
+    before: Operation | None = None,
+    *,
+    prefer: Mapping[str, str] | None = None,
+) -> Plan:
+    """What an operation of ``kind`` would do now. Asks the hosts, for 15 seconds at most; changes nothing.
+
+    ``before`` is the operation that a plan is made anew for: it yields to those that were asked for before
+    it alone, and its targets are kept where they are still possible. ``prefer`` are such targets by VM.
+    What cannot be read becomes a blocker of the plan.
+    """
+    keep = dict(prefer or (targets_of(before) if before is not None else {}))
+    if kind == RETURN:
+        world = read_return(user, node, before=before)
+    else:
+        asked = Options.of(kind, options).may_migrate
+        world = read_world(user, node, targets=asked, prefer=keep, before=before)
+    rate = settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None
+    plan = decide(world, kind, options, prefer=keep, bandwidth_mib_s=rate)
+    return replace(plan, made_at=timezone.now().isoformat())
+
+
+def check_plan(operation: Operation, node: Node) -> Plan:
+    """The confirmed plan of ``operation``, where what would be decided now is still the same.
+
+    Raises PlanChanged with what differs.
+    """
+    confirmed = Plan.from_dict(operation.plan or {})
+    found = plan_for(operation.kind, operation.requested_by, node, operation.params, operation)
+    if found.digest() != confirmed.digest():
+        raise plan_changed(confirmed, found)
+    return confirmed
+
+
+def plan_changed(confirmed: Plan, found: Plan, **extra: Any) -> PlanChanged:
+    """The error that names what differs."""
+    changes = list(drift(confirmed, found).changed)
+    told = "; ".join(changes[:10])
+    return PlanChanged(
+        _("What would be done has changed since it was confirmed: %s.") % told
+        if told
+        else _("What would be done has changed since it was confirmed."),
+        remedy=_("Look at the new plan and confirm it."),
+        extra={"plan": found.to_dict(), "changes": changes, **extra},
+    )
+
+
+def targets_of(operation: Operation) -> dict[str, str]:
+    """The targets of the operation's confirmed plan, as node UUIDs by VM UUID."""
+    plan = Plan.from_dict(operation.plan) if operation.plan else None
+    return {vm.vm_uuid: vm.target_uuid for vm in plan.of(Action.MIGRATE)} if plan is not None else {}
+
+
+def refuse_unknown_overrides(plan: Plan) -> None:
+    """Raise InvalidInput where ``vm_overrides`` name what is no VM of the node, or wish what cannot be."""
+    wishes = plan.options.get("vm_overrides") or {}
+    allowed = OVERRIDES.get(plan.kind, ())
+    names = {name for vm in plan.decisions for name in (vm.vm_uuid, vm.vm_name)}
+    for name, wish in wishes.items():
+        if wish not in allowed:
+            text = _("“%(wish)s” is not possible here; it can be: %(allowed)s.")
+            words = {"wish": wish, "allowed": ", ".join(allowed)}
+            raise InvalidInput(text % words, field=f"vm_overrides.{name}")
+        if plan.vms_known and name not in names:
+            raise InvalidInput(
+                _("The node has no VM “%s”.") % name,
+                remedy=_("Name VMs by their name or UUID."),
+                field=f"vm_overrides.{name}",
+            )
