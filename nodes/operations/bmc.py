@@ -1,4 +1,4 @@
-"""What the operations ask a node's BMC."""
+"""What is asked of a node's BMC: whether it is the right one, and whether the host has power."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import BmcMissing, HostError
-from nodes.hosts.redfish import Redfish
+from nodes.errors import BmcFailed, BmcMissing, HostError
+from nodes.hosts.bmc_target import BmcTarget
+from nodes.hosts.deadlines import Clock
+from nodes.hosts.redfish import Redfish, System
 from nodes.models import Bmc, Node
 
 log = structlog.get_logger(__name__)
@@ -35,6 +37,25 @@ def open_bmc(node: Node) -> Redfish:
             field="node",
         )
     return Redfish(target, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+
+
+def check_bmc(node: Node, target: BmcTarget, *, system: str = "") -> System:
+    """Try a BMC before it is kept: certificate, credential, and which of its systems is the node's host.
+
+    Ends within ``NODEADMIN_HOST_TIMEOUT_S``. Raises BmcUnreachable, and BmcFailed with the reason; for a
+    certificate that nobody vouches for that is ``certificate_unknown``, with its fingerprint as ``shown``.
+    """
+    timeout_s = settings.NODEADMIN_HOST_TIMEOUT_S
+    with Redfish(target, timeout_s=timeout_s, clock=Clock(timeout_s)) as bmc:
+        found = bmc.find_system(system, node.firmware_uuid)
+    if found.reset_target is None:
+        raise BmcFailed(
+            _("The BMC offers no way to switch this system."),
+            remedy=_("Name another system, or another user."),
+            field="bmc.system",
+            extra={"reason": "reset_refused"},
+        )
+    return found
 
 
 def power_state(node: Node) -> str | None:

@@ -81,17 +81,6 @@ def note_failure(node: Node, error: HostError) -> None:
     _change(node, Connection.OFFLINE, reason, error.detail())
 
 
-def note_asked_for(node: Node, reason: ConnectionReason, detail: str) -> None:
-    """The host is away because an operation asked for it; ``reason`` is one of :data:`ASKED_FOR`."""
-    _change(node, Connection.OFFLINE, reason, detail)
-
-
-def note_back(node: Node) -> None:
-    """The host has come back from being away on purpose, and libvirt answers: whatever a monitor knows."""
-    note_evidence(node, online=True, reason="", detail="")
-    Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
-
-
 def is_watched(node: Node) -> bool:
     """Whether a monitor that is alive has the node."""
     watched = Heartbeat.objects.filter(node=node.pk, owner__lease_expires_at__gt=timezone.now())
@@ -114,6 +103,17 @@ def note_evidence(node: Node, *, online: bool, reason: str, detail: str, quiet: 
         found = _asked_for(node, found)
     _change(node, Connection.OFFLINE, found, detail, quiet=quiet)
     return found.value
+
+
+def note_power(node: Node, reason: ConnectionReason, detail: str) -> None:
+    """The host is away, or about to be, because it was asked to: ``rebooting`` or ``powered_off``."""
+    _change(node, Connection.OFFLINE, reason, detail)
+
+
+def note_back(node: Node) -> None:
+    """The host has proved to be up again: online, whatever a monitor has noticed of its absence."""
+    _change(node, Connection.ONLINE, ConnectionReason.NONE, "")
+    Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
 
 
 def _asked_for(node: Node, found: ConnectionReason) -> ConnectionReason:

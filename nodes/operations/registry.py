@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from nodes.operations.add_node import AddNode
 from nodes.operations.base import OperationKind
+from nodes.operations.power_on import PowerOnNode
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.update_connection import UpdateConnection
 
-KINDS: tuple[OperationKind, ...] = (AddNode(), RefreshNode(), UpdateConnection())
+KINDS: tuple[OperationKind, ...] = (AddNode(), RefreshNode(), UpdateConnection(), PowerOnNode())
 
 _BY_NAME = {kind.kind: kind for kind in KINDS}
 

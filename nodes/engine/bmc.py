@@ -1,0 +1,139 @@
+"""Calls of users about a node's BMC: set, removed, its certificate shown, the node switched on.
+
+Setting one and looking at a certificate reach out to the BMC, for ``NODEADMIN_HOST_TIMEOUT_S`` at most and
+outside of any transaction; the address of a BMC is of no use to anybody before it has been tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
+
+from nodes.engine.submit import submit
+from nodes.errors import BmcMissing, InvalidInput
+from nodes.events import Actor, NodeChanged, publish, record
+from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
+from nodes.hosts.certificates import ShownCertificate, read_fingerprint, show_certificate
+from nodes.hosts.redfish import System
+from nodes.models import Bmc, IdempotencyKey, Node, Operation
+from nodes.operations.base import removed
+from nodes.operations.bmc import check_bmc, has_bmc
+from nodes.permissions import CHANGE, POWER, require
+
+BmcInput = Mapping[str, Any]
+"""``url``, ``user``, ``password``, and optionally ``system`` and ``certificate_fingerprint``."""
+
+
+def scan_certificate(actor: Actor, node: Node, url: str) -> tuple[BmcAddress, ShownCertificate]:
+    """The certificate that a BMC shows now, for somebody who may change the node. Trusts nothing.
+
+    Raises PermissionDenied, InvalidInput for the address, BmcUnreachable, BmcFailed.
+    """
+    _require(actor, CHANGE, node)
+    address = parse_bmc_url(url)
+    shown = show_certificate(address.host, address.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+    return address, shown
+
+
+@sensitive_variables("given")
+def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, System]:
+    """Reach the BMC with what was given, and find the node's host in it. Changes nothing.
+
+    The stored password is never used for it: otherwise who may change a node could have it sent to a machine
+    of their own. Raises PermissionDenied, InvalidInput, BmcUnreachable, BmcFailed.
+    """
+    _require(actor, CHANGE, node)
+    target = BmcTarget(
+        address=parse_bmc_url(given["url"]),
+        user=given.get("user", ""),
+        password=given.get("password", ""),
+        fingerprint=_fingerprint(given.get("certificate_fingerprint", "")),
+    )
+    return target, check_bmc(node, target, system=given.get("system", ""))
+
+
+def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc:
+    """Keep a BMC that :func:`try_bmc` has reached, in place of the one before."""
+    with transaction.atomic():
+        if not Node.objects.select_for_update().filter(pk=node.pk).exists():
+            raise removed()
+        before = Bmc.objects.filter(node=node).first()
+        kept, _created = Bmc.objects.update_or_create(
+            node=node,
+            defaults={
+                "url": target.address.url,
+                "system_path": system.path,
+                "user": target.user,
+                "secret": {"password": target.password} if target.user else None,
+                "certificate_fingerprint": target.fingerprint,
+            },
+        )
+        details = {"before": _told(before), "after": _told(kept)}
+        text = _("%(name)s: BMC set to %(url)s") % {"name": node.name, "url": kept.url}
+        record("node_bmc_set", text, node=node, actor=actor, data=details)
+        publish(NodeChanged(str(node.uuid), node.name))
+    return kept
+
+
+def remove_bmc(actor: Actor, node: Node) -> bool:
+    """Forget the node's BMC and its password; False where there was none."""
+    _require(actor, CHANGE, node)
+    with transaction.atomic():
+        before = Bmc.objects.filter(node=node).first()
+        if before is None:
+            return False
+        told = _told(before)
+        before.delete()
+        text = _("%s: BMC removed") % node.name
+        record("node_bmc_removed", text, node=node, actor=actor, data={"before": told})
+        publish(NodeChanged(str(node.uuid), node.name))
+    return True
+
+
+def power_on_node(
+    actor: Actor, node: Node, *, request_id: str = "", idempotency: IdempotencyKey | None = None
+) -> Operation:
+    """Ask for the node to be switched on. Raises PermissionDenied, BmcMissing, NodeBusy."""
+    _require(actor, POWER, node)
+    if not has_bmc(node):
+        raise BmcMissing(
+            _("%s has no BMC: nothing could switch it on.") % node.name,
+            remedy=_("Set its address and credential in the node's settings."),
+            field="node",
+        )
+    return submit("power-on-node", actor=actor, node=node, request_id=request_id, idempotency=idempotency)
+
+
+def _require(actor: Actor, permission: str, node: Node) -> None:
+    if actor.user is None:
+        raise InvalidInput(_("This needs a user who asks for it."))
+    require(actor.user, permission, node)
+
+
+def _fingerprint(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        return read_fingerprint(text)
+    except ValueError:
+        raise InvalidInput(
+            _("A certificate's fingerprint is its SHA-256 in 64 hexadecimal digits, with or without colons."),
+            field="bmc.certificate_fingerprint",
+        ) from None
+
+
+def _told(bmc: Bmc | None) -> dict[str, str] | None:
+    """What the record says of a BMC: everything but the password."""
+    if bmc is None:
+        return None
+    return {
+        "url": bmc.url,
+        "user": bmc.user,
+        "system": bmc.system_path,
+        "certificate_fingerprint": bmc.certificate_fingerprint,
+    }
