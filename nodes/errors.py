@@ -294,6 +294,12 @@ class VmDidNotStop(HostError):
     layer = "libvirt"
 
 
+class VmDidNotStart(HostError):
+    code, http_status, retryable = "vm_did_not_start", 502, True
+    title = "The VM did not start"
+    layer = "libvirt"
+
+
 class HostStayedUp(HostError):
     code, http_status, retryable = "host_stayed_up", 504, True
     title = "The host took the command and went on running"

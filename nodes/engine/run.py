@@ -89,7 +89,7 @@ class OperationRun:
         except Exception:
             handle.fail(_("An unexpected error; the log has the details."), "internal_error")
             raise
-        handle.end(StepStatus.SKIPPED if handle.skipped else StepStatus.SUCCEEDED)
+        handle.end(handle.outcome)
 
     def add_steps(self, steps: Sequence[StepPlan]) -> None:
         with self.fenced():

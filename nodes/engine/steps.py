@@ -41,7 +41,7 @@ class RunningStep:
         self._written_at = 0.0
         self.done_before = row.status == StepStatus.SUCCEEDED
         self.begun_before = row.started_at is not None
-        self.skipped = False
+        self.outcome = StepStatus.SUCCEEDED
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -67,8 +67,11 @@ class RunningStep:
         self._write(message, LogLevel.WARNING)
 
     def skip(self, message: str) -> None:
-        self.skipped = True
+        self.outcome = StepStatus.SKIPPED
         self._row.message = message
+
+    def postpone(self) -> None:
+        self.outcome = StepStatus.PENDING
 
     def begin(self) -> None:
         self._row.status = StepStatus.RUNNING
@@ -78,12 +81,14 @@ class RunningStep:
 
     def end(self, status: StepStatus) -> None:
         self._row.status = status
-        self._row.finished_at = timezone.now()
+        self._row.finished_at = timezone.now() if status != StepStatus.PENDING else None
         if status == StepStatus.SUCCEEDED:
             self._row.progress = 1.0
             self._write(_("Done."))
         elif status == StepStatus.SKIPPED:
             self._write(_("Skipped: %s") % self._row.message)
+        elif status == StepStatus.PENDING:
+            self._write()
         else:
             self._write(_("Cancelled."), LogLevel.WARNING)
 

@@ -61,6 +61,9 @@ class StepHandle(Protocol):
     def skip(self, message: str) -> None:
         """End the step as skipped when its block ends: there was nothing to do."""
 
+    def postpone(self) -> None:
+        """Leave the step pending when its block ends: its turn is still to come."""
+
 
 class Run(Protocol):
     """One run of one operation under one claim."""

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from nodes.operations.add_node import AddNode
 from nodes.operations.base import OperationKind
+from nodes.operations.delete_node import DeleteNode
+from nodes.operations.drain import DisableNode
 from nodes.operations.power_on import PowerOnNode
+from nodes.operations.reboot import RebootNode
 from nodes.operations.refresh_node import RefreshNode
+from nodes.operations.return_vms import EnableNode
+from nodes.operations.shutdown import ShutdownNode
 from nodes.operations.update_connection import UpdateConnection
 
-KINDS: tuple[OperationKind, ...] = (AddNode(), RefreshNode(), UpdateConnection(), PowerOnNode())
+KINDS: tuple[OperationKind, ...] = (
+    AddNode(),
+    RefreshNode(),
+    UpdateConnection(),
+    DisableNode(),
+    EnableNode(),
+    DeleteNode(),
+    RebootNode(),
+    ShutdownNode(),
+    PowerOnNode(),
+)
 
 _BY_NAME = {kind.kind: kind for kind in KINDS}
 

@@ -1,0 +1,237 @@
+"""What the operations that empty a node share: the plan is checked, its VMs are dealt with, and the end is
+compared with it.
+
+A run that follows a crash does not ask for consent again. It first finds out what became of the moves that
+were cut off, and then refuses to go on where it finds a VM that nobody decided about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Max
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from nodes.errors import ConfirmationExpired, HostError, PlanChanged, VmStateUnknown, VmStepsFailed
+from nodes.hosts import domains
+from nodes.hosts.domains import DomainFacts
+from nodes.inventory.domain_states import is_active
+from nodes.models import Node, StepStatus
+from nodes.operations.base import Run, StepPlan, removed
+from nodes.operations.crew import Job, do_jobs
+from nodes.operations.options import Options
+from nodes.operations.planning import plan_changed, plan_for
+from nodes.operations.plans import Action, Plan, VmDecision
+from nodes.operations.slots import release_left_over
+from nodes.operations.vm_steps import (
+    hypervisor_of,
+    move_vm,
+    node_of,
+    settle_step,
+    start_code,
+    start_vm,
+    stop_vm,
+    vm_code,
+    was_stopped_by,
+)
+
+ENDED_WELL = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+
+
+def check_step() -> StepPlan:
+    return StepPlan("check", _("Check that the plan still holds"))
+
+
+class PlanRun:
+    """One run of an operation that has a confirmed plan. Raises UnknownNode where its node is gone."""
+
+    def __init__(self, run: Run) -> None:
+        node = run.operation.node
+        if node is None:
+            raise removed()
+        self.run = run
+        self.node: Node = node
+        self.plan = Plan.from_dict(run.operation.plan or {})
+        self.options = Options.of(run.operation.kind, run.operation.params)
+        self._given_up: set[str] = set()
+
+    def done(self, code: str) -> bool:
+        return self.run.status_of(code) in ENDED_WELL
+
+    # -- before the first VM -----------------------------------------------------------------------
+
+    def check(self) -> None:
+        """The step ``check``, once: the plan made anew asks for the same consent as the confirmed one.
+
+        Raises PlanChanged with what differs, ConfirmationExpired where the operation waited too long.
+        """
+        if self.done("check"):
+            return
+        with self.run.step("check") as step:
+            self.require_fresh()
+            operation = self.run.operation
+            found = plan_for(
+                operation.kind, operation.requested_by, self.node, operation.params, before=operation
+            )
+            if found.digest() != self.plan.digest():
+                raise plan_changed(self.plan, found)
+            step.report(_("%s VMs, as confirmed.") % len(found.decisions), data={"boot_id": found.boot_id})
+
+    def require_fresh(self) -> None:
+        """Raise ConfirmationExpired where the last step ended longer ago than a confirmation lives."""
+        ended = self.run.operation.steps.filter(status__in=ENDED_WELL).aggregate(at=Max("finished_at"))
+        since: datetime = ended["at"] or self.run.operation.created_at
+        if timezone.now() - since > timedelta(seconds=settings.NODEADMIN_CONFIRMATION_LIFE_S):
+            raise ConfirmationExpired(
+                _("The last step ended at %s; what was confirmed then may no longer hold.")
+                % since.isoformat(timespec="seconds"),
+                remedy=_("Ask for a new plan."),
+            )
+
+    # -- the VMs -----------------------------------------------------------------------------------
+
+    def deal_with_vms(self, *, go_on: bool, empties: bool = True) -> None:
+        """The steps of all VMs. After a failure others are begun only if ``go_on``.
+
+        ``empties``: a VM on the node that the plan does not know is in the way.
+
+        Raises VmStepsFailed with what was done and what not, PlanChanged for a VM that nobody decided about.
+        """
+        release_left_over(self.run)
+        if self.run.resumed:
+            self._settle_interrupted(go_on=go_on)
+            if empties:
+                self.ensure_fits()
+        left = [vm for vm in self._acting() if not self.done(vm_code(vm))]
+        if not go_on and any(self.run.status_of(vm_code(vm)) == StepStatus.FAILED for vm in left):
+            raise self._failure()
+        self._do([vm for vm in left if vm_code(vm) not in self._given_up], self._act, go_on=go_on)
+        if any(not self.done(vm_code(vm)) for vm in left):
+            raise self._failure()
+
+    def _acting(self) -> tuple[VmDecision, ...]:
+        return (*self.plan.of(Action.MIGRATE), *self.plan.of(Action.STOP))
+
+    def _settle_interrupted(self, *, go_on: bool) -> None:
+        cut_off = [
+            vm for vm in self.plan.of(Action.MIGRATE) if self.run.status_of(vm_code(vm)) == StepStatus.RUNNING
+        ]
+        failed = self._do(cut_off, lambda vm: settle_step(self.run, vm, *self._ends_of(vm)), go_on=True)
+        self._given_up.update(failed)
+        if failed and not go_on:
+            raise self._failure()
+
+    def _do(
+        self, vms: Sequence[VmDecision], act: Callable[[VmDecision], None], *, go_on: bool
+    ) -> Iterable[str]:
+        """Do it for each, some at once; the codes of the steps that failed."""
+        jobs = [Job(vm_code(vm), _bound(act, vm)) for vm in vms]
+        return do_jobs(jobs, at_once=settings.NODEADMIN_MIGRATIONS_OUT, go_on=go_on)
+
+    def _act(self, vm: VmDecision) -> None:
+        if vm.action == Action.MIGRATE:
+            move_vm(self.run, vm, *self._ends_of(vm))
+        else:
+            wait_s, force = self.options.stop_timeout_s, self.options.force_stop
+            stop_vm(self.run, vm, self.node, timeout_s=wait_s, force=force)
+
+    def _ends_of(self, vm: VmDecision) -> tuple[Node, Node]:
+        """Where the VM is and where it goes."""
+        source = node_of(vm.source_uuid, vm.source) if vm.source_uuid else self.node
+        return source, node_of(vm.target_uuid, vm.target)
+
+    def _failure(self) -> VmStepsFailed:
+        """What was done and what not, out of the steps' rows."""
+        rows = {step.code: step for step in self.run.operation.steps.exclude(vm_uuid=None)}
+        steps = [(vm, rows[vm_code(vm)]) for vm in self._acting() if vm_code(vm) in rows]
+        failed = [(vm, row) for vm, row in steps if row.status == StepStatus.FAILED]
+        done = [vm.vm_name for vm, row in steps if row.status in ENDED_WELL]
+        left = [vm.vm_name for vm, row in steps if row.status == StepStatus.PENDING]
+        message = " ".join(f"{vm.vm_name}: {row.message}" for vm, row in failed)
+        if done:
+            message += " " + _("Done: %s.") % ", ".join(done)
+        if left:
+            message += " " + _("Not begun: %s.") % ", ".join(left)
+        vms = [
+            {"vm": vm.vm_name, "uuid": vm.vm_uuid, "code": row.data.get("error", ""), "message": row.message}
+            for vm, row in failed
+        ]
+        return VmStepsFailed(
+            message.strip(),
+            remedy=_("Nothing else was touched. A new plan takes up what is left."),
+            extra={"vms": vms, "done": done, "not_begun": left},
+        )
+
+    # -- what is found -----------------------------------------------------------------------------
+
+    def active_vms(self) -> list[DomainFacts]:
+        """The VMs that have a process on the node now. Raises VmStateUnknown where that cannot be read."""
+        try:
+            found = domains.list_domains(hypervisor_of(self.node))
+        except HostError as error:
+            raise VmStateUnknown(
+                _("The VMs of %(node)s cannot be read: %(why)s")
+                % {"node": self.node.name, "why": error.message},
+                remedy=_("Nothing was done. Once libvirt answers, ask for a new plan."),
+            ) from error
+        return [domain for domain in found if domain.active]
+
+    def ensure_fits(self) -> None:
+        """Raise PlanChanged where a VM runs on the node that nobody decided about, or that has come back."""
+        if self.plan.vms_known:
+            self._refuse(self.active_vms(), {vm.vm_uuid for vm in self.plan.decisions if self._may_run(vm)})
+
+    def _may_run(self, vm: VmDecision) -> bool:
+        return _stays(vm) or (vm.action in (Action.MIGRATE, Action.STOP) and not self.done(vm_code(vm)))
+
+    def ensure_empty(self) -> list[str]:
+        """Raise PlanChanged where a VM runs on the node that was not to be left; gives those that were."""
+        active = self.active_vms()
+        self._refuse(active, {vm.vm_uuid for vm in self.plan.decisions if _stays(vm)})
+        return [domain.name for domain in active]
+
+    def ensure_idle(self) -> None:
+        """Raise PlanChanged where any VM runs on the node: before its power goes, none may."""
+        self._refuse(self.active_vms(), set())
+
+    def _refuse(self, active: Iterable[DomainFacts], allowed: set[str]) -> None:
+        strange = sorted(domain.name for domain in active if domain.uuid not in allowed)
+        if strange:
+            raise _changed(
+                [_("%s runs on the node, which the plan does not provide for") % vm for vm in strange]
+            )
+
+    # -- starting again ----------------------------------------------------------------------------
+
+    def start_again(self) -> list[str]:
+        """The steps of the VMs that come back; gives those that did not, and why."""
+        known = set(self.run.operation.steps.values_list("code", flat=True))
+        coming = [vm for vm in self.plan.decisions if vm.restart and start_code(vm) in known]
+        waiting = [vm for vm in coming if not self.done(start_code(vm))]
+        jobs = [Job(vm.vm_name, _bound(lambda vm: start_vm(self.run, vm, self.node), vm)) for vm in waiting]
+        failed = do_jobs(jobs, at_once=settings.NODEADMIN_MIGRATIONS_OUT, go_on=True)
+        return [f"{name}: {error.message}" for name, error in failed.items()]
+
+    def stopped_here(self) -> list[VmDecision]:
+        """The VMs that were to come back and that this operation has asked to stop."""
+        return [vm for vm in self.plan.decisions if vm.restart and was_stopped_by(self.run, vm)]
+
+
+def _stays(vm: VmDecision) -> bool:
+    """Whether it was confirmed that it goes on running here; one that was off has no such word."""
+    return vm.action == Action.LEAVE and is_active(vm.state) is True
+
+
+def _bound(act: Callable[[VmDecision], None], vm: VmDecision) -> Callable[[], None]:
+    return lambda: act(vm)
+
+
+def _changed(changes: Sequence[str]) -> PlanChanged:
+    return PlanChanged(
+        _("What was found differs from what was confirmed: %s.") % "; ".join(changes),
+        remedy=_("Ask for a new plan."),
+        extra={"changes": list(changes)},
+    )

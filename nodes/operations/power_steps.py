@@ -1,0 +1,298 @@
+"""The power command, sent at most once per confirmation, and the proof of what it did.
+
+    intent ──▶ command ──▶ gone ──▶ back           (reboot)
+                       └─▶ off                     (shutdown)
+
+What has been committed tells a later run how far this one came: with the step ``intent`` done, the boot ID
+that the command is for is on record, and the host's own boot ID says whether it was carried out. The command
+itself is conditional on that boot ID, so one that is sent twice meets no host that has come up again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from nodes import access
+from nodes.errors import (
+    HostError,
+    HostStayedAway,
+    HostStayedUp,
+    HostTimeout,
+    HostUnreachable,
+    PlanChanged,
+    ShutdownUnproved,
+    VmStateUnknown,
+)
+from nodes.hosts import power
+from nodes.hosts.shell import Shell
+from nodes.models import ConnectionReason
+from nodes.operations.base import Run, StepHandle
+from nodes.operations.bmc import OFF, power_state
+from nodes.operations.coming_back import wait_until_back
+from nodes.operations.connection_state import note_back, note_power
+from nodes.operations.plan_run import PlanRun
+
+LOOK_S = 2.0
+
+Send = Callable[[Shell, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCommand:
+    """What is sent; ``comes_back``: the host is expected to answer again by itself."""
+
+    send: Send
+    comes_back: bool
+
+
+REBOOT = PowerCommand(power.reboot, comes_back=True)
+POWER_OFF = PowerCommand(power.power_off, comes_back=False)
+
+
+class PowerSteps:
+    def __init__(self, work: PlanRun) -> None:
+        self.work = work
+        self.run: Run = work.run
+        self.node = work.node
+
+    # -- before ------------------------------------------------------------------------------------
+
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier run had come to the command; then its steps before are over for good."""
+        return bool(self.run.data_of("command").get("sent_at")) or self.work.done("command")
+
+    def intent(self) -> None:
+        """The step that puts on record which boot of the host is to end, with no VM on it.
+
+        Raises ConfirmationExpired, PlanChanged, VmStateUnknown, HostError.
+        """
+        if self.work.done("intent"):
+            return
+        with self.run.step("intent") as step:
+            boot_id = power.boot_id(self._shell())
+            checked = self.run.data_of("check").get("boot_id")
+            if checked and checked != boot_id:
+                raise PlanChanged(
+                    _("The host has been restarted since the plan was checked."),
+                    remedy=_("Ask for a new plan."),
+                )
+            self._ensure_fit()
+            step.report(_("Boot %s is to end.") % boot_id, data={"boot_id": boot_id})
+
+    def _ensure_fit(self) -> None:
+        """Raise where the command may not be sent (any more)."""
+        self.work.require_fresh()
+        try:
+            self.work.ensure_idle()
+        except VmStateUnknown:
+            # libvirt down was known, and accepted, when the plan was confirmed.
+            if self.work.plan.vms_known:
+                raise
+            self.run.log(_("The VMs' states are unknown, as was accepted."), "warning", step_code="intent")
+
+    # -- the command -------------------------------------------------------------------------------
+
+    def command(self, what: PowerCommand) -> None:
+        """The step in which the command is sent, unless an earlier run's has been carried out.
+
+        Raises what :meth:`intent` raises, and PowerRefused, BootIdChanged, InsufficientRightsOnHost.
+        """
+        if self.work.done("command"):
+            return
+        boot_id = str(self.run.data_of("intent")["boot_id"])
+        with self.run.step("command") as step:
+            if self.run.resumed and self._carried_out(step, what, boot_id):
+                step.report(_("It had been sent before the server was cut off."), data={"found_done": True})
+            else:
+                if self.run.resumed:
+                    self._ensure_fit()
+                self._send(step, what, boot_id)
+        if what.comes_back:
+            with self.run.fenced():
+                note_power(self.node, ConnectionReason.REBOOTING, _("Rebooted by an operation."))
+
+    def _send(self, step: StepHandle, what: PowerCommand, boot_id: str) -> None:
+        step.report(_("Sends the command."), data={"sent_at": _now()})
+        try:
+            what.send(self._shell(), boot_id)
+        except (HostUnreachable, HostTimeout) as error:
+            # It may have arrived all the same; the boot ID will tell.
+            step.warn(_("The connection ended while the command was sent: %s") % error.message)
+            return
+        step.report(_("The host has taken the command."), data={"accepted_at": _now()})
+
+    def _carried_out(self, step: StepHandle, what: PowerCommand, boot_id: str) -> bool:
+        """Whether the boot on record has ended or is ending. Waits for the host where it does not answer.
+
+        Raises HostStayedAway or ShutdownUnproved where it never does, for then nothing can be told, and
+        PlanChanged where the host was restarted by somebody else.
+        """
+        sent = bool(step.data.get("sent_at"))
+        patience = (
+            settings.NODEADMIN_REBOOT_S if what.comes_back or not sent else settings.NODEADMIN_SILENCE_S
+        )
+        end = time.monotonic() + patience
+        while True:
+            try:
+                shell = self._shell()
+                ended = power.boot_id(shell) != boot_id
+                if ended and not sent:
+                    raise PlanChanged(
+                        _("The host has been restarted before the command was sent."),
+                        remedy=_("Ask for a new plan."),
+                    )
+                return ended or (sent and power.is_stopping(shell) is True)
+            except HostError as error:
+                if time.monotonic() >= end:
+                    raise self._untold(what, error) from error
+                step.report(_("Waits for the host, whose boot ID tells whether the command was carried out."))
+            self.run.check_cancelled()
+            time.sleep(LOOK_S)
+
+    def _untold(self, what: PowerCommand, error: HostError) -> HostError:
+        kind = HostStayedAway if what.comes_back else ShutdownUnproved
+        return kind(
+            _("The host does not answer (%s): whether the command reached it cannot be told.")
+            % error.message,
+            remedy=_("Look at its console. Nothing more was sent."),
+        )
+
+    # -- after -------------------------------------------------------------------------------------
+
+    def gone(self, code: str = "gone") -> None:
+        """The step in which the host ends its boot. Raises HostStayedUp."""
+        if self.work.done(code):
+            return
+        with self.run.step(code) as step:
+            self._wait_until_gone(step)
+
+    def _wait_until_gone(self, step: StepHandle) -> bool:
+        """Wait until the host answers no more; True where it is back already with another boot."""
+        boot_id = str(self.run.data_of("intent")["boot_id"])
+        end = time.monotonic() + settings.NODEADMIN_POWER_OFF_S
+        while True:
+            try:
+                if power.boot_id(self._shell()) != boot_id:
+                    step.report(_("It has ended that boot."), data={"gone_at": _now()})
+                    return True
+            except HostError:
+                step.report(_("It answers no more."), data={"gone_at": _now()})
+                return False
+            if time.monotonic() >= end:
+                raise HostStayedUp(
+                    _("%s took the command and still runs.") % self.node.name,
+                    remedy=_("Something holds up its shutdown. Look at its console or journal."),
+                )
+            self.run.check_cancelled()
+            time.sleep(LOOK_S)
+
+    def back(self) -> None:
+        """The step in which the host is back: another boot ID, and libvirt answers. Raises HostError."""
+        if self.work.done("back"):
+            return
+        with self.run.step("back") as step:
+            before = str(self.run.data_of("intent")["boot_id"])
+            back = wait_until_back(
+                self.run, step, self.node, boot_id_before=before, timeout_s=settings.NODEADMIN_REBOOT_S
+            )
+            seconds = self._seconds_down()
+            step.report(
+                _("Back after %d s: another boot ID, and libvirt answers.") % seconds,
+                data={"boot_id": back.boot_id, "boot_id_before": before, "down_s": seconds},
+            )
+            with self.run.fenced():
+                note_back(self.node)
+
+    def _seconds_down(self) -> float:
+        since = self.run.data_of("gone").get("gone_at") or self.run.data_of("command").get("sent_at")
+        if not since:
+            return 0.0
+        return round((timezone.now() - datetime.fromisoformat(str(since))).total_seconds(), 1)
+
+    def off(self) -> bool:
+        """The step that proves that the host is off; False where it is up again with another boot.
+
+        It took the command, its connection ended, and it has answered nothing for a while; its BMC, where it
+        has one, says the same. Raises HostStayedUp, ShutdownUnproved.
+        """
+        if self.work.done("off"):
+            return bool(self.run.data_of("off").get("off"))
+        with self.run.step("off") as step:
+            if self._wait_until_gone(step) or not self._stays_silent(step):
+                step.report(_("It was off, and has been started again."), data={"off": False})
+                with self.run.fenced():
+                    note_back(self.node)
+                return False
+            step.report(
+                _("It is off: nothing has answered for %d s.") % settings.NODEADMIN_SILENCE_S,
+                data={"off": True, **self._proof(), "silent_s": settings.NODEADMIN_SILENCE_S},
+            )
+            with self.run.fenced():
+                note_power(self.node, ConnectionReason.POWERED_OFF, _("Shut down by an operation."))
+            return True
+
+    def _proof(self) -> dict[str, str | None]:
+        """What stands beside the silence. Raises ShutdownUnproved where it is too little."""
+        known = self.run.data_of("command")
+        said = self._asked_bmc()
+        if said not in (None, OFF):
+            raise ShutdownUnproved(
+                _("Nothing answers any more, but the BMC of %(node)s says: %(said)s.")
+                % {"node": self.node.name, "said": said},
+                remedy=_("Look at its console: it may hang on its way down."),
+            )
+        if said is None and not known.get("accepted_at") and not known.get("found_done"):
+            raise ShutdownUnproved(
+                _("%s has fallen silent, but whether it took the command is not known.") % self.node.name,
+                remedy=_("Look at its console."),
+            )
+        return {"accepted_at": known.get("accepted_at"), "bmc": said}
+
+    def _asked_bmc(self) -> str | None:
+        """The BMC's word, which may lag a little behind the host; None where there is none."""
+        end = time.monotonic() + settings.NODEADMIN_SILENCE_S
+        while (said := power_state(self.node)) not in (None, OFF) and time.monotonic() < end:
+            self.run.check_cancelled()
+            time.sleep(LOOK_S)
+        return said
+
+    def _stays_silent(self, step: StepHandle) -> bool:
+        """Whether nothing at all answers for the time of the proof; False where another boot does.
+
+        A host that answers with the boot that is to end has not ended it: the time begins anew.
+        """
+        before = str(self.run.data_of("intent")["boot_id"])
+        target = access.target_for(self.node)
+        last = time.monotonic() + settings.NODEADMIN_POWER_OFF_S
+        since = time.monotonic()
+        while time.monotonic() - since < settings.NODEADMIN_SILENCE_S:
+            if power.answers(target, LOOK_S):
+                since = time.monotonic()
+                try:
+                    if power.boot_id(self._shell()) != before:
+                        return False
+                except HostError:
+                    pass  # it answers, and lets nobody in: on its way down, or up
+                if time.monotonic() >= last:
+                    raise HostStayedUp(
+                        _("%s goes on answering.") % self.node.name, remedy=_("Look at its console.")
+                    )
+            self.run.check_cancelled()
+            step.report(progress=(time.monotonic() - since) / settings.NODEADMIN_SILENCE_S)
+            time.sleep(LOOK_S)
+        return True
+
+    def _shell(self) -> Shell:
+        return access.connect(access.target_for(self.node)).shell
+
+
+def _now() -> str:
+    return timezone.now().isoformat()

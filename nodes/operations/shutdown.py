@@ -1,0 +1,50 @@
+"""shutdown-node: no VM is hurt, and the host is called off only once that is proved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.utils.translation import gettext as _
+
+from nodes.models import Node, Operation, User
+from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan
+from nodes.operations.maintenance import maintenance_step
+from nodes.operations.plan_run import PlanRun, check_step
+from nodes.operations.planning import plan_for
+from nodes.operations.plans import Plan
+from nodes.operations.power_steps import POWER_OFF, PowerSteps
+from nodes.operations.reboot import empty
+from nodes.operations.vm_steps import vm_step_plans
+from nodes.permissions import POWER
+
+
+class ShutdownNode(PlannedKind):
+    """The node stays in maintenance: somebody enables it once it is on again."""
+
+    kind = "shutdown-node"
+    permission = POWER
+
+    def title(self, operation: Operation) -> str:
+        return _("Shut down %s") % operation.node_name
+
+    def plan(self, user: User | None, node: Node, options: JsonObject) -> Plan:
+        return plan_for(self.kind, user, node, options)
+
+    def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:
+        return (
+            check_step(),
+            maintenance_step(),
+            *vm_step_plans(plan),
+            StepPlan("intent", _("Look at the VMs and the boot ID")),
+            StepPlan("command", _("Send the command to shut down")),
+            StepPlan("off", _("Make sure that the host is off")),
+        )
+
+    def execute(self, run: Run) -> JsonObject:
+        work = PlanRun(run)
+        power = PowerSteps(work)
+        if not power.begun:
+            empty(work, power, _("Is being shut down"))
+        power.command(POWER_OFF)
+        off = power.off()
+        return {"off": off, **{name: run.data_of("off").get(name) for name in ("accepted_at", "silent_s")}}

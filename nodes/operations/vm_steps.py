@@ -1,0 +1,348 @@
+"""One VM's part in an operation: move it, stop it, start it again.
+
+Each looks at the real state before it acts and again after, so that doing it twice is harmless. A migration
+that fails never becomes a shutdown, and a VM is stopped only where the confirmed plan says so.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from nodes import access
+from nodes.errors import (
+    HostError,
+    MigrationAborted,
+    MigrationFailed,
+    PlanChanged,
+    UnknownNode,
+    VmDidNotStart,
+    VmDidNotStop,
+    VmStateUnknown,
+)
+from nodes.hosts import domains, migration
+from nodes.hosts.domains import DomainFacts
+from nodes.hosts.hypervisor import Hypervisor
+from nodes.hosts.migration import Outcome, Progress
+from nodes.models import Node, Scheduling
+from nodes.operations.base import ClaimLost, OperationCancelled, Run, StepHandle, StepPlan
+from nodes.operations.plans import Action, Plan, VmDecision
+from nodes.operations.slots import migration_place
+
+LOOK_S = 1.0
+"""How often a VM that was asked to stop is looked at, a cancel is looked for, and progress is written."""
+ASK_AGAIN_S = 30.0
+"""A guest that was still starting misses the first press of its power button."""
+SETTLE_PAUSE_S = 3.0
+
+
+def vm_code(vm: VmDecision) -> str:
+    return f"vm:{vm.vm_uuid}"
+
+
+def start_code(vm: VmDecision) -> str:
+    return f"start:{vm.vm_uuid}"
+
+
+def vm_step_plans(plan: Plan) -> tuple[StepPlan, ...]:
+    """A step for each VM that moves or stops, those that move first."""
+    moves = tuple(
+        StepPlan(
+            vm_code(vm),
+            _("Move %(vm)s to %(target)s") % {"vm": vm.vm_name, "target": vm.target},
+            vm.vm_uuid,
+            vm.vm_name,
+            vm.target,
+        )
+        for vm in plan.of(Action.MIGRATE)
+    )
+    stops = tuple(
+        StepPlan(vm_code(vm), _("Shut down %s") % vm.vm_name, vm.vm_uuid, vm.vm_name)
+        for vm in plan.of(Action.STOP)
+    )
+    return (*moves, *stops)
+
+
+def start_step_plans(plan: Plan) -> tuple[StepPlan, ...]:
+    """A step for each VM that is started again."""
+    return tuple(
+        StepPlan(start_code(vm), _("Start %s again") % vm.vm_name, vm.vm_uuid, vm.vm_name)
+        for vm in plan.decisions
+        if vm.restart
+    )
+
+
+def hypervisor_of(node: Node) -> Hypervisor:
+    """libvirt of the node, over the connection there is or a new one. Raises HostError, UnknownNode."""
+    return access.connect(access.target_for(node)).hypervisor()
+
+
+def node_of(uuid: str, name: str) -> Node:
+    """The node of a plan's decision, as it is now. Raises UnknownNode where it has been removed."""
+    found = Node.objects.filter(uuid=uuid).first()
+    if found is None:
+        raise UnknownNode(_("The node %s has been removed.") % name)
+    return found
+
+
+# -- moving ----------------------------------------------------------------------------------------
+
+
+def move_vm(run: Run, vm: VmDecision, source: Node, target: Node) -> None:
+    """The step in which ``vm`` moves from ``source`` to ``target``.
+
+    Raises MigrationFailed, MigrationTimeout and other HostErrors, saying where the VM is; VmStateUnknown
+    where that could not be read on both hosts; PlanChanged where the target takes no VMs any more.
+    """
+    with run.step(vm_code(vm)) as step:
+        if step.begun_before and settle(run, vm, source, target) is Outcome.MOVED:
+            _moved(step, _("It had arrived already."))
+            return
+        if not step.begun_before and not _is_here(step, vm, source, target):
+            return
+        with migration_place(run, step, vm_code(vm), source, target):
+            _refuse_cordoned(target, source)
+            started = time.monotonic()
+            _migrate(run, step, vm, source, target)
+            _moved(step, _("It runs on %s.") % target.name, seconds=time.monotonic() - started)
+
+
+def settle_step(run: Run, vm: VmDecision, source: Node, target: Node) -> None:
+    """Find out what became of a move that a crash cut off; where the VM has arrived, its step ends with that.
+
+    Where it stayed, its step is left for its turn. Raises as :func:`settle`, with the step failed.
+    """
+    with run.step(vm_code(vm), even_cancelled=True) as step:
+        outcome = settle(run, vm, source, target)
+        if outcome is Outcome.MOVED:
+            _moved(step, _("It had arrived before the server was cut off."))
+        else:
+            step.report(data={"stayed": True})
+            step.postpone()
+
+
+def settle(run: Run, vm: VmDecision, source: Node, target: Node) -> Outcome:
+    """What became of a migration, read from both hosts, and brought to an end where it hangs half-way.
+
+    Asks again for a while where a host does not answer. Raises VmStateUnknown where one still does not, and
+    VmLost or VmInBothPlaces where there is nothing that may be done.
+    """
+    end = time.monotonic() + settings.NODEADMIN_SETTLE_S
+    while True:
+        try:
+            return migration.settle(hypervisor_of(source), hypervisor_of(target), vm.vm_uuid)
+        except HostError as error:
+            unclear = isinstance(error, VmStateUnknown) or error.retryable
+            if not unclear:
+                raise
+            if time.monotonic() >= end:
+                raise VmStateUnknown(
+                    _("What became of %(vm)s cannot be told: %(why)s")
+                    % {"vm": vm.vm_name, "why": error.message},
+                    remedy=_("Once both hosts answer, try again. Until then nothing was touched."),
+                ) from error
+        _check_claim(run)
+        time.sleep(SETTLE_PAUSE_S)
+
+
+def _is_here(step: StepHandle, vm: VmDecision, source: Node, target: Node) -> bool:
+    """Whether there is something to move; where not, the step is ended with what was found."""
+    here = domains.find_domain(hypervisor_of(source), vm.vm_uuid)
+    if here is not None and here.active:
+        return True
+    there = domains.find_domain(hypervisor_of(target), vm.vm_uuid)
+    if there is not None and there.active:
+        _moved(step, _("It runs on %s already.") % target.name)
+    elif here is None:
+        step.skip(_("It is no longer on this host."))
+    else:
+        step.skip(_("It has been shut down meanwhile, and stays as it is."))
+    return False
+
+
+def _refuse_cordoned(target: Node, source: Node) -> None:
+    """Nothing moves to a node that was put into maintenance since the plan was made."""
+    target.refresh_from_db(fields=["scheduling"])
+    if target.scheduling != Scheduling.ENABLED:
+        raise PlanChanged(
+            _("%(target)s is in maintenance now; the VM runs on %(source)s as before.")
+            % {"target": target.name, "source": source.name},
+            remedy=_("Ask for a new plan."),
+        )
+
+
+def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: Node) -> None:
+    step.report(_("Moves to %s.") % target.name, data={"target_uuid": str(target.uuid), "result": ""})
+    pulse = _Pulse(run, step)
+    try:
+        migration.migrate(
+            hypervisor_of(source),
+            hypervisor_of(target),
+            vm.vm_uuid,
+            address=migration_address(target),
+            timeout_s=settings.NODEADMIN_MIGRATION_TIMEOUT_S,
+            bandwidth_mib_s=settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None,
+            on_progress=pulse.progress,
+            should_stop=pulse.should_stop,
+        )
+        error: HostError | None = None
+    except HostError as caught:
+        error = caught
+    # Whoever has taken the operation over settles it; two who do at once would be in each other's way.
+    _check_claim(run)
+    if settle(run, vm, source, target) is Outcome.MOVED:
+        return
+    if isinstance(error, MigrationAborted):
+        run.check_cancelled()
+    if error is None:
+        error = MigrationFailed(_("libvirt called the migration done, but the VM has not arrived."))
+    # The cause first, and then what everybody wants to know: where the VM is.
+    error.message = _("%(why)s It runs on %(source)s as before.") % {
+        "why": error.message,
+        "source": source.name,
+    }
+    raise error
+
+
+class _Pulse:
+    """What a running migration tells and is told, about once a second."""
+
+    def __init__(self, run: Run, step: StepHandle) -> None:
+        self._run = run
+        self._step = step
+        self._written_at = 0.0
+        self._asked_at = time.monotonic()
+        self._stop = False
+
+    def progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._written_at < LOOK_S:
+            return
+        self._written_at = now
+        self._step.report(
+            progress=progress.fraction,
+            data={
+                "remaining_bytes": progress.remaining_bytes,
+                "speed_bytes_s": progress.speed_bytes_s,
+                "elapsed_s": round(progress.elapsed_s, 1),
+            },
+        )
+
+    def should_stop(self) -> bool:
+        now = time.monotonic()
+        if not self._stop and now - self._asked_at >= LOOK_S:
+            self._asked_at = now
+            try:
+                self._run.check_cancelled()
+            except (OperationCancelled, ClaimLost):
+                self._stop = True
+        return self._stop
+
+
+def _check_claim(run: Run) -> None:
+    """Raise ClaimLost where the claim is gone; a cancel waits for a better moment."""
+    try:
+        run.check_cancelled()
+    except OperationCancelled:
+        pass
+
+
+def _moved(step: StepHandle, message: str, **data: float) -> None:
+    step.report(message, progress=1.0, data={"result": "moved", **data})
+
+
+def migration_address(node: Node) -> str:
+    """Where QEMU on other hosts reaches this one: what was set for it, else the host of its address."""
+    address = node.migration_address or access.read_uri(node.uri).host
+    if not address:
+        raise MigrationFailed(
+            _("%s has no address for migrations.") % node.name,
+            remedy=_("Set the node's migration address."),
+        )
+    return address
+
+
+# -- stopping and starting -------------------------------------------------------------------------
+
+
+def stop_vm(run: Run, vm: VmDecision, node: Node, *, timeout_s: float, force: bool) -> None:
+    """The step in which the guest is asked to shut down, and waited for.
+
+    Only ``force`` ends one that does not listen. Raises VmDidNotStop; the VM then runs as before.
+    """
+    with run.step(vm_code(vm)) as step:
+        if not _active(node, vm):
+            ours = bool(step.data.get("asked_at"))
+            step.report(_("It is off.") if ours else _("It was off already."), data={"result": "stopped"})
+            return
+        if not step.data.get("asked_at"):
+            # Written before it is done: whoever finds it off after a crash knows that it was us.
+            step.report(_("Asks the guest to shut down."), data={"asked_at": timezone.now().isoformat()})
+        asked_at = datetime.fromisoformat(step.data["asked_at"])
+        end = asked_at + timedelta(seconds=timeout_s)
+        if _wait_until_off(run, step, vm, node, end):
+            step.report(_("It has shut down."), data={"result": "stopped"})
+        elif force:
+            step.warn(_("It did not shut down in %d s, and is forced off, as was confirmed.") % timeout_s)
+            domains.force_off(hypervisor_of(node), vm.vm_uuid)
+            _require_off(node, vm)
+            step.report(_("It was forced off."), data={"result": "stopped", "forced": True})
+        else:
+            raise VmDidNotStop(
+                _("%(vm)s did not shut down in %(seconds)d s; it runs as before.")
+                % {"vm": vm.vm_name, "seconds": timeout_s},
+                remedy=_("Shut it down from inside, wait longer, or confirm that it may be forced off."),
+            )
+
+
+def was_stopped_by(run: Run, vm: VmDecision) -> bool:
+    """Whether this operation asked the VM to stop: one that was off before is not started after."""
+    return bool(run.data_of(vm_code(vm)).get("asked_at"))
+
+
+def start_vm(run: Run, vm: VmDecision, node: Node) -> None:
+    """The step in which a VM that was stopped for the operation is started again, also after a cancel."""
+    with run.step(start_code(vm), even_cancelled=True) as step:
+        if not was_stopped_by(run, vm):
+            step.skip(_("It was not stopped by this operation."))
+            return
+        if _active(node, vm):
+            step.report(_("It runs already."), data={"result": "started"})
+            return
+        domains.start(hypervisor_of(node), vm.vm_uuid)
+        if not _active(node, vm):
+            raise VmDidNotStart(_("%s was started, and is off again.") % vm.vm_name)
+        step.report(_("It runs."), data={"result": "started"})
+
+
+def _wait_until_off(run: Run, step: StepHandle, vm: VmDecision, node: Node, end: datetime) -> bool:
+    """Ask the guest, again and again, until it is off or ``end`` has come; at least once."""
+    asked = 0.0
+    while True:
+        if time.monotonic() - asked >= ASK_AGAIN_S:
+            domains.shut_down(hypervisor_of(node), vm.vm_uuid)
+            asked = time.monotonic()
+        if not _active(node, vm):
+            return True
+        if timezone.now() >= end:
+            return False
+        try:
+            run.check_cancelled()
+        except OperationCancelled:
+            step.warn(_("Cancelled while the guest was shutting down: it may still go off."))
+            raise
+        time.sleep(LOOK_S)
+
+
+def _active(node: Node, vm: VmDecision) -> bool:
+    found: DomainFacts | None = domains.find_domain(hypervisor_of(node), vm.vm_uuid)
+    return found is not None and found.active
+
+
+def _require_off(node: Node, vm: VmDecision) -> None:
+    if _active(node, vm):
+        raise VmDidNotStop(_("%s runs although it was forced off.") % vm.vm_name)
