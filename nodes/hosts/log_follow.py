@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import JournalFollow
 from nodes.hosts.journal_entries import Entry
 from nodes.hosts.log_cursor import LogCursor
-from nodes.hosts.qemu_logs import VmLogFollow
+from nodes.hosts.qemu_logs import Line, VmLogFollow
 
 _GLANCE_S = 0.001
 _SHARE_S = 0.05
@@ -20,7 +21,8 @@ class LogFollow:
     """Entries oldest first, from the place of ``start`` on; ``position`` is always that of the last one read.
 
     ``since`` is where to begin while there is no entry yet to begin after. Without ``follow``, or with
-    ``until`` in the filters, it ends. Read from one thread. Errors are those of JournalFollow.
+    ``until`` in the filters, it ends. With ``batch`` no more entries than that are given at once. Read from
+    one thread. Errors are those of JournalFollow.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class LogFollow:
         *,
         since: datetime | None = None,
         follow: bool = True,
+        batch: int = 0,
         timeout_s: float = 15.0,
     ) -> None:
         filters = start.filters
@@ -52,6 +55,9 @@ class LogFollow:
                 self.close()
                 raise
         self._busy = False
+        self._batch = batch
+        self._held: deque[tuple[Entry, LogCursor]] = deque()
+        """Read and not yet given, each with the position behind it."""
 
     @property
     def gap(self) -> bool:
@@ -59,25 +65,46 @@ class LogFollow:
 
     def read(self, timeout_s: float) -> list[Entry] | None:
         """The next entries, perhaps none; None at the end. Raises HostTimeout when nothing came in time."""
+        if self._held:
+            return self._release()
+        before = self.position
         if self._journal is None and self._files is None:
             return None
-        entries: list[Entry] = []
+        lines: list[Line] = []
         if self._files is not None:
             wait_s = timeout_s if self._journal is None else _GLANCE_S if self._busy else _SHARE_S
-            entries = self._of_files(self._files, wait_s)
-            if entries:
+            lines = self._of_files(self._files, wait_s)
+            if lines:
                 self.position = replace(self.position, files=dict(self._files.places))
-        if self._journal is None:
-            return entries
-        found = self._of_journal(self._journal, _SHARE_S if self._files is not None else timeout_s)
-        self._busy = bool(found)
-        if found is None:
-            return entries or None
-        if found and found[-1].cursor:
-            self.position = replace(self.position, journal=found[-1].cursor)
-        return entries + found if entries else found
+        found: list[Entry] | None = []
+        if self._journal is not None:
+            found = self._of_journal(self._journal, _SHARE_S if self._files is not None else timeout_s)
+            self._busy = bool(found)
+            if found and found[-1].cursor:
+                self.position = replace(self.position, journal=found[-1].cursor)
+            if found is None and not lines:
+                return None
+        if self._batch and len(lines) + len(found or ()) > self._batch:
+            self._hold(before, lines, found or [])
+            return self._release()
+        return [line.entry for line in lines] + (found or []) if lines else found
 
-    def _of_files(self, files: VmLogFollow, timeout_s: float) -> list[Entry]:
+    def _hold(self, position: LogCursor, lines: list[Line], entries: list[Entry]) -> None:
+        for line in lines:
+            last = line is lines[-1]
+            files = self.position.files if last else {**position.files, line.name: (line.inode, line.end)}
+            position = replace(position, files=files)
+            self._held.append((line.entry, position))
+        for entry in entries:
+            position = replace(position, journal=entry.cursor or position.journal)
+            self._held.append((entry, position))
+
+    def _release(self) -> list[Entry]:
+        taken = [self._held.popleft() for _place in range(min(self._batch, len(self._held)))]
+        self.position = taken[-1][1]
+        return [entry for entry, _position in taken]
+
+    def _of_files(self, files: VmLogFollow, timeout_s: float) -> list[Line]:
         try:
             found = files.read(timeout_s)
         except HostTimeout:

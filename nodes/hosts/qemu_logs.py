@@ -319,22 +319,22 @@ class VmLogFollow:
             self._end_search()
             raise
 
-    def read(self, timeout_s: float | None = None) -> list[Entry] | None:
+    def read(self, timeout_s: float | None = None) -> list[Line] | None:
         """The next lines, perhaps none yet; None at the end, which comes only when it may not read at all."""
         chunk = self._stream.read(timeout_s=timeout_s)
         if not chunk:
             return None
         self._buffer += chunk
-        entries: list[Entry] = []
+        lines: list[Line] = []
         while (frame := self._frame()) is not None:
             inode, offset, name, data = frame
             reader = self._readers.get(inode)
             if reader is None or reader.offset > offset:
                 reader = self._readers[inode] = LineReader(name, inode, offset, self._filters, self._search)
             reader.name = name
-            entries += [line.entry for line in reader.feed(data)]
+            lines += reader.feed(data)
             self.places[name] = (inode, reader.offset)
-        return entries
+        return lines
 
     def _frame(self) -> tuple[int, int, str, bytes] | None:
         head, newline, _ = self._buffer.partition(b"\n")

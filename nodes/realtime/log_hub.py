@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 
 import msgspec
 from django.utils.translation import gettext as _
@@ -71,7 +72,14 @@ class LogHub:
             await self._freed.wait_for(lambda: self.has_room(host))
 
     def open(
-        self, host: str, connect: Connect, start: LogCursor, *, since: datetime | None, key: Key | None
+        self,
+        host: str,
+        connect: Connect,
+        start: LogCursor,
+        *,
+        since: datetime | None,
+        key: Key | None,
+        batch: int = 0,
     ) -> LogStream:
         """Start a process on the host, for all of ``key`` or, without one, for a single viewer."""
         self._processes[host] += 1
@@ -80,6 +88,7 @@ class LogHub:
             start,
             asyncio.get_running_loop(),
             since=since,
+            batch=batch,
             on_end=lambda: self._ended(host, key, stream),
         )
         if key is not None:
@@ -105,10 +114,19 @@ class LogHub:
 
 
 class Viewer:
-    """One reader's way through a query: the shared stream where it can be, a process of its own where not."""
+    """One reader's way through a query: the shared stream where it can be, a process of its own where not.
+
+    ``batch``: the most entries that a message may carry; 0 leaves it to the stream.
+    """
 
     def __init__(
-        self, hub: LogHub, host: str, connect: Connect, start: LogCursor, since: datetime | None
+        self,
+        hub: LogHub,
+        host: str,
+        connect: Connect,
+        start: LogCursor,
+        since: datetime | None,
+        batch: int = 0,
     ) -> None:
         self._hub = hub
         self._host = host
@@ -126,7 +144,8 @@ class Viewer:
         self._own = False
         self._place: Place | None = None
         self._event = asyncio.Event()
-        self._left: list[Message] = []
+        self._batch = batch
+        self._left: Iterator[Message] = iter(())
         self._last: Entry | None = None
         self._ahead = False
         self._told_waiting = False
@@ -138,8 +157,9 @@ class Viewer:
     async def next(self) -> Message:
         """What to send next; waits for it."""
         while True:
-            if self._left:
-                return self._left.pop(0)
+            left = next(self._left, None)
+            if left is not None:
+                return left
             if self._ahead:
                 await asyncio.sleep(_AHEAD_S)
                 self._try_shared()
@@ -159,9 +179,24 @@ class Viewer:
                 continue
             if batch.entries:
                 self._advance(batch.entries, batch.cursor)
+                sent = self._messages(batch.entries, batch.text)
                 if self._own and not self._try_shared():
                     self._ahead = self._is_ahead()
+                self._left = chain(sent, self._left)
+                continue
             return Message(batch.text, batch.last)
+
+    def _messages(self, entries: Sequence[Entry], text: str = "") -> Iterator[Message]:
+        """One message, ``text`` where that is it, or as many as the viewer's bound makes of it. Made one by
+        one as they are taken, each with the cursor of its own last entry.
+        """
+        if self._key is None or not self._batch or len(entries) <= self._batch:
+            yield Message(text or entries_message(entries, self._start.encode()))
+            return
+        for begin in range(0, len(entries), self._batch):
+            part = entries[begin : begin + self._batch]
+            cursor = LogCursor(self._filters, journal=part[-1].cursor)
+            yield Message(entries_message(part, cursor.encode()))
 
     async def _rest(self) -> None:
         """Wait for more; one that reads alone looks meanwhile whether the others have come to its place."""
@@ -189,7 +224,7 @@ class Viewer:
             if not self._told_waiting:
                 self._told_waiting = True
                 words = str(_("Waiting for a free channel to the host."))
-                self._left.append(Message(state_message("waiting", "rate_limited", words)))
+                self._left = iter((Message(state_message("waiting", "rate_limited", words)),))
                 return
             try:
                 async with asyncio.timeout(_WAIT_S):
@@ -199,7 +234,11 @@ class Viewer:
         self._told_waiting = False
         key = self._key if self._key is not None and self._hub.shared(self._key) is None else None
         self._own = key is None
-        stream = self._hub.open(self._host, self._connect, self._start, since=self._since, key=key)
+        # What is nobody else's comes in the viewer's batches; a stream's own are cut where they are sent.
+        batch = self._batch if self._key is None else 0
+        stream = self._hub.open(
+            self._host, self._connect, self._start, since=self._since, key=key, batch=batch
+        )
         self._settle(stream, stream.ring.enter())
 
     def _try_shared(self) -> bool:
@@ -215,10 +254,12 @@ class Viewer:
         self._leave()
         self._own = False
         self._settle(stream, place)
+        state = Message(stream.state)
         if rest:
             self._advance(rest, "")
-            self._left.append(Message(entries_message(rest, self._start.encode())))
-        self._left.append(Message(stream.state))
+            self._left = chain(self._messages(rest), (state,))
+        else:
+            self._left = iter((state,))
         return True
 
     def _is_ahead(self) -> bool:

@@ -50,7 +50,10 @@ def state_message(state: str, code: str = "", message: str = "") -> str:
 
 
 class LogStream:
-    """Reads until ``stop``. When the host is lost it says so, and goes on after its last entry."""
+    """Reads until ``stop``. When the host is lost it says so, and goes on after its last entry.
+
+    ``batch``: at most so many entries a message, :data:`BATCH_ENTRIES` or somewhat more where it is 0.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class LogStream:
         loop: asyncio.AbstractEventLoop,
         *,
         since: datetime | None = None,
+        batch: int = 0,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.ring = Ring(start.journal)
@@ -66,6 +70,7 @@ class LogStream:
         self._connect = connect
         self._position = start
         self._since = since
+        self._batch = batch
         self._loop = loop
         self._on_end = on_end
         self._waiting: set[asyncio.Event] = set()
@@ -126,7 +131,9 @@ class LogStream:
     def _read_all(self) -> bool:
         """Read until told to stop (True), or to the end (True where an end was to come)."""
         connection = self._connect()
-        follow = LogFollow(connection, self._position, since=self._since, follow=self._follows)
+        follow = LogFollow(
+            connection, self._position, since=self._since, follow=self._follows, batch=self._batch
+        )
         try:
             self._say("live")
             return self._batches(connection, follow)
@@ -135,6 +142,7 @@ class LogStream:
 
     def _batches(self, connection: HostConnection, follow: LogFollow) -> bool:
         pending: list[Entry] = []
+        reached = follow.position
         size, flush_at, gap_told, heard_at = 0, 0.0, False, time.monotonic()
         while not self._stop.is_set():
             now = time.monotonic()
@@ -147,23 +155,29 @@ class LogStream:
                 heard_at = time.monotonic()
             if entries:
                 heard_at = now
+                if self._batch and len(pending) + len(entries) > self._batch:
+                    self._push(pending, reached)
+                    pending, size = [], 0
+                reached = follow.position
                 pending += entries
                 size += sum([len(entry.message or "") for entry in entries])
             if follow.gap and not gap_told:
                 gap_told = True
                 self._say("gap")
             ended = entries is None
-            full = len(pending) >= BATCH_ENTRIES or size >= BATCH_CHARS
+            full = len(pending) >= (self._batch or BATCH_ENTRIES) or size >= BATCH_CHARS
             if pending and (ended or full or time.monotonic() >= flush_at):
                 # The first entries after a rest go at once; those that follow closely wait for each other.
                 flush_at = time.monotonic() + BATCH_S
-                self._push(pending, follow.position)
+                self._push(pending, reached)
                 pending, size = [], 0
             if ended:
                 return not self._follows
         return True
 
     def _push(self, entries: list[Entry], position: LogCursor) -> None:
+        if not entries:
+            return
         cursor = position.encode()
         text = entries_message(entries, cursor)
         if self._put(text, entries, cursor):

@@ -2,14 +2,16 @@
 
 From the client, first of all: ``{"type": "subscribe", …}`` with the filters of describe-node-logs, or with
 the ``cursor`` of the last entries alone, which goes on without gap or repeat. ``backlog`` is how many of the
-newest entries come first (100; where a time is given, all since then). Later ``{"type": "pause"}`` and
+newest entries come first (100; where a time is given, all since then). ``batch`` is the most entries that a
+later message may carry (1000): for a client that takes them slowly, as what it has not taken waits on the
+host, and not in messages under way. Later ``{"type": "pause"}`` and
 ``{"type": "resume"}``: in between nothing is read from the host either.
 
 To the client, first of all the state ``live`` with the ``command`` that shows the same on the host, the
 ``problems`` (what cannot be read, and why), and ``searched_by``: ``nodeadmin`` where the host cannot search.
 Then:
 
-- ``{"type": "entries", "entries": […], "cursor"}``: oldest first, at most some thousand at once;
+- ``{"type": "entries", "entries": […], "cursor"}``: oldest first;
 - ``{"type": "state", "state"}`` with ``live``, ``paused``, ``reconnecting`` (the host is lost, why, and it
   is tried again), ``waiting`` (for a channel to the host), ``gap`` (the place of the cursor has been removed
   from the journal: something may be missing before the next entries), ``ended``;
@@ -55,6 +57,7 @@ log = structlog.get_logger(__name__)
 
 CHECK_S = 30.0
 BACKLOG, MAX_BACKLOG = 100, 5000
+MAX_BATCH = 1000
 MAX_MESSAGE = 64 << 10
 REFUSED, UNAUTHENTICATED, FORBIDDEN, UNKNOWN, TOO_MANY, FAILED = 4400, 4401, 4403, 4404, 4429, 4500
 _CODES = {400: REFUSED, 403: FORBIDDEN, 404: UNKNOWN, 429: TOO_MANY}
@@ -80,6 +83,15 @@ class Begun:
     entries: Sequence[Entry] = ()
     problems: tuple[LogProblem, ...] = ()
     searched_here: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a client asked for: where to begin, how many of the newest first, how many a message (0: any)."""
+
+    start: LogCursor
+    backlog: int
+    batch: int
 
 
 class LogConsumer(AsyncWebsocketConsumer):
@@ -157,15 +169,16 @@ class LogConsumer(AsyncWebsocketConsumer):
 
     async def _serve(self, message: dict[str, Any]) -> None:
         try:
-            start, backlog = _subscription(message)
+            asked = _subscription(message)
             loop = asyncio.get_running_loop()
-            begun = await loop.run_in_executor(_openers, self._open, start, backlog)
+            begun = await loop.run_in_executor(_openers, self._open, asked.start, asked.backlog)
             if self._closed:
                 return
             await self.send(text_data=_first_state(begun))
             if begun.entries:
                 await self.send(text_data=entries_message(begun.entries, begun.start.encode()))
-            self._viewer = Viewer(hub(), str(self._node.uuid), self._connect, begun.start, begun.since)
+            host = str(self._node.uuid)
+            self._viewer = Viewer(hub(), host, self._connect, begun.start, begun.since, asked.batch)
             await self._pump(self._viewer)
         except NodeAdminError as error:
             await self._fail(error)
@@ -262,20 +275,27 @@ def _read(text: str | None) -> dict[str, Any]:
     return message
 
 
-def _subscription(message: Mapping[str, Any]) -> tuple[LogCursor, int]:
-    """Where to begin, and how many of the newest come first. Raises InvalidInput, InvalidCursor."""
-    backlog = message.get("backlog", BACKLOG)
-    if type(backlog) is not int or not 0 <= backlog <= MAX_BACKLOG:
-        raise InvalidInput(_("backlog is a number from 0 to %d.") % MAX_BACKLOG, field="backlog")
-    unknown = sorted(set(message) - {*_FILTERS, "cursor", "backlog"})
+def _subscription(message: Mapping[str, Any]) -> Subscription:
+    """Raises InvalidInput, InvalidCursor."""
+    backlog = _number(message, "backlog", 0, MAX_BACKLOG, BACKLOG)
+    batch = _number(message, "batch", 1, MAX_BATCH, 1) if "batch" in message else 0
+    unknown = sorted(set(message) - {*_FILTERS, "cursor", "backlog", "batch"})
     if unknown:
         raise InvalidInput(_("Unknown field."), field=str(unknown[0])[:64])
     cursor = message.get("cursor")
     if cursor is None:
-        return LogCursor(read_filters(message)), backlog
+        return Subscription(LogCursor(read_filters(message)), backlog, batch)
     if not isinstance(cursor, str):
         raise InvalidInput(_("A cursor is text."), field="cursor")
     start = LogCursor.decode(cursor)
     if start.newest_first:
         raise InvalidInput(_("This cursor leads back in time; it cannot be followed."), field="cursor")
-    return start, 0
+    return Subscription(start, 0, batch)
+
+
+def _number(message: Mapping[str, Any], name: str, low: int, high: int, default: int) -> int:
+    value = message.get(name, default)
+    if type(value) is not int or not low <= value <= high:
+        words = _("%(field)s is a number from %(low)d to %(high)d.")
+        raise InvalidInput(words % {"field": name, "low": low, "high": high}, field=name)
+    return value

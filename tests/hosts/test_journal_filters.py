@@ -43,7 +43,7 @@ HOSTILE = st.one_of(
 SERVICES = HOSTILE | st.sampled_from([*ALIASES, "vm-log", "identifier:x", "cron"])
 MOMENTS = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - the zone follows
 ALLOWED = re.compile(
-    r"--(quiet|no-pager|output=export|output-fields=[A-Z_,]+|case-sensitive=no"
+    r"--(quiet|no-pager|output=export|output-fields=[A-Z_,]+|case-sensitive=(yes|no)"
     r"|boot=(0|-\d+|[0-9a-f]{32})|priority=[0-7]\.\.[0-7]|grep=.*|since=(@\d+\.\d{6}|-\d+s)|until=@\d+\.\d{6})"
     r"|\+|(_SYSTEMD_UNIT|UNIT|_PID|SYSLOG_IDENTIFIER|_SYSTEMD_SLICE|_COMM|_TRANSPORT)=.*",
     re.DOTALL,

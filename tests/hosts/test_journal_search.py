@@ -26,9 +26,9 @@ MESSAGES = [
     "-- dashes --", "",
 ]  # fmt: skip
 EXPRESSIONS = [
-    "started", "Started", "session [0-9]+", r"\bfailed$", "^two$", "lines", r"(?s)two.lines", r"\d{2,}", r"\h",
-    "[[:upper:]]{3}", "grüße", "GRÜ", r"web-\d(?!\d)", "x+Y", r"\Q[disk]\E", "^$", "--", "(?i)STARTED", "a++",
-    "web|kvm",
+    "started", "Started", "session [0-9]+", r"\bfailed$", "^two$", "lines", r"(?s)two.lines", r"\d{2,}",
+    r"\h", "[[:upper:]]{3}", "grüße", "GRÜ", r"web-\d(?!\d)", "x+Y", r"\Q[disk]\E", "^$", "--", "(?i)STARTED",
+    "a++", "web|kvm",
 ]  # fmt: skip
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +31,10 @@ pytestmark = [
     pytest.mark.skipif(not AVAILABLE, reason="needs systemd-journal-remote"),
 ]
 LINES = 100_000
+PADDING = "x" * 600
+SLOW_S = 12
+GROWN_MB = 40
+"""The lines that a slow viewer has not taken are 100 MB as messages: held back on the host, not here."""
 
 
 class Served:
@@ -89,7 +96,7 @@ async def take(socket: ClientConnection, into: list[int]) -> str:
     raise ConnectionError("closed")
 
 
-def log_lines(host: JournalHost, first: int, last: int, stop: threading.Event) -> None:
+def log_lines(host: JournalHost, first: int, last: int, stop: threading.Event, padding: str = "") -> None:
     """Write the numbered lines as fast as the journal takes them."""
     writer = host.writer()
     assert writer.stdin is not None
@@ -98,7 +105,9 @@ def log_lines(host: JournalHost, first: int, last: int, stop: threading.Event) -
             if stop.is_set():
                 break
             numbers = range(start, min(start + 1000, last + 1))
-            writer.stdin.write(b"".join(export(entry(number, f"line {number}")) for number in numbers))
+            writer.stdin.write(
+                b"".join(export(entry(number, f"line {number} {padding}")) for number in numbers)
+            )
             writer.stdin.flush()
     writer.wait(60)
 
@@ -108,8 +117,8 @@ def writing(served: Served) -> Iterator[Any]:
     stop = threading.Event()
     threads: list[threading.Thread] = []
 
-    def start(first: int, last: int) -> None:
-        thread = threading.Thread(target=log_lines, args=(served.host, first, last, stop))
+    def start(first: int, last: int, padding: str = "") -> None:
+        thread = threading.Thread(target=log_lines, args=(served.host, first, last, stop, padding))
         threads.append(thread)
         thread.start()
 
@@ -182,3 +191,29 @@ async def test_a_slow_viewer_falls_out_of_the_ring_loses_nothing_and_holds_up_no
         await asyncio.sleep(2)
         assert len(served.host.running()) == 1, "both are on the shared stream again"
     assert await asyncio.to_thread(served.host.rests)
+
+
+def memory_mb() -> float:
+    """Resident memory of this process, in which the server and its client run."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def test_memory_stays_flat_for_a_viewer_of_one_line_a_second_and_nothing_is_lost(served, writing):
+    seen: list[int] = []
+    async with served.socket(backlog=1, batch=1) as socket:
+        await take(socket, seen)
+        before = peak = memory_mb()
+        writing(1, LINES, PADDING)
+        until = time.monotonic() + SLOW_S
+        while time.monotonic() < until:
+            await asyncio.sleep(1)
+            count = len(seen)
+            cursor = await take(socket, seen)
+            assert len(seen) == count + 1, "one line a message"
+            peak = max(peak, memory_mb())
+    assert seen[-1] <= SLOW_S
+    assert peak - before < GROWN_MB, f"{before:.0f} to {peak:.0f} MB"
+    async with asyncio.timeout(90), served.socket(cursor=cursor) as socket:
+        while seen[-1] < LINES:
+            await take(socket, seen)
+    assert seen == list(range(LINES + 1))
