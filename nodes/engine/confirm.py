@@ -1,8 +1,9 @@
 """Confirmations: a signed token that says who agreed to which plan, for five minutes and once.
 
 A token is bound to the user, the call, the node, all options and the plan's decisions (never its estimates).
-It also carries the targets that were shown, so that the plan made again when the call comes back keeps them
-wherever they are still possible: nobody is asked twice because two nodes were equally good.
+It also carries the decisions themselves, so that what has changed can be named, and so that the plan made
+again when the call comes back keeps their targets wherever they are still possible: nobody is asked twice
+because two nodes were equally good.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ from django.utils.translation import gettext as _
 
 from nodes.errors import ConfirmationInvalid
 from nodes.models import Node, UsedConfirmation, User
-from nodes.operations.plans import Action, Plan
+from nodes.operations.plans import Action, Plan, Reason, VmDecision
 
 LIVES_S = 300
 SALT = "nodeadmin.confirmation"
@@ -30,27 +31,39 @@ SALT = "nodeadmin.confirmation"
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """A token that fits its call: what was agreed to. ``targets`` are node UUIDs by VM UUID."""
+    """A token that fits its call. ``shown`` is the plan that was agreed to: its decisions, nothing else."""
 
     nonce: str
     digest: str
-    targets: Mapping[str, str] = field(default_factory=dict)
+    shown: Plan
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """The targets that were shown, as node UUIDs by VM UUID."""
+        return {vm.vm_uuid: vm.target_uuid for vm in self.shown.of(Action.MIGRATE)}
 
 
 def issue(user: User, call: str, node: Node, options: Mapping[str, Any], plan: Plan) -> tuple[str, datetime]:
     """A token for ``plan``, and when it ends."""
-    targets: list[str] = []
-    places: dict[str, int] = {}
-    for vm in plan.of(Action.MIGRATE):
-        if vm.target_uuid not in targets:
-            targets.append(vm.target_uuid)
-        places[vm.vm_uuid] = targets.index(vm.target_uuid)
+    targets = sorted({(vm.target_uuid, vm.target) for vm in plan.of(Action.MIGRATE)})
+    place = {uuid: number for number, (uuid, _name) in enumerate(targets)}
     agreed = {
         "nonce": secrets.token_urlsafe(18),
         "bound": _bound(user, call, node, options),
         "plan": plan.digest(),
         "targets": targets,
-        "places": places,
+        "vms": [
+            [
+                vm.vm_uuid,
+                vm.vm_name,
+                vm.action.value,
+                place.get(vm.target_uuid),
+                vm.restart,
+                [reason.code for reason in vm.blockers],
+                vm.source_uuid,
+            ]
+            for vm in plan.decisions
+        ],
     }
     expires_at = timezone.now() + timedelta(seconds=LIVES_S)
     return signing.dumps(agreed, salt=SALT, compress=True), expires_at
@@ -72,8 +85,26 @@ def read(token: str, user: User, call: str, node: Node, options: Mapping[str, An
         raise _invalid(_("The confirmation was given for another call, other options or by somebody else."))
     if UsedConfirmation.objects.filter(nonce=agreed["nonce"]).exists():
         raise _used()
-    targets = {vm: agreed["targets"][place] for vm, place in agreed["places"].items()}
-    return Confirmation(agreed["nonce"], agreed["plan"], targets)
+    decisions = tuple(_decision(row, agreed["targets"]) for row in agreed["vms"])
+    shown = Plan(call, node.name, str(node.uuid), dict(options), decisions)
+    return Confirmation(agreed["nonce"], agreed["plan"], shown)
+
+
+def _decision(row: Sequence[Any], targets: Sequence[Sequence[str]]) -> VmDecision:
+    uuid, name, action, place, restart, codes, source = row
+    target_uuid, target = targets[place] if place is not None else ("", "")
+    blockers = tuple(Reason(code, code) for code in codes)
+    return VmDecision(
+        vm_uuid=uuid,
+        vm_name=name,
+        state=None,
+        action=Action(action),
+        target=target,
+        target_uuid=target_uuid,
+        source_uuid=source,
+        restart=restart,
+        blockers=blockers,
+    )
 
 
 def redeem(confirmation: Confirmation) -> None:

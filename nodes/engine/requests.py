@@ -13,6 +13,14 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from nodes import access
+from nodes.engine.service import (
+    delete_node,
+    disable_node,
+    enable_node,
+    reboot_node,
+    retry_planned,
+    shutdown_node,
+)
 from nodes.engine.submit import submit
 from nodes.errors import HostKeyRequired, InvalidInput, NodeExists
 from nodes.events import Actor, NodeChanged, publish, record
@@ -23,6 +31,20 @@ from nodes.models.credential import CredentialKind
 from nodes.models.operation import IdempotencyKey
 from nodes.operations.add_node import refuse_taken_name
 from nodes.permissions import ADD, CHANGE, VIEW, require
+
+__all__ = [
+    "EDITABLE",
+    "add_node",
+    "delete_node",
+    "disable_node",
+    "enable_node",
+    "reboot_node",
+    "refresh_node",
+    "retry_planned",
+    "shutdown_node",
+    "update_connection",
+    "update_node",
+]
 
 CredentialInput = Mapping[str, Any]
 EDITABLE = {"name": "name", "type": "node_type", "labels": "labels", "notes": "notes"}

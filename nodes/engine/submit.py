@@ -219,6 +219,8 @@ def retry(
     kind = kind_of(operation.kind)
     if operation.node is None and kind is not None and kind.needs_node:
         raise removed()
+    if isinstance(kind, PlannedKind):
+        raise InvalidInput(_("This needs a new plan and a new confirmation."), field="operation")
     if operation.params.get("has_secret"):
         raise InvalidInput(
             _("The credential of this operation was not kept."),

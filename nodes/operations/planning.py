@@ -44,18 +44,6 @@ def plan_for(
     return replace(plan, made_at=timezone.now().isoformat())
 
 
-def check_plan(operation: Operation, node: Node) -> Plan:
-    """The confirmed plan of ``operation``, where what would be decided now is still the same.
-
-    Raises PlanChanged with what differs.
-    """
-    confirmed = Plan.from_dict(operation.plan or {})
-    found = plan_for(operation.kind, operation.requested_by, node, operation.params, operation)
-    if found.digest() != confirmed.digest():
-        raise plan_changed(confirmed, found)
-    return confirmed
-
-
 def plan_changed(confirmed: Plan, found: Plan, **extra: Any) -> PlanChanged:
     """The error that names what differs."""
     changes = list(drift(confirmed, found).changed)

@@ -1,0 +1,252 @@
+"""Calls that take nodes in and out of service: planned, confirmed, and then submitted.
+
+What endangers VMs is called twice. The first call changes nothing: it answers with the plan and a token (as
+ConfirmationRequired). The second brings the token; the plan is made again, and only if its decisions are
+those that were confirmed is the operation queued, in the transaction that uses the token up. No transaction
+is open while hosts are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from nodes.engine import confirm
+from nodes.engine.submit import submit
+from nodes.errors import (
+    ConfirmationRequired,
+    InvalidInput,
+    LastEligibleNode,
+    NodeBusy,
+    NodeHasRunningVms,
+    PlanBlocked,
+    VmStateUnknown,
+)
+from nodes.events import Actor
+from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, User
+from nodes.operations.base import PlannedKind, removed
+from nodes.operations.options import DELETE, DRAIN, POLICIES, REBOOT, RETURN, SHUTDOWN
+from nodes.operations.planning import plan_changed, plan_for, refuse_unknown_overrides
+from nodes.operations.plans import Plan
+from nodes.operations.registry import kind_of
+from nodes.operations.scheduling import cordon, uncordon
+from nodes.permissions import DELETE as MAY_DELETE
+from nodes.permissions import MAINTAIN, POWER, require
+
+OptionsInput = Mapping[str, Any]
+
+PERMISSIONS = {DRAIN: MAINTAIN, RETURN: MAINTAIN, DELETE: MAY_DELETE, REBOOT: POWER, SHUTDOWN: POWER}
+
+
+def enable_node(
+    actor: Actor,
+    node: Node,
+    options: OptionsInput,
+    confirm_token: str = "",
+    *,
+    request_id: str = "",
+    idempotency: IdempotencyKey | None = None,
+) -> Operation | Node:
+    """Give the node back to scheduling: at once, or with ``return_vms`` by an operation that also brings back
+    what the last drain moved away.
+
+    Raises as :func:`_planned`, and NodeBusy.
+    """
+    require(_user(actor), MAINTAIN, node)
+    if options.get("return_vms"):
+        return _planned(RETURN, actor, node, options, confirm_token, request_id, idempotency)
+    _refuse_busy(node)
+    uncordon(node, actor=actor)
+    return node
+
+
+def disable_node(
+    actor: Actor,
+    node: Node,
+    options: OptionsInput,
+    confirm_token: str = "",
+    *,
+    request_id: str = "",
+    idempotency: IdempotencyKey | None = None,
+) -> Operation | Node:
+    """Put the node into maintenance: at once, and with ``drain`` by an operation that also empties it.
+
+    Raises as :func:`_planned`, and NodeBusy.
+    """
+    require(_user(actor), MAINTAIN, node)
+    if options.get("drain"):
+        return _planned(DRAIN, actor, node, options, confirm_token, request_id, idempotency)
+    _refuse_busy(node)
+    cordon(node, reason=options.get("reason", ""), actor=actor)
+    return node
+
+
+def delete_node(
+    actor: Actor,
+    node: Node,
+    options: OptionsInput,
+    confirm_token: str = "",
+    *,
+    request_id: str = "",
+    idempotency: IdempotencyKey | None = None,
+) -> Operation:
+    """Forget the node; its host is left as it is. Raises as :func:`_planned`."""
+    return _planned(DELETE, actor, node, options, confirm_token, request_id, idempotency)
+
+
+def reboot_node(
+    actor: Actor,
+    node: Node,
+    options: OptionsInput,
+    confirm_token: str = "",
+    *,
+    request_id: str = "",
+    idempotency: IdempotencyKey | None = None,
+) -> Operation:
+    """Reboot the node's host. Raises as :func:`_planned`."""
+    return _planned(REBOOT, actor, node, options, confirm_token, request_id, idempotency)
+
+
+def shutdown_node(
+    actor: Actor,
+    node: Node,
+    options: OptionsInput,
+    confirm_token: str = "",
+    *,
+    request_id: str = "",
+    idempotency: IdempotencyKey | None = None,
+) -> Operation:
+    """Power the node's host off. Raises as :func:`_planned`."""
+    return _planned(SHUTDOWN, actor, node, options, confirm_token, request_id, idempotency)
+
+
+def retry_planned(
+    actor: Actor,
+    operation: Operation,
+    confirm_token: str = "",
+    *,
+    request_id: str = "",
+    idempotency: IdempotencyKey | None = None,
+) -> Operation:
+    """The same work again, by a plan of what is found now. Raises as :func:`_planned`; InvalidInput for one
+    that neither failed nor was cancelled, UnknownNode where its node has been removed."""
+    if operation.status not in (OperationStatus.FAILED, OperationStatus.CANCELLED):
+        raise InvalidInput(
+            _("Only an operation that failed or was cancelled can be retried."), field="operation"
+        )
+    if operation.node is None:
+        raise removed()
+    return _planned(
+        operation.kind,
+        actor,
+        operation.node,
+        operation.params,
+        confirm_token,
+        request_id,
+        idempotency,
+        retried=operation,
+    )
+
+
+def needs_confirmation(operation: Operation) -> bool:
+    """Whether the operation's kind is one that is planned and confirmed."""
+    return isinstance(kind_of(operation.kind), PlannedKind)
+
+
+# -- plan, confirm, submit -------------------------------------------------------------------------
+
+
+def _planned(
+    kind: str,
+    actor: Actor,
+    node: Node,
+    options: OptionsInput,
+    token: str,
+    request_id: str,
+    idempotency: IdempotencyKey | None,
+    *,
+    retried: Operation | None = None,
+) -> Operation:
+    """Plan, and with a token that fits the plan, submit.
+
+    Raises PermissionDenied, InvalidInput, NodeBusy; ConfirmationRequired without a token, with the plan and
+    one; PlanBlocked or its subclasses with the plan; ConfirmationInvalid; PlanChanged with the new plan and
+    a new token.
+    """
+    user = _user(actor)
+    require(user, PERMISSIONS[kind], node)
+    options = {"vm_policy": POLICIES[kind][0], **options}
+    call = f"retry {retried.pk}" if retried is not None else kind
+    confirmation = confirm.read(token, user, call, node, options) if token else None
+    _refuse_busy(node)
+    plan = plan_for(kind, user, node, options, prefer=confirmation.targets if confirmation else None)
+    if retried is None:
+        refuse_unknown_overrides(plan)
+    if plan.is_blocked:
+        raise _blocked(plan)
+    if confirmation is None:
+        raise _required(plan, *confirm.issue(user, call, node, options, plan))
+    if confirmation.digest != plan.digest():
+        new_token, expires_at = confirm.issue(user, call, node, options, plan)
+        raise plan_changed(
+            confirmation.shown, plan, confirm_token=new_token, expires_at=expires_at.isoformat()
+        )
+    with transaction.atomic():
+        confirm.redeem(confirmation)
+        operation = submit(
+            kind,
+            actor=actor,
+            node=node,
+            params=options,
+            plan=plan,
+            request_id=request_id,
+            idempotency=idempotency,
+        )
+        if kind == DRAIN:
+            cordon(node, reason=options.get("reason", ""), actor=actor, operation=operation)
+    return operation
+
+
+def _user(actor: Actor) -> User:
+    if actor.user is None:
+        raise InvalidInput(_("This needs a user who asks for it."))
+    return actor.user
+
+
+def _refuse_busy(node: Node) -> None:
+    """Raise NodeBusy while an exclusive operation works on the node, before any host is asked.
+
+    The database's constraint holds at the submission all the same.
+    """
+    if Operation.objects.unfinished().filter(subject=f"node:{node.uuid}", exclusive=True).exists():
+        raise NodeBusy(
+            _("Another operation is changing this node."),
+            remedy=_("Wait for it to end, or cancel it, and try again."),
+        )
+
+
+def _required(plan: Plan, token: str, expires_at: Any) -> ConfirmationRequired:
+    return ConfirmationRequired(
+        _("Nothing has been changed. The plan says what would be done."),
+        remedy=_("Look at the plan, and make the same call with its confirm_token within five minutes."),
+        extra={"plan": plan.to_dict(), "confirm_token": token, "expires_at": expires_at.isoformat()},
+    )
+
+
+def _blocked(plan: Plan) -> PlanBlocked:
+    """The error whose code says what is in the way: the node's own blockers first."""
+    codes = {reason.code for reason in plan.blockers}
+    otherwise = PlanBlocked if plan.vms_known else VmStateUnknown
+    named: tuple[type[PlanBlocked], ...] = (NodeHasRunningVms, LastEligibleNode, VmStateUnknown)
+    kind = next((kind for kind in named if kind.code in codes), otherwise)
+    reasons = plan.blockers or [reason for vm in plan.decisions for reason in vm.blockers]
+    stuck = [vm.vm_name for vm in plan.decisions if vm.blockers]
+    message = reasons[0].message
+    if not plan.blockers and stuck:
+        message = f"{stuck[0]}: {message}"
+        if len(stuck) > 1:
+            message = _("%(first)s And %(count)d more VMs.") % {"first": message, "count": len(stuck) - 1}
+    return kind(message, remedy=reasons[0].remedy, extra={"plan": plan.to_dict()})
