@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from nodes.models import Event, Node, Operation, OperationStep, SnapshotSection
+from nodes.hosts.certificates import write_fingerprint
+from nodes.models import Bmc, Event, Node, Operation, OperationStep, SnapshotSection
 from nodes.models.operation import StepStatus
 
 Json = dict[str, Any]
@@ -110,6 +111,38 @@ class VersionsAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class BmcAnswer:
+    """The node's BMC. ``certificate_fingerprint`` (SHA-256) is null where an authority vouches for it."""
+
+    url: str
+    user: str | None
+    system: str
+    certificate_fingerprint: str | None
+
+    @classmethod
+    def of(cls, bmc: Bmc) -> BmcAnswer:
+        pinned = bmc.certificate_fingerprint
+        return cls(bmc.url, bmc.user or None, bmc.system_path, write_fingerprint(pinned) if pinned else None)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAnswer:
+    """The certificate that a BMC shows. Nothing is trusted by asking.
+
+    ``vouched_for`` says whether an authority that nodeadmin trusts stands behind it, ``doubt`` why not.
+    """
+
+    url: str
+    certificate_fingerprint: str
+    subject: str | None
+    issuer: str | None
+    expires_at: datetime | None
+    vouched_for: bool
+    doubt: str | None
+    how_to_compare: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeDetail:
     """One node. ``host_key_fingerprint`` is null for nodes that need none."""
 
@@ -134,6 +167,7 @@ class NodeDetail:
     migration_address: str | None
     host_key_fingerprint: str | None
     credential_kind: str | None
+    bmc: BmcAnswer | None
     permissions: list[str]
     created_at: datetime
     observed_at: datetime | None
@@ -143,7 +177,12 @@ class NodeDetail:
 
     @classmethod
     def of(
-        cls, node: Node, permissions: Iterable[str], problems: list[Json], credential_kind: str | None
+        cls,
+        node: Node,
+        permissions: Iterable[str],
+        problems: list[Json],
+        credential_kind: str | None,
+        bmc: Bmc | None,
     ) -> NodeDetail:
         by = node.scheduling_by
         return cls(
@@ -184,6 +223,7 @@ class NodeDetail:
             migration_address=node.migration_address or None,
             host_key_fingerprint=node.host_key_fingerprint or None,
             credential_kind=credential_kind,
+            bmc=BmcAnswer.of(bmc) if bmc is not None else None,
             permissions=sorted(permissions),
             created_at=node.created_at,
             observed_at=node.observed_at,

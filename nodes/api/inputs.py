@@ -154,6 +154,36 @@ class AddNodeInput(Input):
     labels = LabelsField(required=False)
 
 
+class BmcInput(Input):
+    """How a BMC is reached. The password is write-only: no answer ever carries it."""
+
+    url = Strict(max_length=400, help_text="https://host[:port]")
+    user = Strict(max_length=255, required=False, allow_blank=True)
+    password = Strict(max_length=1024, required=False, allow_blank=True, trim_whitespace=False)
+    system = Strict(
+        max_length=500,
+        required=False,
+        help_text=_("Its system's path or id, where it has several that cannot be told apart."),
+    )
+    certificate_fingerprint = Strict(
+        max_length=128,
+        required=False,
+        help_text=_(
+            "SHA-256, as scan-bmc-certificate gives it. Without one, an authority must vouch for it."
+        ),
+    )
+
+    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
+        if bool(data.get("user")) != bool(data.get("password")):
+            missing = "password" if data.get("user") else "user"
+            raise serializers.ValidationError({missing: _("User and password go together.")})
+        return data
+
+
+class ScanBmcInput(NodeInput):
+    url = Strict(max_length=400, help_text="https://host[:port]")
+
+
 class UpdateNodeInput(NodeInput):
     name = Strict(max_length=63, validators=[name_validator], required=False)
     type = Strict(max_length=32, validators=[type_validator], required=False)
@@ -163,6 +193,7 @@ class UpdateNodeInput(NodeInput):
     uri = Strict(max_length=400, required=False)
     host_key_fingerprint = Strict(max_length=64, required=False)
     credential = CredentialInput(required=False)
+    bmc = BmcInput(required=False, allow_null=True, help_text=_("null removes it."))
 
 
 class ListNodesInput(PageInput):

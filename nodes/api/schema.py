@@ -31,6 +31,7 @@ _ANSWERS: tuple[type, ...] = (
     log_answers.LogEntryAnswer,
     log_answers.OperationLogPage,
     answers.HostKeysAnswer,
+    answers.CertificateAnswer,
     answers.ProblemAnswer,
 )
 _IDEMPOTENCY = OpenApiParameter(

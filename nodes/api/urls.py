@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
+from nodes.api.bmc import BmcEndpoints
 from nodes.api.figures import FiguresEndpoints
 from nodes.api.history import HistoryEndpoints
 from nodes.api.inventory import InventoryEndpoints
@@ -23,6 +24,7 @@ ENDPOINTS = {
         "refresh-node",
         "update-node",
     ),
+    BmcEndpoints: ("scan-bmc-certificate", "power-on-node"),
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),
     OperationEndpoints: ("list-operations", "describe-operation", "cancel-operation", "retry-operation"),
     OperationLogEndpoints: ("list-operation-log",),

@@ -29,12 +29,12 @@ from nodes.api.answers import (
 )
 from nodes.api.idempotency import idempotent
 from nodes.api.schema import documented
-from nodes.engine import requests
+from nodes.engine import bmc, requests
 from nodes.engine.submit import cancel, retry, wait_for
 from nodes.errors import InvalidInput, UnknownOperation
 from nodes.events import Actor
 from nodes.hosts.handshake import scan_host_keys
-from nodes.models import Credential, Node, Operation, SnapshotSection, User
+from nodes.models import Bmc, Credential, Node, Operation, SnapshotSection, User
 from nodes.operations.registry import kind_of
 from nodes.permissions import ADD, events_for, get_node, nodes_for, operations_for, permissions_on, require
 from nodes.selection import order_nodes, select_nodes
@@ -176,7 +176,8 @@ class NodeEndpoints(Endpoints):
         ):
             problems += rows
         kind = Credential.objects.filter(node=node).values_list("kind", flat=True).first()
-        return NodeDetail.of(node, permissions_on(self.user, node), problems, kind)
+        row = Bmc.objects.filter(node=node).defer("secret").first()
+        return NodeDetail.of(node, permissions_on(self.user, node), problems, kind, row)
 
     @documented("Take a new inventory", inputs.NodeInput, OperationAnswer, example=EXAMPLE_NODE, long=True)
     @idempotent
@@ -197,8 +198,14 @@ class NodeEndpoints(Endpoints):
         long=True,
         description="Name, type, labels, notes and migration address are changed at once (200, the node). An "
         "address, a credential or a host key is checked against the host first (202, an operation); the "
-        "other changes of the same call are then made at once, too.",
-        errors=((409, "node_exists, node_busy"), (422, "host_key_required")),
+        "other changes of the same call are then made at once, too. A BMC is tried before it is kept, within "
+        "the call, for 15 seconds at most: `502 bmc_failed` says in `reason` what was wrong (for "
+        "`certificate_unknown`, `shown` is the fingerprint to compare and send), and nothing changes.",
+        errors=(
+            (409, "node_exists, node_busy"),
+            (422, "host_key_required"),
+            (502, "bmc_failed, bmc_unreachable"),
+        ),
     )
     @idempotent
     def update_node(self, request: Request) -> Response:
@@ -206,14 +213,20 @@ class NodeEndpoints(Endpoints):
         node = get_node(self.user, data["node"])
         plain = {name: data[name] for name in requests.EDITABLE if name in data}
         connection = {"uri", "credential", "host_key_fingerprint"} & set(data)
-        if not plain and not connection:
+        if not plain and not connection and "bmc" not in data:
             raise InvalidInput(
                 _("The request changes nothing."), remedy=_("Name at least one field to change.")
             )
-        if not connection:
-            return Response(self._detail(requests.update_node(self.actor, node, plain)))
+        # Before the transaction, which must not be held open while a BMC is asked.
+        tried = bmc.try_bmc(self.actor, node, data["bmc"]) if data.get("bmc") else None
         with transaction.atomic():  # a call that is refused has changed nothing
             node = requests.update_node(self.actor, node, plain)
+            if tried is not None:
+                bmc.keep_bmc(self.actor, node, *tried)
+            elif "bmc" in data:
+                bmc.remove_bmc(self.actor, node)
+            if not connection:
+                return Response(self._detail(node))
             operation = requests.update_connection(
                 self.actor,
                 node,

@@ -12,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
-from django.views.decorators.debug import sensitive_variables
 
 from nodes.engine.submit import submit
 from nodes.errors import BmcMissing, InvalidInput
@@ -40,7 +39,6 @@ def scan_certificate(actor: Actor, node: Node, url: str) -> tuple[BmcAddress, Sh
     return address, shown
 
 
-@sensitive_variables("given")
 def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, System]:
     """Reach the BMC with what was given, and find the node's host in it. Changes nothing.
 
