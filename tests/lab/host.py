@@ -217,7 +217,7 @@ class LabHost:
     def plug(self, driver: str, name: str, **properties: object) -> None:
         """Adds a device while the host runs: `plug("usb-kbd", "kbd", bus="usb.0", port="1.2")`.
 
-        The rich host has two free PCI Express slots, `slot0` and `slot1`.
+        `slot0` is a free PCI Express slot of every host; the rich one has `slot1` too.
         """
         self._command("device_add", driver=driver, id=name, **properties)
 

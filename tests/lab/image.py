@@ -216,16 +216,18 @@ def _open_users(root: Path, work: Path, output: IO[bytes]) -> None:
 
 
 def _assemble(root: Path, work: Path, output: IO[bytes]) -> None:
-    """Puts the little system of vm.py's obedient machines into the image."""
-    target = root / "usr/share/lab/obedient"
-    target.parent.mkdir(parents=True)
+    """Puts the little systems of vm.py's obedient machines into the image."""
+    directory = root / "usr/share/lab"
+    directory.mkdir(parents=True)
     built = work / "obedient.o"
-    _run(["as", "--32", "-o", str(built), str(recipe.OBEDIENT)], output)
-    linked = ["ld", "-m", "elf_i386", "-Ttext", "0x100000", "-e", "start", "--oformat", "binary"]
-    _run([*linked, "-o", str(target), str(built)], output)
-    # Readable by the user that libvirt runs QEMU as.
-    target.chmod(0o644)
-    built.unlink()
+    for name, options in (("obedient", []), ("laden", ["--defsym", f"LADEN_MIB={recipe.LADEN_MIB}"])):
+        target = directory / name
+        _run(["as", "--32", *options, "-o", str(built), str(recipe.OBEDIENT)], output)
+        linked = ["ld", "-m", "elf_i386", "-Ttext", "0x100000", "-e", "start", "--oformat", "binary"]
+        _run([*linked, "-o", str(target), str(built)], output)
+        # Readable by the user that libvirt runs QEMU as.
+        target.chmod(0o644)
+        built.unlink()
 
 
 def _make_disk(root: Path, work: Path, output: IO[bytes]) -> None:

@@ -5,6 +5,9 @@
  *
  * It speaks to the ACPI fixed hardware directly (ACPI Specification, section 4.8.3): SeaBIOS puts the power management
  * registers at port 0x600 on both of QEMU's PC machines.
+ *
+ * Assembled with LADEN_MIB, it first puts a word into each page of that many MiB: a migration has to carry those,
+ * while untouched pages cost it nothing.
  */
         .set PM1_STATUS, 0x600
         .set PM1_ENABLE, 0x602
@@ -39,6 +42,14 @@ start:  cli
         outb %al, $(PIC1 + 1)
         movb $0xff, %al
         outb %al, $(PIC2 + 1)
+
+        .ifdef LADEN_MIB
+        movl $0x200000, %edi
+        movl $(LADEN_MIB * 256), %ecx
+fill:   movl %edi, (%edi)
+        addl $4096, %edi
+        loop fill
+        .endif
 
         movw $PM1_ENABLE, %dx           /* QEMU notes a press of the button only while it is enabled here */
         movw $POWER_BUTTON, %ax

@@ -7,11 +7,14 @@ from tests.lab.host import LabHost
 
 # Put into the image by image.py.
 OBEDIENT_KERNEL = "/usr/share/lab/obedient"
+LADEN_KERNEL = "/usr/share/lab/laden"
 
 
 @dataclass(frozen=True)
 class VmSpec:
     """A VM. One that is not `obedient` sits in its firmware, runs and migrates, and ignores an ACPI shutdown.
+
+    A `laden` one is obedient, and its memory takes a migration recipe.LADEN_MIB MiB to carry.
 
     `bridge` gives it a port on that bridge, `pci_device` (as `0000:01:00.1`) hands it that device of the
     host.
@@ -19,6 +22,7 @@ class VmSpec:
 
     name: str
     obedient: bool = False
+    laden: bool = False
     memory_mib: int = 64
     bridge: str | None = None
     pci_device: str | None = None
@@ -28,7 +32,8 @@ class VmSpec:
 
     def xml(self) -> str:
         """The definition, in libvirt's format (https://libvirt.org/formatdomain.html)."""
-        kernel = f"<kernel>{OBEDIENT_KERNEL}</kernel>" if self.obedient else ""
+        path = LADEN_KERNEL if self.laden else OBEDIENT_KERNEL if self.obedient else ""
+        kernel = f"<kernel>{path}</kernel>" if path else ""
         return f"""
 <domain type='{self.hypervisor}'>
   <name>{self.name}</name>
