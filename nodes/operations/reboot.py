@@ -9,16 +9,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import HostError, NodeAdminError, VmStepsFailed
+from nodes.errors import HostError, VmStepsFailed
 from nodes.models import Node, Operation, User
-from nodes.operations.base import (
-    ClaimLost,
-    JsonObject,
-    OperationCancelled,
-    PlannedKind,
-    Run,
-    StepPlan,
-)
+from nodes.operations.base import ClaimLost, JsonObject, PlannedKind, Run, StepPlan
 from nodes.operations.maintenance import enter_maintenance, maintenance_step, was_enabled
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.planning import plan_for
@@ -26,7 +19,7 @@ from nodes.operations.plans import Plan
 from nodes.operations.power_steps import REBOOT, PowerSteps
 from nodes.operations.scheduling import uncordon
 from nodes.operations.snapshots import store_snapshot, take_inventory
-from nodes.operations.vm_steps import start_code, start_step_plans, vm_step_plans
+from nodes.operations.vm_steps import start_step_plans, vm_step_plans
 from nodes.permissions import POWER
 
 CHANGES_SHOWN = 100
@@ -128,15 +121,14 @@ def empty(work: PlanRun, power: PowerSteps, reason: str) -> None:
         power.intent()
     except ClaimLost:
         raise
-    except (NodeAdminError, OperationCancelled):
+    except Exception:
         _give_back(work)
         raise
 
 
 def _give_back(work: PlanRun) -> None:
     """Start the VMs again that were to come back: the reboot that they were stopped for does not happen."""
-    stopped = [vm for vm in work.stopped_here() if start_code(vm)]
-    if not stopped:
+    if not work.stopped_here():
         return
     work.run.log(_("There is no reboot: the VMs that were stopped for it are started again."), "warning")
     for problem in work.start_again():
