@@ -7,7 +7,9 @@ when the server does, and never because somebody imported a module.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -17,9 +19,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodeadmin.settings.local")
 _http = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - models are ready only now
+from django.conf import settings  # noqa: E402
 
 from nodes.realtime.routing import Sockets  # noqa: E402
 from nodes.services import Services  # noqa: E402
+
+PR_SET_PDEATHSIG = 1
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,7 +44,8 @@ class WithLifespan:
             await self._application(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        services = Services()
+        _end_with_parent()
+        services = Services.of_web()
         await receive()
         try:
             await asyncio.to_thread(services.start)
@@ -50,6 +56,13 @@ class WithLifespan:
         await receive()
         await asyncio.to_thread(services.stop)
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _end_with_parent() -> None:
+    """Among several workers: end when the process that started them is killed, as nobody else would end them
+    (prctl(2), PR_SET_PDEATHSIG)."""
+    if settings.NODEADMIN_WEB_WORKERS > 1:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 application = WithLifespan(ProtocolTypeRouter({"http": _http, "websocket": Sockets()}))

@@ -152,3 +152,28 @@ def postgresql(url: str) -> dict[str, Any]:
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }
+
+
+def redis(name: str) -> str:
+    """A Redis server's URL, from ``NAME`` or the file that ``NAME_FILE`` names; "" where neither is set.
+
+    ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py takes them. Raises ImproperlyConfigured for
+    any other, without the URL, which may hold a password.
+    """
+    url = secret(name, default="")
+    if url and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ImproperlyConfigured(
+            f"{name} takes redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss://… or unix://PATH?db=NUMBER."
+        )
+    return url
+
+
+def broker(redis_url: str) -> str:
+    """The same Redis as Celery's broker; kombu has a scheme of its own for Unix sockets (its documentation,
+    Transports, Redis)."""
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    parts = urlsplit(redis_url)
+    login = f"{parts.netloc}" if parts.username or parts.password else ""
+    number = dict(parse_qsl(parts.query)).get("db", "0")
+    return f"redis+socket://{login}{parts.path}?virtual_host={number}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -94,5 +95,68 @@ def running_as_root(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMes
             "The server runs as root.",
             hint="Run it as a user of its own that is in the group libvirt.",
             id="nodeadmin.W002",
+        )
+    ]
+
+
+@checks.register()
+def engine(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E004 to E007: what the engine that is set cannot do with."""
+    if settings.NODEADMIN_ENGINE == "celery":
+        return [*_celery_database(), *_celery_redis(), *_celery_packages()]
+    if settings.NODEADMIN_WEB_WORKERS > 1:
+        return [
+            checks.Error(
+                f"NODEADMIN_WEB_WORKERS is {settings.NODEADMIN_WEB_WORKERS}, but the embedded engine runs "
+                "in one process only.",
+                hint="Set NODEADMIN_ENGINE=celery, or leave NODEADMIN_WEB_WORKERS out.",
+                id="nodeadmin.E007",
+            )
+        ]
+    return []
+
+
+def _celery_database() -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E004: SQLite has one writer at a time, on one machine."""
+    if settings.DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3":
+        return []
+    return [
+        checks.Error(
+            "NODEADMIN_ENGINE=celery works with PostgreSQL only, and the database is SQLite.",
+            hint="Set NODEADMIN_DATABASE_URL=postgresql://USER:PASSWORD@HOST:PORT/NAME.",
+            id="nodeadmin.E004",
+        )
+    ]
+
+
+def _celery_redis() -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E005: news would not leave its process, and no worker would be told of anything."""
+    missing = []
+    if settings.CHANNEL_LAYERS["default"]["BACKEND"] == "channels.layers.InMemoryChannelLayer":
+        missing.append("the channel layer is in memory")
+    if not settings.NODEADMIN_BROKER_URL:
+        missing.append("there is no broker")
+    if not missing:
+        return []
+    return [
+        checks.Error(
+            f"NODEADMIN_ENGINE=celery means several processes, but {' and '.join(missing)}.",
+            hint="Set NODEADMIN_REDIS_URL=redis://USER:PASSWORD@HOST:PORT/0; the broker is the same Redis "
+            "unless NODEADMIN_BROKER_URL names another one.",
+            id="nodeadmin.E005",
+        )
+    ]
+
+
+def _celery_packages() -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E006: the virtual environment is one for the embedded engine."""
+    missing = [name for name in ("celery", "redis", "channels_redis", "psycopg") if find_spec(name) is None]
+    if not missing:
+        return []
+    return [
+        checks.Error(
+            f"NODEADMIN_ENGINE=celery needs Python packages that are missing: {', '.join(missing)}.",
+            hint="pip install --require-hashes -r requirements/scale.txt",
+            id="nodeadmin.E006",
         )
     ]

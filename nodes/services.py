@@ -1,30 +1,86 @@
-"""What runs beside the web in the server process: the engine that carries operations out, and the monitor."""
+"""What runs beside the web, a Celery worker or a monitor of its own: engine, monitor, and news."""
 
 from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from nodes import access
 from nodes.engine.embedded import EmbeddedRunner
+from nodes.engine.runner import Runner
 from nodes.monitor.loop import Monitor
+from nodes.news import NewsSender
+
+if TYPE_CHECKING:
+    from nodes.engine.celery_runner import WakeUps
 
 
 class Services:
-    """Started and stopped with the server."""
+    """Started and stopped with the process.
 
-    def __init__(self) -> None:
-        self._runner = EmbeddedRunner(settings.DATA_DIR)
-        self._monitor = Monitor() if settings.NODEADMIN_MONITOR == "embedded" else None
+    With the embedded engine the web runs operations itself; with Celery every process only tells the workers.
+    """
+
+    def __init__(self, *, runner: Runner | None, monitor: Monitor | None) -> None:
+        self._news = NewsSender()
+        self._wake_ups = _wake_ups()
+        self._runner = runner
+        self._monitor = monitor
+        self._stop_guard = threading.Lock()
+        self._stopped = False
+
+    @classmethod
+    def of_web(cls) -> Services:
+        embedded = settings.NODEADMIN_ENGINE == "embedded"
+        watches = settings.NODEADMIN_MONITOR == "embedded"
+        return cls(
+            runner=EmbeddedRunner(settings.DATA_DIR) if embedded else None,
+            monitor=Monitor() if watches else None,
+        )
+
+    @classmethod
+    def of_monitor(cls) -> Services:
+        return cls(runner=None, monitor=Monitor())
+
+    @classmethod
+    def of_worker(cls) -> Services:
+        from nodes.engine.celery_runner import worker_runner
+
+        return cls(runner=worker_runner(), monitor=None)
 
     def start(self) -> None:
         """Raises ImproperlyConfigured where another server holds the data directory."""
-        self._runner.start()
+        if self._runner is not None:
+            self._runner.start()
+        self._news.start()
+        if self._wake_ups is not None:
+            self._wake_ups.start()
         if self._monitor is not None:
             self._monitor.start()
 
     def stop(self) -> None:
         """Give nodes and unfinished operations back, and close the connections to hosts."""
-        if self._monitor is not None:
-            self._monitor.stop()
-        self._runner.stop()
-        access.close_pool()
+        with self._stop_guard:
+            if self._stopped:
+                return
+            self._stopped = True
+            if self._monitor is not None:
+                self._monitor.stop()
+            if self._runner is not None:
+                self._runner.stop()
+            if self._wake_ups is not None:
+                self._wake_ups.stop()
+            self._news.stop()
+            access.close_pool()
+
+
+def _wake_ups() -> WakeUps | None:
+    """What tells Celery's workers of new work; None with the embedded engine, which needs no Celery."""
+    if settings.NODEADMIN_ENGINE != "celery":
+        return None
+    from nodeadmin.celery import app
+    from nodes.engine.celery_runner import WakeUps
+
+    return WakeUps(app)

@@ -1,8 +1,9 @@
 """What has changed in the fleet, told to every open socket of this process.
 
 The database is asked once a second while anybody looks, for all of them together, and at once when this
-process publishes a change. So it does not matter in which process the monitor or an operation runs, and
-nothing is lost when a message is: what is sent is always the difference between two states that were read.
+process publishes a change, or another one where a channel layer connects them. So it does not matter in which
+process the monitor or an operation runs, and nothing is lost when a message is: what is sent is always the
+difference between two states that were read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 from channels.db import database_sync_to_async
 from django.db import DatabaseError
 
-from nodes import events
+from nodes import events, news
 from nodes.realtime.lines import NodeLine, OperationLine, read_nodes, read_operations
 
 log = structlog.get_logger(__name__)
@@ -75,6 +76,7 @@ class FleetFeed:
             loop.call_soon_threadsafe(self._wake.set)
 
         stop = events.listen(published)
+        hearing = asyncio.create_task(news.hear(self._wake.set)) if news.cross_processes() else None
         try:
             while True:
                 pause = max(POLL_S, len(self.picture.nodes) / NODES_A_SECOND)
@@ -90,6 +92,9 @@ class FleetFeed:
                 await self._look_and_tell()
         finally:
             stop()
+            if hearing is not None:
+                hearing.cancel()
+                await asyncio.gather(hearing, return_exceptions=True)
 
     async def _look_and_tell(self) -> None:
         try:

@@ -8,8 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from nodes import access
-from nodes.monitor.loop import Monitor
+from nodes.services import Services
 
 
 class Command(BaseCommand):
@@ -19,10 +18,9 @@ class Command(BaseCommand):
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
-        monitor = Monitor()
-        monitor.start()
+        services = Services.of_monitor()
+        services.start()
         self.stdout.write("The monitor runs.")
         self.stdout.flush()
         ended.wait()
-        monitor.stop()
-        access.close_pool()
+        services.stop()

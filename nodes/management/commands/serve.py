@@ -1,4 +1,4 @@
-"""Everything after the virtual environment: migrate, set up what is missing, and serve. One process."""
+"""Everything after the virtual environment: migrate, set up what is missing, and serve."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Command(BaseCommand):
         self._collect_static()
         ensure_groups()
         ensure_administrator(partial(self._show_administrator, port))
-        if ensure_local_node() is not None:
+        if settings.NODEADMIN_LOCAL_NODE and ensure_local_node() is not None:
             self.stdout.write("This machine is being added as the first node.")
         call_command("check", fail_level="ERROR", verbosity=0)
         self.stdout.write(f"nodeadmin serves on http://127.0.0.1:{port}  (data in {settings.DATA_DIR})")
@@ -61,7 +61,7 @@ class Command(BaseCommand):
             "nodeadmin.asgi:application",
             host="127.0.0.1",
             port=port,
-            workers=1,
+            workers=settings.NODEADMIN_WEB_WORKERS,
             loop="uvloop",
             **SOCKETS,
             lifespan="on",
