@@ -26,10 +26,22 @@ from cryptography.x509.oid import NameOID
 
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget
 from nodes.hosts.certificates import fingerprint_of
+from tests.libvirtd import LibvirtHost
 from tests.sshd import free_port
 
 USER, PASSWORD = "admin", "hunter22-bmc"
 EMULATOR = Path(sys.executable).parent / "sushy-emulator"
+
+
+def define_machine(host: LibvirtHost, name: str, uuid: str) -> None:
+    """A machine that is off: a domain that sits in its firmware once it is on."""
+    file = host.folder / f"{name}.xml"
+    file.write_text(
+        f"""<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>32</memory>
+<vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>"""
+    )
+    host.virsh("define", str(file))
 
 
 class Issuer:
@@ -116,6 +128,11 @@ class SoftwareBmc:
         """Of the certificate that it shows, 64 hexadecimal digits."""
         found = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         return fingerprint_of(found.public_bytes(serialization.Encoding.DER))
+
+    @property
+    def commands(self) -> int:
+        """How many times it was told to switch a machine."""
+        return self.log.count("ComputerSystem.Reset HTTP")
 
     @property
     def log(self) -> str:

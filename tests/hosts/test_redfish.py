@@ -25,31 +25,19 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.redfish import Redfish, System
 from tests.hosts.conftest import tcp_peer
 from tests.libvirtd import AVAILABLE, LibvirtHost
-from tests.software_bmc import PASSWORD, USER, Issuer, SoftwareBmc, write_pair
+from tests.software_bmc import PASSWORD, USER, Issuer, SoftwareBmc, define_machine, write_pair
 
 needs_libvirt = pytest.mark.skipif(not AVAILABLE, reason="needs root and libvirtd")
 FIRST = "11111111-2222-4333-8444-555555555555"
 SECOND = "66666666-7777-4888-9999-aaaaaaaaaaaa"
 
 
-def domain(name: str, uuid: str) -> str:
-    return f"""<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>32</memory>
-<vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>"""
-
-
-def define(host: LibvirtHost, name: str, uuid: str) -> None:
-    file = host.folder / f"{name}.xml"
-    file.write_text(domain(name, uuid))
-    host.virsh("define", str(file))
-
-
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LibvirtHost]:
     """Two machines that are off: domains of a libvirtd of their own."""
     with LibvirtHost(tmp_path_factory.mktemp("machines")) as host:
-        define(host, "first", FIRST)
-        define(host, "second", SECOND)
+        define_machine(host, "first", FIRST)
+        define_machine(host, "second", SECOND)
         yield host
 
 
