@@ -10,7 +10,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from nodes.api import answers, history_answers, log_answers
+from nodes.api import answers, history_answers, log_answers, service_answers
 from nodes.errors import NodeAdminError
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
@@ -33,6 +33,7 @@ _ANSWERS: tuple[type, ...] = (
     answers.HostKeysAnswer,
     answers.CertificateAnswer,
     answers.ProblemAnswer,
+    *service_answers.SHAPES,
 )
 _IDEMPOTENCY = OpenApiParameter(
     "Idempotency-Key",
@@ -57,6 +58,12 @@ OWN_CODES = (
     ("body_too_large", "The body is too large"),
 )
 """What the API itself says no with; the other codes are those of errors."""
+
+PLAN_CODES = (
+    "confirmation_invalid, plan_changed, node_has_running_vms, vm_state_unknown, last_eligible_node, "
+    "plan_blocked"
+)
+"""What a call that needs a confirmation says no with."""
 
 NEVER_ANSWERED = (NodeAdminError, ClaimLost)
 
@@ -151,12 +158,14 @@ def documented(
     example: Mapping[str, Any],
     long: bool = False,
     changes: bool = False,
+    confirmed: bool = False,
     description: str = "",
     errors: Sequence[tuple[int, str]] = (),
 ) -> Any:
     """``extend_schema`` with this API's conventions.
 
     ``long`` marks what answers 202 with an operation; ``changes`` what honours an Idempotency-Key;
+    ``confirmed`` what may answer with a plan that is to be confirmed first;
     ``errors`` are statuses and codes beyond 400, 401 and 404.
     """
     shape: Any = ref(answer.__name__) if isinstance(answer, type) else answer
@@ -177,8 +186,12 @@ def documented(
     for status, codes in errors:
         known = [refusals[status]] if status in refusals and refusals[status] not in codes else []
         refusals[status] = ", ".join([codes, *known])
+    shapes = dict.fromkeys(refusals, problem)
+    if confirmed:
+        refusals |= {428: "confirmation_required", 409: ", ".join([refusals[409], PLAN_CODES])}
+        shapes |= {428: ref("ConfirmationAnswer"), 409: ref("PlanProblemAnswer")}
     for status, codes in refusals.items():
-        responses[status, "application/problem+json"] = OpenApiResponse(problem, codes)
+        responses[status, "application/problem+json"] = OpenApiResponse(shapes[status], codes)
     return extend_schema(
         summary=summary,
         description=description or None,

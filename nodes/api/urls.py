@@ -12,6 +12,7 @@ from nodes.api.inventory import InventoryEndpoints
 from nodes.api.logs import LogEndpoints
 from nodes.api.missing import NoSuchEndpoint
 from nodes.api.operation_log import OperationLogEndpoints
+from nodes.api.service import ServiceEndpoints
 from nodes.api.viewsets import EventEndpoints, NodeEndpoints, OperationEndpoints
 from nodes.inventory.registry import SECTIONS
 
@@ -23,6 +24,14 @@ ENDPOINTS = {
         "describe-node",
         "refresh-node",
         "update-node",
+    ),
+    ServiceEndpoints: (
+        "enable-node",
+        "disable-node",
+        "reboot-node",
+        "shutdown-node",
+        "delete-node",
+        "export-node",
     ),
     BmcEndpoints: ("scan-bmc-certificate", "power-on-node"),
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),

@@ -29,7 +29,9 @@ from nodes.api.answers import (
 )
 from nodes.api.idempotency import idempotent
 from nodes.api.schema import documented
+from nodes.api.service_inputs import RetryOperationInput
 from nodes.engine import bmc, requests
+from nodes.engine.service import needs_confirmation
 from nodes.engine.submit import cancel, retry, wait_for
 from nodes.errors import InvalidInput, UnknownOperation
 from nodes.events import Actor
@@ -72,6 +74,17 @@ class Endpoints(ViewSet):
             "request_id": getattr(self.request._request, "request_id", "") or "",
             "idempotency": getattr(self.request, "idempotency_key", None),
         }
+
+    def detail_of(self, node: Node) -> NodeDetail:
+        """The node as its endpoints answer it."""
+        problems: list[dict[str, Any]] = []
+        for rows in SnapshotSection.objects.filter(snapshot=node.snapshot_id).values_list(
+            "problems", flat=True
+        ):
+            problems += rows
+        kind = Credential.objects.filter(node=node).values_list("kind", flat=True).first()
+        row = Bmc.objects.filter(node=node).defer("secret").first()
+        return NodeDetail.of(node, permissions_on(self.user, node), problems, kind, row)
 
     def accepted(self, operation: Operation) -> Response:
         """202 with the operation; with ``Prefer: wait=N`` 200 once it has ended within N seconds."""
@@ -167,17 +180,7 @@ class NodeEndpoints(Endpoints):
     @documented("One node", inputs.NodeInput, NodeDetail, example=EXAMPLE_NODE)
     def describe_node(self, request: Request) -> Response:
         data = self.read(inputs.NodeInput)
-        return Response(self._detail(get_node(self.user, data["node"])))
-
-    def _detail(self, node: Node) -> NodeDetail:
-        problems: list[dict[str, Any]] = []
-        for rows in SnapshotSection.objects.filter(snapshot=node.snapshot_id).values_list(
-            "problems", flat=True
-        ):
-            problems += rows
-        kind = Credential.objects.filter(node=node).values_list("kind", flat=True).first()
-        row = Bmc.objects.filter(node=node).defer("secret").first()
-        return NodeDetail.of(node, permissions_on(self.user, node), problems, kind, row)
+        return Response(self.detail_of(get_node(self.user, data["node"])))
 
     @documented("Take a new inventory", inputs.NodeInput, OperationAnswer, example=EXAMPLE_NODE, long=True)
     @idempotent
@@ -226,7 +229,7 @@ class NodeEndpoints(Endpoints):
             elif "bmc" in data:
                 bmc.remove_bmc(self.actor, node)
             if not connection:
-                return Response(self._detail(node))
+                return Response(self.detail_of(node))
             operation = requests.update_connection(
                 self.actor,
                 node,
@@ -288,18 +291,23 @@ class OperationEndpoints(Endpoints):
 
     @documented(
         "Retry an operation",
-        inputs.OperationInput,
+        RetryOperationInput,
         OperationAnswer,
         example={"operation": "0b6ad36c-56e9-4ba1-8c6c-2c0f1f0a8b53"},
         long=True,
+        confirmed=True,
         description="Queues the same work again as a new operation. One that carried a credential cannot be "
-        "retried: the credential was not kept.",
-        errors=((409, "node_busy"),),
+        "retried: the credential was not kept. One whose plan was confirmed is planned anew, and answers "
+        "`428` with that plan first.",
     )
     @idempotent
     def retry_operation(self, request: Request) -> Response:
-        operation = self._find(self.read(inputs.OperationInput)["operation"])
+        data = self.read(RetryOperationInput)
+        operation = self._find(data["operation"])
         self._require(operation)
+        if needs_confirmation(operation):
+            token = data.get("confirm_token", "")
+            return self.accepted(requests.retry_planned(self.actor, operation, token, **self.tracked))
         return self.accepted(retry(operation, actor=self.actor, **self.tracked))
 
     def _require(self, operation: Operation) -> None:

@@ -28,7 +28,7 @@ from nodes.errors import (
 from nodes.events import Actor
 from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, User
 from nodes.operations.base import PlannedKind, removed
-from nodes.operations.options import DELETE, DRAIN, POLICIES, REBOOT, RETURN, SHUTDOWN
+from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, complete
 from nodes.operations.planning import plan_changed, plan_for, refuse_unknown_overrides
 from nodes.operations.plans import Plan
 from nodes.operations.registry import kind_of
@@ -178,7 +178,7 @@ def _planned(
     """
     user = _user(actor)
     require(user, PERMISSIONS[kind], node)
-    options = {"vm_policy": POLICIES[kind][0], **options}
+    options = complete(kind, options)
     call = f"retry {retried.pk}" if retried is not None else kind
     confirmation = confirm.read(token, user, call, node, options) if token else None
     _refuse_busy(node)

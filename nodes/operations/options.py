@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from django.utils.translation import gettext as _
+
+from nodes.errors import InvalidInput
+
 DRAIN, RETURN, DELETE = "disable-node", "enable-node", "delete-node"
 REBOOT, SHUTDOWN = "reboot-node", "shutdown-node"
 
@@ -27,6 +31,17 @@ OVERRIDES: Mapping[str, tuple[str, ...]] = {
 """What may be asked for a single VM."""
 
 STOP_TIMEOUT_S = 120.0
+_STOPPING: Mapping[str, Any] = {"vm_overrides": {}, "stop_timeout_s": STOP_TIMEOUT_S, "force_stop": False}
+_DOWN: Mapping[str, Any] = {**_STOPPING, "accept_unknown_vms": False}
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    DRAIN: {**_STOPPING, "reason": ""},
+    RETURN: {},
+    DELETE: {"force": False},
+    REBOOT: {**_DOWN, "restart_vms": False},
+    SHUTDOWN: _DOWN,
+}
+"""What else a call of each kind takes, and what holds where it does not say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +71,18 @@ class Options:
     def may_migrate(self) -> bool:
         """Whether any VM could have to move."""
         return self.vm_policy == "migrate" or "migrate" in self.vm_overrides.values()
+
+
+def complete(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a call with every default filled in; what a kind does not take is left out.
+
+    Raises InvalidInput for a policy that the kind does not know.
+    """
+    defaults = {"vm_policy": POLICIES[kind][0], **DEFAULTS[kind]}
+    options = {name: given[name] if given.get(name) is not None else defaults[name] for name in defaults}
+    if options["vm_policy"] not in POLICIES[kind]:
+        raise InvalidInput(
+            _("It can be: %s.") % ", ".join(POLICIES[kind]),
+            field="vm_policy",
+        )
+    return options

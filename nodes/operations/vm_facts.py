@@ -34,14 +34,19 @@ def planned_vm(
         state=facts.state,
         active=facts.active,
         persistent=facts.persistent,
-        memory_bytes=facts.memory_max_bytes,
-        vcpus=facts.vcpus,
+        memory_bytes=_known(facts.memory_max_bytes, xml.memory_max_bytes if xml else None),
+        vcpus=_known(facts.vcpus, xml.vcpus_current if xml else None),
         busy=_busy(facts) if facts.active else (),
         held=held,
         notes=notes,
         source=source,
         source_uuid=source_uuid,
     )
+
+
+def _known(told: int | None, written: int | None) -> int | None:
+    """What libvirt tells of it now, else what its description has."""
+    return written if told is None else told
 
 
 def described(facts: DomainFacts) -> etree._Element | None:
@@ -52,6 +57,10 @@ def described(facts: DomainFacts) -> etree._Element | None:
 
 def _busy(facts: DomainFacts) -> Reasons:
     """Reasons to let it alone: stopping or moving it now would break what is under way."""
+    if facts.state is None:
+        words = facts.problems[0] if facts.problems else ""
+        text = _("Its state could not be read. %s") % words
+        return (Reason("vm_state_unknown", text.strip(), _("Look at it on the host.")),)
     if facts.job in ("migration_out", "migration_in") or (facts.state, facts.reason) == (
         "paused",
         "migration",
@@ -106,7 +115,7 @@ def _detach() -> str:
 
 
 def _notes(facts: DomainFacts, xml: DomainXml | None) -> tuple[str, ...]:
-    notes = []
+    notes = list(facts.problems)
     if facts.state == "paused":
         notes.append(_("It is paused, and stays so where it is moved."))
     if facts.persistent is False:

@@ -1,0 +1,108 @@
+"""What the calls answer that are confirmed: the plan, the token that agrees to it, and a node's export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from nodes.api.answers import Json, NodeDetail, ProblemAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonAnswer:
+    """Why something stands in the way: a stable code, what it means here, and what helps."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmDecisionAnswer:
+    """What happens to one VM. ``blockers`` say why it is ``blocked``.
+
+    ``source`` names the node it is on where that is another than the plan's (a VM that returns), else "".
+    ``estimate_s`` is a guess and no part of what is confirmed.
+    """
+
+    vm_uuid: UUID
+    vm_name: str
+    state: str | None
+    action: Literal["migrate", "stop", "leave", "blocked"]
+    target: str
+    target_uuid: str
+    source: str
+    source_uuid: str
+    restart: bool
+    blockers: list[ReasonAnswer]
+    notes: list[str]
+    memory_bytes: int | None
+    vcpus: int | None
+    estimate_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAnswer:
+    """What a call would do. ``counts`` is the number of VMs by action, ``losses`` what is lost for good."""
+
+    kind: str
+    node: str
+    node_uuid: UUID
+    options: Json
+    decisions: list[VmDecisionAnswer]
+    blockers: list[ReasonAnswer]
+    losses: list[str]
+    notes: list[str]
+    boot_id: str | None
+    made_at: datetime
+    estimate_s: float | None
+    vms_known: bool
+    counts: dict[str, int]
+    blocked: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmationAnswer(ProblemAnswer):
+    """428: nothing was changed. The same call with ``confirm_token`` does what ``plan`` says."""
+
+    plan: PlanAnswer
+    confirm_token: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanProblemAnswer(ProblemAnswer):
+    """409: where it is about a plan, ``plan`` is the one made just now.
+
+    With ``plan_changed`` come the ``changes`` in words and, where the new plan is possible, a new token.
+    """
+
+    plan: PlanAnswer | None = None
+    changes: list[str] | None = None
+    confirm_token: str | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedSection:
+    """One section of the inventory. ``facts`` is null where it could not be built."""
+
+    facts: Json | None
+    problems: list[Json]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportAnswer:
+    """A node's configuration, without secrets, and its newest inventory, by section."""
+
+    format: str
+    exported_at: datetime
+    node: NodeDetail
+    host_key: str | None
+    inventory: dict[str, ExportedSection] = field(default_factory=dict)
+
+
+SHAPES: tuple[type[Any], ...] = (ConfirmationAnswer, PlanProblemAnswer, ExportAnswer)

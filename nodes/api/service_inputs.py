@@ -1,0 +1,93 @@
+"""What the calls take that put nodes in and out of service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from nodes.api.inputs import Input, NodeInput, Number, Strict, Truth
+from nodes.operations.options import DELETE, DRAIN, OVERRIDES, POLICIES, REBOOT, SHUTDOWN, STOP_TIMEOUT_S
+
+MAX_OVERRIDES = 1000
+
+
+class OverridesField(serializers.DictField):
+    """What is to happen to single VMs, by their name or UUID."""
+
+    def __init__(self, *, choices: tuple[str, ...], **options: Any) -> None:
+        super().__init__(child=serializers.ChoiceField(choices=choices), **options)
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        wishes: dict[str, str] = super().to_internal_value(data)
+        if len(wishes) > MAX_OVERRIDES:
+            raise serializers.ValidationError(_("At most %d VMs.") % MAX_OVERRIDES)
+        if any(not name or len(name) > 255 or "\0" in name for name in wishes):
+            raise serializers.ValidationError(_("VMs are named by their name or UUID."))
+        return wishes
+
+
+class ConfirmedInput(NodeInput):
+    confirm_token = Strict(
+        max_length=400_000, required=False, help_text=_("What the call answered with when it was first made.")
+    )
+
+
+class _VmsInput(ConfirmedInput):
+    """What happens to the VMs of a node whose host goes down."""
+
+    stop_timeout_s = Number(
+        min_value=1,
+        max_value=3600,
+        default=STOP_TIMEOUT_S,
+        help_text=_("How long a guest may take to shut down."),
+    )
+    force_stop = Truth(default=False, help_text=_("End a guest that does not shut down in time."))
+    accept_unknown_vms = Truth(
+        default=False, help_text=_("Go on where libvirt is down and nobody can see which VMs run.")
+    )
+
+
+class RebootNodeInput(_VmsInput):
+    vm_policy = serializers.ChoiceField(choices=POLICIES[REBOOT], default=POLICIES[REBOOT][0])
+    vm_overrides = OverridesField(choices=OVERRIDES[REBOOT], required=False)
+    restart_vms = Truth(default=False, help_text=_("Start the VMs again that were stopped."))
+
+
+class ShutdownNodeInput(_VmsInput):
+    vm_policy = serializers.ChoiceField(choices=POLICIES[SHUTDOWN], default=POLICIES[SHUTDOWN][0])
+    vm_overrides = OverridesField(choices=OVERRIDES[SHUTDOWN], required=False)
+
+
+class DeleteNodeInput(ConfirmedInput):
+    vm_policy = serializers.ChoiceField(choices=POLICIES[DELETE], default=POLICIES[DELETE][0])
+    force = Truth(default=False, help_text=_("For a host that is gone; the plan names what is lost."))
+
+
+class EnableNodeInput(ConfirmedInput):
+    return_vms = Truth(default=False, help_text=_("Bring back what the last drain moved away."))
+
+
+class DisableNodeInput(ConfirmedInput):
+    reason = Strict(max_length=500, required=False, allow_blank=True)
+    drain = Truth(default=False, help_text=_("Empty the node as well."))
+    vm_policy = serializers.ChoiceField(
+        choices=POLICIES[DRAIN], required=False, help_text=_("With drain; migrate unless given.")
+    )
+    vm_overrides = OverridesField(choices=OVERRIDES[DRAIN], required=False, help_text=_("With drain."))
+    stop_timeout_s = Number(min_value=1, max_value=3600, required=False, help_text=_("With drain."))
+    force_stop = Truth(required=False, help_text=_("With drain."))
+
+    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
+        surplus = {"vm_policy", "vm_overrides", "stop_timeout_s", "force_stop"} & set(data)
+        if surplus and not data["drain"]:
+            raise serializers.ValidationError({name: _("Goes only with drain.") for name in sorted(surplus)})
+        return data
+
+
+class RetryOperationInput(Input):
+    operation = serializers.UUIDField()
+    confirm_token = Strict(
+        max_length=400_000, required=False, help_text=_("For operations whose plan is confirmed.")
+    )
