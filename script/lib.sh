@@ -143,7 +143,10 @@ venv_key() {
 ensure_venv() {
     local set="$1" key venv
     key="$(venv_key "$set")"
-    if grep -qxF "$key" "$ROOT/.venv/ready" 2>/dev/null && [[ -x "$ROOT/.venv/bin/python" ]]; then return; fi
+    if grep -qxF "$key" "$ROOT/.venv/ready" 2>/dev/null && [[ -x "$ROOT/.venv/bin/python" ]]; then
+        serve_for_included "$@"
+        return
+    fi
 
     venv="$CACHE/venv/${key/ /-}"
     mkdir -p "$CACHE/venv"
@@ -152,6 +155,16 @@ ensure_venv() {
         [[ -e "$venv/ready" && -x "$venv/bin/python" ]] || make_venv "$venv" "$@"
     ) 9>>"$CACHE/venv/lock"
     link_venv "$venv"
+}
+
+# The pins of an included set can change while those of the including one stay as they are.
+serve_for_included() {
+    local included key
+    shift
+    for included in "$@"; do
+        key="$(venv_key "$included")"
+        grep -qxF "$key" "$ROOT/.venv/ready" || printf '%s\n' "$key" >>"$ROOT/.venv/ready"
+    done
 }
 
 make_venv() {

@@ -38,14 +38,18 @@ SERVER_PACKAGES="$BUILD_PACKAGES
     tzdata                  time zones, to show times in that of the reader
 "
 
+# What trying the scaled-out set-up on one machine needs on top.
+SCALE_PACKAGES="$SERVER_PACKAGES
+    postgresql              the database of several processes: a cluster of nodeadmin's own, on a Unix socket
+    redis-server            messages between them: a server of nodeadmin's own, on a Unix socket
+"
+
 # What the tests need on top: a browser, and hosts to test on.
-TEST_PACKAGES="$SERVER_PACKAGES
+TEST_PACKAGES="$SCALE_PACKAGES
     chromium                the browser that the page tests drive
     fonts-dejavu-core       letters for its screenshots
     fonts-noto-cjk          Chinese letters for its screenshots
     openssh-server          sshd: the remote hosts of the tests, on loopback
-    redis-server            the scaled-out set-up, on loopback
-    postgresql              the scaled-out set-up, on loopback
     mmdebstrap              to build the disk image of the test hosts
     e2fsprogs               to build the disk image of the test hosts
     lvm2                    logical volumes among the test disks

@@ -73,6 +73,20 @@ def test_an_environment_that_includes_another_set_serves_for_it(tmp_path: Path) 
     assert (tmp_path / ".venv").is_symlink()
 
 
+def test_an_environment_goes_on_to_serve_for_an_included_set_whose_pins_alone_have_changed(
+    tmp_path: Path,
+) -> None:
+    code = """
+        ROOT="$TREE"; mkdir -p "$TREE/.venv/bin"; ln -s /usr/bin/python3 "$TREE/.venv/bin/python"
+        cp -r requirements "$TREE/"
+        { venv_key dev; venv_key scale; } >"$TREE/.venv/ready"; echo "# new" >>"$TREE/requirements/scale.txt"
+        make_venv() { echo "made $2"; }
+        ensure_venv dev scale; ensure_venv scale
+    """
+    done = with_library(code, TREE=str(tmp_path), NODEADMIN_CACHE=str(tmp_path / "cache"))
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_an_environment_is_thrown_away_when_its_making_was_interrupted(tmp_path: Path) -> None:
     code = """
         ROOT="$TREE"; cp -r requirements "$TREE/"; key="$(venv_key base)"; venv="$CACHE/venv/${key/ /-}"
