@@ -6,6 +6,7 @@ from django.contrib.auth import views as auth_views
 from django.urls import path
 
 from nodes.web.views import (
+    bulk,
     dashboard,
     devices,
     events,
@@ -16,6 +17,7 @@ from nodes.web.views import (
     node_list,
     node_settings,
     operations,
+    service,
     session,
     settings,
     tokens,
@@ -33,6 +35,7 @@ urlpatterns = [
     path("add-node/check/", signed_in(node_add.check), name="node-add-check"),
     path("add-node/scan/", signed_in(node_add.scan), name="node-add-scan"),
     path("add-node/progress/<uuid:pk>/", signed_in(node_add.progress), name="node-add-progress"),
+    path("bulk-nodes/<slug:action>/", signed_in(bulk.bulk), name="node-bulk"),
     path("nodes/", signed_in(node_list.node_list), name="node-list"),
     path("nodes/<str:name>/", signed_in(node_detail.overview), name="node-detail"),
     path("nodes/<str:name>/refresh/", signed_in(node_detail.refresh), name="node-refresh"),
@@ -42,6 +45,7 @@ urlpatterns = [
     path("nodes/<str:name>/changes/", signed_in(history.changes), name="node-changes"),
     path("nodes/<str:name>/disk-history/", signed_in(history.disk_history), name="node-disk-history"),
     path("nodes/<str:name>/logs/", signed_in(logs.logs), name="node-logs"),
+    path("nodes/<str:name>/service/<slug:action>/", signed_in(service.dialog), name="node-service"),
     path("nodes/<str:name>/settings/", signed_in(node_settings.edit), name="node-settings"),
     path(
         "nodes/<str:name>/settings/connection/", signed_in(node_settings.connection), name="node-connection"

@@ -67,7 +67,8 @@
     if (closer) return closer.closest("dialog").close();
     const example = target.closest("[data-fill]");
     if (example) return fill(document.getElementById(example.dataset.fill), example.dataset.text);
-    if (target instanceof HTMLDialogElement) target.close(); // the backdrop belongs to the dialog
+    // The backdrop belongs to the dialog. One that may hold what was typed is not closed by a click beside it.
+    if (target instanceof HTMLDialogElement && !("keep" in target.dataset)) target.close();
     if (!target.closest(".search")) closeSearch();
   });
 
@@ -180,7 +181,8 @@
 
   function flash(words, tone) {
     const template = document.getElementById("flash-template");
-    const area = document.getElementById("flash");
+    // An open dialog lies above the flash area.
+    const area = document.querySelector("dialog[open] [data-dialog-errors]") || document.getElementById("flash");
     if (!words || !template || !area) return;
     const shown = template.content.firstElementChild.cloneNode(true);
     shown.classList.add(`flash-${tone}`);

@@ -18,6 +18,7 @@ from nodes.permissions import nodes_for
 from nodes.selection import order_nodes, select_nodes
 from nodes.web.listing import Column, export_rows, list_rows, wanted_order
 from nodes.web.views.access import user_of
+from nodes.web.views.bulk import MOST_NODES
 
 SEARCH_HITS = 8
 
@@ -68,6 +69,7 @@ def node_list(request: HttpRequest) -> HttpResponse:
         "types": type_chips(census, filters["type"]),
         "total": sum(row["count"] for row in census),
         "filtered": any(filters.values()),
+        "bulk_most": MOST_NODES,
     }
     template = "nodes/node_list.html#list" if request.htmx else "nodes/node_list.html"  # type: ignore[attr-defined]
     return render(request, template, context)

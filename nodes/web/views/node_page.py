@@ -16,6 +16,8 @@ from nodes.inventory.section import Section
 from nodes.models import Device, Node, Operation, SnapshotSection
 from nodes.models.operation import UNFINISHED
 from nodes.web import tones
+from nodes.web.node_actions import Button, buttons_of
+from nodes.web.operation_titles import title_of as title_of_operation
 from nodes.web.views.access import user_of
 
 OVERVIEW = "summary"
@@ -50,6 +52,9 @@ class NodePage:
     troubles: tuple[Trouble, ...]
     problems: dict[str, list[dict[str, Any]]]
     refreshing: Operation | None
+    busy: Operation | None
+    """The exclusive operation that has the node just now."""
+    actions: tuple[Button, ...]
     crumbs: tuple[tuple[str, str], ...]
     unread: tuple[Tab, ...]
     """The sections of which not everything could be read, with the number of problems."""
@@ -57,6 +62,16 @@ class NodePage:
     @property
     def may_change(self) -> bool:
         return permissions.CHANGE in self.may
+
+    @property
+    def busy_title(self) -> str:
+        return title_of_operation(self.busy) if self.busy is not None else ""
+
+    @property
+    def maintenance_by(self) -> str:
+        """Who has set the node aside; asked for only where a page shows it."""
+        by = self.node.scheduling_by
+        return by.get_username() if by is not None else ""
 
     @property
     def rights(self) -> list[str]:
@@ -69,7 +84,9 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
     node = permissions.get_node(user, name, permission)
     rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id).values_list("slug", "problems")
     problems = {slug: found for slug, found in rows if found}
-    refreshing = Operation.objects.filter(node=node, kind="refresh-node", status__in=UNFINISHED).first()
+    unfinished = list(Operation.objects.filter(node=node, status__in=UNFINISHED).defer("secret", "plan"))
+    refreshing = next((found for found in unfinished if found.kind == "refresh-node"), None)
+    busy = next((found for found in unfinished if found.exclusive), None)
     crumbs = ((_("Nodes"), reverse("node-list")), (node.name, ""))
     may = permissions.permissions_on(user, node)
     tabs = _tabs(node, here, problems, may)
@@ -80,6 +97,8 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
         (*_troubles(node), *(() if here == "disks" else _disk_troubles(node))),
         problems,
         refreshing,
+        busy,
+        buttons_of(node, may, busy),
         crumbs,
         tuple(tab for tab in tabs if tab.problems and not tab.here) if here == OVERVIEW else (),
     )

@@ -22,6 +22,7 @@ from nodes.operations.registry import KINDS, kind_of
 from nodes.permissions import ADD, VIEW_LOGS, operations_for, permissions_on, require
 from nodes.web import plan_view
 from nodes.web.listing import Column, export_rows, list_rows, order_rows, wanted_order
+from nodes.web.operation_titles import title_of
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.node_list import Chip
 from nodes.web.work_view import changes_of, proof_of, shown_steps
@@ -96,11 +97,6 @@ def _chips(counts: Mapping[str, int], chosen: str) -> tuple[Chip, ...]:
 def titled(operations: Iterable[Operation]) -> list[tuple[Operation, str]]:
     """Each operation with its title in words."""
     return [(operation, title_of(operation)) for operation in operations]
-
-
-def title_of(operation: Operation) -> str:
-    kind = kind_of(operation.kind)
-    return kind.title(operation) if kind is not None else f"{operation.kind} {operation.node_name}"
 
 
 def record(operation: Operation) -> Mapping[str, Any]:

@@ -1,0 +1,150 @@
+"""The options of taking a node in and out of service, under the API's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.http import QueryDict
+from django.utils.translation import gettext_lazy as _
+
+from nodes.operations.options import STOP_TIMEOUT_S
+from nodes.web.forms.fields import control
+
+OVERRIDE = "override-"
+MOST_OVERRIDES = 2000
+POLICIES = {
+    "refuse": (_("Refuse"), _("Nothing happens while a VM runs here.")),
+    "migrate": (_("Move"), _("Running VMs move to other nodes, live.")),
+    "stop": (_("Stop"), _("Running VMs are asked to shut down.")),
+}
+
+
+def switch(label: Any, help_text: Any = "") -> forms.BooleanField:
+    """A checkbox in our dress."""
+    return forms.BooleanField(
+        label=label,
+        help_text=help_text,
+        required=False,
+        widget=forms.CheckboxInput(attrs={"class": "form-check-input"}),
+    )
+
+
+def policy(*names: str) -> forms.ChoiceField:
+    """What happens to the node's running VMs; the first is what holds where nothing was chosen."""
+    return forms.ChoiceField(
+        label=_("Running VMs"),
+        choices=[(name, POLICIES[name][0]) for name in names],
+        initial=names[0],
+        required=False,
+        widget=forms.RadioSelect,
+    )
+
+
+def timeout() -> forms.IntegerField:
+    return forms.IntegerField(
+        label=_("Seconds a VM has to shut down"),
+        min_value=1,
+        max_value=3600,
+        initial=int(STOP_TIMEOUT_S),
+        required=False,
+        widget=control(forms.NumberInput, min=1, max=3600),
+    )
+
+
+FORCE_STOP = (
+    _("Cut the power of a VM that does not shut down in time"),
+    _("As if its plug were pulled: what it has not written is lost."),
+)
+ACCEPT_UNKNOWN = (
+    _("Go on although the VMs' state cannot be read"),
+    _("Whatever runs there and could not be seen dies with the host."),
+)
+
+
+class ServiceForm(forms.Form):
+    """Base. ``options`` are what the call takes; a field that was left out keeps the call's default."""
+
+    def options(self) -> dict[str, Any]:
+        found = {name: value for name, value in self.cleaned_data.items() if value not in ("", None)}
+        overrides = self.overrides(self.data)
+        return found | ({"vm_overrides": overrides} if overrides else {})
+
+    @staticmethod
+    def overrides(data: QueryDict | Mapping[str, Any]) -> dict[str, str]:
+        """What is wanted for single VMs, by UUID: the selects of the plan's table."""
+        found = {
+            name.removeprefix(OVERRIDE): str(value)
+            for name, value in data.items()
+            if name.startswith(OVERRIDE) and value
+        }
+        return dict(list(found.items())[:MOST_OVERRIDES])
+
+    @classmethod
+    def again(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The form's initial values for asking once more for what an operation was asked for."""
+        return {name: params[name] for name in cls.base_fields if name in params}
+
+
+class DisableForm(ServiceForm):
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=500,
+        required=False,
+        widget=control(autocomplete="off", placeholder=_("What others should know")),
+    )
+    drain = switch(_("Empty the node as well"), _("Its VMs move to other nodes. A plan is shown first."))
+    vm_policy = policy("migrate", "stop")
+    stop_timeout_s = timeout()
+    force_stop = switch(*FORCE_STOP)
+
+    def options(self) -> dict[str, Any]:
+        found = super().options()
+        if found["drain"]:
+            return found
+        return {"reason": found["reason"]} if "reason" in found else {}
+
+    @classmethod
+    def again(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        return super().again(params) | {"drain": True}
+
+
+class EnableForm(ServiceForm):
+    return_vms = switch(
+        _("Bring its VMs back"),
+        _("Those that left with the last drain and are still where they went to. A plan is shown first."),
+    )
+
+    def options(self) -> dict[str, Any]:
+        return {"return_vms": True} if self.cleaned_data["return_vms"] else {}
+
+    @classmethod
+    def again(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"return_vms": True}
+
+
+class ShutdownForm(ServiceForm):
+    vm_policy = policy("refuse", "migrate", "stop")
+    stop_timeout_s = timeout()
+    force_stop = switch(*FORCE_STOP)
+    accept_unknown_vms = switch(*ACCEPT_UNKNOWN)
+
+
+class RebootForm(ShutdownForm):
+    restart_vms = switch(
+        _("Start stopped VMs again"), _("Those that are stopped for it, once the host is back.")
+    )
+    field_order = ("vm_policy", "restart_vms", "stop_timeout_s", "force_stop", "accept_unknown_vms")
+
+
+class DeleteForm(ServiceForm):
+    vm_policy = policy("refuse", "migrate")
+    force = switch(
+        _("The host is gone for good"),
+        _("It is not asked. VMs that may still run there are no longer managed."),
+    )
+
+
+class PowerOnForm(ServiceForm):
+    """Nothing to choose."""
