@@ -62,9 +62,8 @@ class LibvirtHost:
             (self.folder / name).mkdir(exist_ok=True)
             (self.folder / name).chmod(0o755)
             mounts.append(f"mount --bind {self.folder / name} {place}")
-        # Without systemd nobody starts virtlogd for QEMU's output; and QEMU's own user may not enter here.
-        qemu = 'stdio_handler = "file"\nsecurity_driver = "none"\nuser = "root"\ngroup = "root"\n'
-        (self.folder / "etc" / "qemu.conf").write_text(qemu)
+        mounts += self._further_mounts()
+        (self.folder / "etc" / "qemu.conf").write_text("".join(f"{line}\n" for line in self._qemu_conf()))
         script = " && ".join([*mounts, "echo ready", "exec sleep infinity"])
         self._keeper = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", script], stdout=subprocess.PIPE
@@ -76,6 +75,18 @@ class LibvirtHost:
             self.start_libvirtd()
         return self
 
+    def _qemu_conf(self) -> list[str]:
+        # Without systemd nobody starts virtlogd for QEMU's output; and QEMU's own user may not enter here.
+        return ['stdio_handler = "file"', 'security_driver = "none"', 'user = "root"', 'group = "root"']
+
+    def _launcher(self) -> list[str]:
+        """What libvirtd is run by, where anything."""
+        return []
+
+    def _further_mounts(self) -> list[str]:
+        """Commands that mount more of the host's own, run inside of it before anything else."""
+        return []
+
     @property
     def inside(self) -> tuple[str, ...]:
         """Put before a command, it runs within the host's mounts."""
@@ -86,9 +97,10 @@ class LibvirtHost:
         config = self.folder / "libvirtd.conf"
         config.write_text("".join(f"{name} = {value}\n" for name, value in self._conf.items()))
         pidfile = self.folder / "libvirtd.pid"
+        pidfile.unlink(missing_ok=True)
         with (self.folder / "libvirtd.log").open("ab") as log:
             self._daemon = subprocess.Popen(
-                [*self.inside, LIBVIRTD, "-f", str(config), "-p", str(pidfile)],
+                [*self.inside, *self._launcher(), LIBVIRTD, "-f", str(config), "-p", str(pidfile)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -96,7 +108,7 @@ class LibvirtHost:
             )
         socket_path = self.folder / "run" / "libvirt-sock"
         deadline = time.monotonic() + 20
-        while not (socket_path.exists() and pidfile.exists()):
+        while not (socket_path.exists() and pidfile.exists() and pidfile.read_text().strip()):
             if time.monotonic() > deadline or self._daemon.poll() is not None:
                 raise RuntimeError((self.folder / "libvirtd.log").read_text()[-2000:])
             time.sleep(0.05)
@@ -108,34 +120,41 @@ class LibvirtHost:
 
     def processes(self) -> list[str]:
         """Names of the processes that run inside the host."""
+        return list(self.pids().values())
+
+    def pids(self) -> dict[int, str]:
+        """The processes that run inside the host, and their names."""
         assert self._keeper is not None
         own = Path(f"/proc/{self._keeper.pid}/ns/mnt").readlink()
-        names = []
+        found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 if (entry / "ns/mnt").readlink() == own:
-                    names.append((entry / "comm").read_text().strip())
+                    found[int(entry.name)] = (entry / "comm").read_text().strip()
             except OSError:
                 continue
-        return names
+        return found
+
+    @property
+    def libvirtd_pid(self) -> int:
+        return int((self.folder / "libvirtd.pid").read_text())
 
     def freeze_libvirtd(self) -> None:
         """libvirtd stands still: it accepts connections and answers nothing."""
-        assert self._daemon is not None
-        os.kill(self._daemon.pid, signal.SIGSTOP)
+        os.kill(self.libvirtd_pid, signal.SIGSTOP)
 
     def thaw_libvirtd(self) -> None:
-        assert self._daemon is not None
-        os.kill(self._daemon.pid, signal.SIGCONT)
+        os.kill(self.libvirtd_pid, signal.SIGCONT)
 
     def stop_libvirtd(self, *, keep_socket: bool = False) -> None:
         daemon, self._daemon = self._daemon, None
         if daemon is None:
             return
-        children = descendants(daemon.pid)
-        os.kill(daemon.pid, signal.SIGCONT)
-        daemon.send_signal(signal.SIGKILL if keep_socket else signal.SIGTERM)
-        daemon.wait(20)
+        pid = self.libvirtd_pid
+        children = descendants(pid)
+        os.kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGKILL if keep_socket else signal.SIGTERM)
+        self._await_end(daemon, pid)
         for child in children:
             try:
                 os.kill(child, signal.SIGKILL)
@@ -144,6 +163,9 @@ class LibvirtHost:
         if not keep_socket:
             for path in (self.folder / "run").glob("libvirt-*sock*"):
                 path.unlink(missing_ok=True)
+
+    def _await_end(self, daemon: subprocess.Popen[bytes], pid: int) -> None:
+        daemon.wait(20)
 
     def stop(self) -> None:
         self.stop_libvirtd()

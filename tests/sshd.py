@@ -103,6 +103,11 @@ class LoopbackSshd:
             process.kill()
             process.wait(5)
 
+    def reap(self) -> None:
+        """Take note that somebody else has ended it."""
+        if self._process is not None:
+            self._process.poll()
+
     def restart(self) -> None:
         self.stop()
         self.start()
