@@ -45,6 +45,7 @@ urlpatterns = [
     path("nodes/<str:name>/changes/", signed_in(history.changes), name="node-changes"),
     path("nodes/<str:name>/disk-history/", signed_in(history.disk_history), name="node-disk-history"),
     path("nodes/<str:name>/logs/", signed_in(logs.logs), name="node-logs"),
+    path("nodes/<str:name>/logs/download/", signed_in(logs.download), name="node-logs-download"),
     path("nodes/<str:name>/service/<slug:action>/", signed_in(service.dialog), name="node-service"),
     path("nodes/<str:name>/settings/", signed_in(node_settings.edit), name="node-settings"),
     path(

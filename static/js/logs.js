@@ -60,6 +60,10 @@ function nodeadminLogs(root) {
     const address = `${path}${String(given) ? `?${given}` : ""}`;
     if (!embedded) history.replaceState(history.state, "", address);
     part("link").dataset.copy = new URL(address, location.href).href;
+    for (const link of parts("download")) {
+      given.set("format", link.dataset.download);
+      link.search = given;
+    }
   }
 
   // ---- what the toolbar shows ----
@@ -289,23 +293,12 @@ function nodeadminLogs(root) {
     const label = part("pause-words");
     label.textContent = paused ? label.dataset.resumeLabel : label.dataset.pauseLabel;
   }
-  function download(kind) {
-    const lines = list.entries.map((entry) =>
-      kind === "json" ? JSON.stringify(entry) : `${entry.time || "-"} ${entry.identifier || entry.unit || "-"}${entry.pid ? `[${entry.pid}]` : ""}: ${entry.message ?? ""}`,
-    );
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: kind === "json" ? "application/jsonl" : "text/plain" }));
-    link.download = `${node}-${new Date().toISOString().slice(0, 19).replace(/:/g, "")}.${kind === "json" ? "jsonl" : "log"}`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  }
   root.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
     const data = button.dataset;
     if ("mode" in data) change({ mode: data.mode });
     else if ("level" in data) change({ level: data.level });
-    else if ("download" in data) download(data.download);
     else if ("new" in data) list.toEnd();
     else if ("detailClose" in data) closeEntry();
     else if ("pause" in data) {

@@ -131,9 +131,24 @@ def test_ten_thousand_lines_stay_quick_and_can_be_taken_along(window):
         }"""
     )
     assert frames[30] < FRAME_MS, frames
+    assert window.faults == []
+
+
+def test_a_download_is_the_whole_query_and_not_what_is_loaded(window):
+    page = window.page
+    page.goto("/nodes/logged/logs/?last=1d&service=cron&keyword=line")
+    page.wait_for_selector(".log-row")
+    loaded = count(page)
     with page.expect_download() as taken:
         page.click("[data-download=json]")
-    lines = Path(taken.value.path()).read_text().splitlines()
-    assert len(lines) == count(page)
-    assert {"time", "message", "cursor"} <= set(json.loads(lines[0]))
+    *rows, end = map(json.loads, Path(taken.value.path()).read_text().splitlines())
+    assert len(rows) == LINES - LINES // 100 > loaded
+    assert end["complete"] is True
+    assert {row["unit"] for row in rows} == {"cron.service"}
+    with page.expect_download() as taken:
+        page.click("[data-download=text]")
+    assert taken.value.suggested_filename.endswith(".log")
+    text = Path(taken.value.path()).read_text().splitlines()
+    assert text[-1] == f"-- End: {len(rows)} entries --"
+    page.wait_for_selector(".log-row")
     assert window.faults == []
