@@ -25,7 +25,7 @@ from nodes.errors import (
     PlanBlocked,
     VmStateUnknown,
 )
-from nodes.events import Actor
+from nodes.events import Actor, NodeChanged, publish, record
 from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, User
 from nodes.operations.base import PlannedKind, removed
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, complete
@@ -58,8 +58,10 @@ def enable_node(
     require(_user(actor), MAINTAIN, node)
     if options.get("return_vms"):
         return _planned(RETURN, actor, node, options, confirm_token, request_id, idempotency)
-    _refuse_busy(node)
-    uncordon(node, actor=actor)
+    with transaction.atomic():
+        _lock(node)
+        _refuse_busy(node)
+        uncordon(node, actor=actor)
     return node
 
 
@@ -79,8 +81,12 @@ def disable_node(
     require(_user(actor), MAINTAIN, node)
     if options.get("drain"):
         return _planned(DRAIN, actor, node, options, confirm_token, request_id, idempotency)
-    _refuse_busy(node)
-    cordon(node, reason=options.get("reason", ""), actor=actor)
+    with transaction.atomic():
+        _lock(node)
+        _refuse_busy(node)
+        reason = options.get("reason") or ""
+        if not cordon(node, reason=reason, actor=actor) and reason:
+            _explain(node, reason, actor)
     return node
 
 
@@ -195,6 +201,7 @@ def _planned(
             confirmation.shown, plan, confirm_token=new_token, expires_at=expires_at.isoformat()
         )
     with transaction.atomic():
+        _lock(node)
         confirm.redeem(confirmation)
         operation = submit(
             kind,
@@ -214,6 +221,23 @@ def _user(actor: Actor) -> User:
     if actor.user is None:
         raise InvalidInput(_("This needs a user who asks for it."))
     return actor.user
+
+
+def _lock(node: Node) -> None:
+    """Let nobody else decide about the node until the transaction ends; UnknownNode where it is gone."""
+    if not Node.objects.select_for_update().filter(pk=node.pk).exists():
+        raise removed()
+
+
+def _explain(node: Node, reason: str, actor: Actor) -> None:
+    """Give a node that is in maintenance already the reason that somebody states now."""
+    if node.scheduling_reason == reason:
+        return
+    node.scheduling_reason = reason
+    node.save(update_fields=["scheduling_reason", "updated_at"])
+    text = _("%(node)s stays in maintenance: %(reason)s") % {"node": node.name, "reason": reason}
+    record("node_disabled", text, node=node, actor=actor, data={"reason": reason})
+    publish(NodeChanged(str(node.uuid), node.name))
 
 
 def _refuse_busy(node: Node) -> None:
