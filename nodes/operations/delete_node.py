@@ -20,7 +20,8 @@ from nodes.permissions import DELETE
 
 
 class DeleteNode(PlannedKind):
-    """The host is left as it is. With ``force`` it is not even asked: it is gone for good.
+    """The host is left as it is. One that is gone for good, as ``force`` says and the plan has found, is not
+    even asked.
 
     The node's row goes with its credential, BMC and inventories; events and operations stay, by name.
     """
@@ -45,16 +46,21 @@ class DeleteNode(PlannedKind):
         if run.operation.node is None:
             return self._removed_before(run)
         work = PlanRun(run)
-        work.check()
+        forced = work.options.force and not work.plan.vms_known
+        if forced:
+            with run.step("check") as step:
+                step.skip(_("The host is gone, and is not asked."))
+        else:
+            work.check()
         if run.status_of("cordon") and not work.done("cordon"):
             with run.step("cordon"), run.fenced():
                 reason = _("Is being deleted")
                 cordon(work.node, reason=reason, actor=run.actor, operation=run.operation)
-        work.deal_with_vms(go_on=False, empties=not work.options.force)
+        work.deal_with_vms(go_on=False, empties=not forced)
         with run.step("remove"):
-            if not work.options.force:
+            if not forced:
                 work.ensure_empty()
-            self._remove(run, work.node, forced=work.options.force)
+            self._remove(run, work.node, forced=forced)
         return {"node": run.operation.node_name}
 
     def _remove(self, run: Run, node: Node, *, forced: bool) -> None:

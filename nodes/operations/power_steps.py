@@ -65,8 +65,8 @@ class PowerSteps:
     # -- before ------------------------------------------------------------------------------------
 
     @property
-    def begun(self) -> bool:
-        """Whether an earlier run had come to the command; then its steps before are over for good."""
+    def sent(self) -> bool:
+        """Whether the command was sent, as far as is known; then the steps before it are over for good."""
         return bool(self.run.data_of("command").get("sent_at")) or self.work.done("command")
 
     def intent(self) -> None:
@@ -113,6 +113,7 @@ class PowerSteps:
                 step.report(_("It had been sent before the server was cut off."), data={"found_done": True})
             else:
                 if self.run.resumed:
+                    step.report(_("It has not been carried out."), data={"sent_at": None})
                     self._ensure_fit()
                 self._send(step, what, boot_id)
         if what.comes_back:
@@ -127,6 +128,9 @@ class PowerSteps:
             # It may have arrived all the same; the boot ID will tell.
             step.warn(_("The connection ended while the command was sent: %s") % error.message)
             return
+        except HostError:
+            step.report(_("It was refused."), data={"sent_at": None})
+            raise
         step.report(_("The host has taken the command."), data={"accepted_at": _now()})
 
     def _carried_out(self, step: StepHandle, what: PowerCommand, boot_id: str) -> bool:

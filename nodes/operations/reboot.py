@@ -16,7 +16,7 @@ from nodes.operations.maintenance import enter_maintenance, maintenance_step, wa
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
-from nodes.operations.power_steps import REBOOT, PowerSteps
+from nodes.operations.power_steps import REBOOT, PowerCommand, PowerSteps
 from nodes.operations.scheduling import uncordon
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.operations.vm_steps import start_step_plans, vm_step_plans
@@ -56,9 +56,7 @@ class RebootNode(PlannedKind):
     def execute(self, run: Run) -> JsonObject:
         work = PlanRun(run)
         power = PowerSteps(work)
-        if not power.begun:
-            empty(work, power, _("Is being rebooted"))
-        power.command(REBOOT)
+        empty_and_send(work, power, REBOOT, _("Is being rebooted"))
         power.gone()
         power.back()
         problems = self._inventory(work)
@@ -112,17 +110,21 @@ class RebootNode(PlannedKind):
         }
 
 
-def empty(work: PlanRun, power: PowerSteps, reason: str) -> None:
-    """All that comes before the power command. What is stopped for it is started again where it fails."""
+def empty_and_send(work: PlanRun, power: PowerSteps, command: PowerCommand, reason: str) -> None:
+    """All that comes before the power command, and the command. Where that was not carried out, what was
+    stopped for it is started again."""
     try:
-        work.check()
-        enter_maintenance(work, reason)
-        work.deal_with_vms(go_on=False)
-        power.intent()
+        if not power.sent:
+            work.check()
+            enter_maintenance(work, reason)
+            work.deal_with_vms(go_on=False)
+            power.intent()
+        power.command(command)
     except ClaimLost:
         raise
     except Exception:
-        _give_back(work)
+        if not power.sent:
+            _give_back(work)
         raise
 
 

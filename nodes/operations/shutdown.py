@@ -13,7 +13,7 @@ from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
 from nodes.operations.power_steps import POWER_OFF, PowerSteps
-from nodes.operations.reboot import empty
+from nodes.operations.reboot import empty_and_send
 from nodes.operations.vm_steps import vm_step_plans
 from nodes.permissions import POWER
 
@@ -43,8 +43,6 @@ class ShutdownNode(PlannedKind):
     def execute(self, run: Run) -> JsonObject:
         work = PlanRun(run)
         power = PowerSteps(work)
-        if not power.begun:
-            empty(work, power, _("Is being shut down"))
-        power.command(POWER_OFF)
+        empty_and_send(work, power, POWER_OFF, _("Is being shut down"))
         off = power.off()
         return {"off": off, **{name: run.data_of("off").get(name) for name in ("accepted_at", "silent_s")}}

@@ -1,0 +1,204 @@
+"""Draining a node, and bringing its VMs back, between two light hosts."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodes.engine.submit import cancel
+from nodes.events import SYSTEM
+from nodes.models import (
+    Event,
+    MigrationSlot,
+    Node,
+    OperationLogEntry,
+    OperationStatus,
+    Scheduling,
+    StepStatus,
+)
+from nodes.operations.plan_run import PlanRun
+from nodes.operations.scheduling import cordon
+from nodes.permissions import MAINTAIN, VIEW
+from tests.engine.running import in_background, run_queued
+from tests.factories import grant
+from tests.light_nodes import ask, plan_of, steps_of, wait_until
+from tests.lighthosts import TinyVm, assert_exactly_once
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_drain_moves_every_vm_and_its_return_brings_them_back(pair, nodes, run_vm):
+    one, two = pair
+    vms = [run_vm(name) for name in ("web", "db", "mail")]
+    operation = ask("disable-node", nodes[0], reason="a new fan")
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert set(steps_of(ended).values()) == {"succeeded"}
+    for vm in vms:
+        assert_exactly_once(pair, vm, on=two)
+    assert ended.result == {"left": []}
+    assert not MigrationSlot.objects.exists()
+    node = Node.objects.get(pk=nodes[0].pk)
+    assert (node.scheduling, node.scheduling_reason) == (Scheduling.MAINTENANCE, "a new fan")
+    lines = list(OperationLogEntry.objects.filter(operation=operation).values_list("message", flat=True))
+    assert lines[0].startswith("Started by ")
+    assert lines[-1] == "Done."
+    assert any("It runs on light2" in line for line in lines)
+
+    ask("enable-node", nodes[0], return_vms=True)
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    for vm in vms:
+        assert_exactly_once(pair, vm, on=one)
+    node.refresh_from_db()
+    assert node.scheduling == Scheduling.ENABLED
+    kinds = list(Event.objects.filter(node=node).values_list("kind", flat=True))
+    assert {"node_disabled", "node_enabled", "disable_node_succeeded", "enable_node_succeeded"} <= set(kinds)
+
+
+def test_what_is_running_stops_only_where_the_plan_says_so(pair, nodes, run_vm, obedient):
+    one, two = pair
+    moves, stops = run_vm("moves"), run_vm("stops", kernel=obedient)
+    rests = TinyVm("rests")
+    one.define_vm(rests)
+    stays = run_vm("stays")
+    ask("disable-node", nodes[0], vm_overrides={"stops": "stop", "stays": "leave"})
+    (ended,) = run_queued()
+    one.virsh("-q", "undefine", rests.uuid)
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert_exactly_once(pair, moves, on=two)
+    assert_exactly_once(pair, stops, on=one, state="shut off")
+    assert_exactly_once(pair, stays, on=one)
+    assert ended.result == {"left": ["stays"]}
+
+
+def test_a_vm_that_ignores_its_shutdown_is_left_running_and_the_others_move(pair, nodes, run_vm):
+    one, two = pair
+    deaf, moves = run_vm("deaf"), run_vm("moves")
+    ask("disable-node", nodes[0], vm_overrides={"deaf": "stop"}, stop_timeout_s=2)
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "vm_steps_failed")
+    assert ended.error["vms"] == [
+        {
+            "vm": "deaf",
+            "uuid": deaf.uuid,
+            "code": "vm_did_not_stop",
+            "message": ended.steps.get(vm_uuid=deaf.uuid).message,
+        }
+    ]
+    assert ended.error["done"] == ["moves"]
+    assert_exactly_once(pair, deaf, on=one)
+    assert_exactly_once(pair, moves, on=two)
+
+
+def test_a_vm_that_ignores_its_shutdown_is_forced_off_where_that_was_confirmed(pair, nodes, run_vm):
+    deaf = run_vm("deaf")
+    ask("disable-node", nodes[0], vm_policy="stop", stop_timeout_s=2, force_stop=True)
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert_exactly_once(pair, deaf, on=pair[0], state="shut off")
+    step = ended.steps.get(vm_uuid=deaf.uuid)
+    assert step.data["forced"] is True
+    assert OperationLogEntry.objects.filter(step_code=step.code, level="warning").count() == 1
+
+
+def test_a_migration_that_does_not_converge_is_aborted_and_the_vm_runs_on(
+    pair, nodes, run_vm, restless, settings
+):
+    settings.NODEADMIN_MIGRATION_TIMEOUT_S = 4.0
+    settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S = 16
+    busy = run_vm("busy", kernel=restless)
+    ask("disable-node", nodes[0])
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.FAILED
+    assert [vm["code"] for vm in ended.error["vms"]] == ["migration_timeout"]
+    assert "light1" in ended.error["vms"][0]["message"]
+    assert_exactly_once(pair, busy, on=pair[0])
+    assert not MigrationSlot.objects.exists()
+
+
+def test_a_cancel_aborts_the_migration_under_way(pair, nodes, run_vm, restless, settings):
+    settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S = 16
+    busy, waits = run_vm("busy", kernel=restless), [run_vm(f"waits{n}", kernel=restless) for n in (1, 2)]
+    operation = ask("disable-node", nodes[0])
+    runner = in_background()
+    wait_until(lambda: operation.steps.filter(status="running", message__startswith="Moves").count() == 2)
+    cancel(operation, actor=SYSTEM)
+    (ended,) = runner.result()
+    assert ended.status == OperationStatus.CANCELLED
+    assert sorted(steps_of(ended).values()) == ["cancelled"] * 4 + ["succeeded"]
+    for vm in (busy, *waits):
+        assert_exactly_once(pair, vm, on=pair[0])
+
+
+def test_a_target_that_dies_under_a_migration_leaves_the_vm_where_it_was(
+    pair, nodes, run_vm, restless, settings
+):
+    one, two = pair
+    settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S = 16
+    settings.NODEADMIN_SETTLE_S = 3.0
+    busy = run_vm("busy", kernel=restless)
+    operation = ask("disable-node", nodes[0])
+    runner = in_background()
+    wait_until(lambda: operation.steps.filter(status="running", progress__gt=0).exists())
+    two.power_off()
+    (ended,) = runner.result()
+    assert ended.status == OperationStatus.FAILED
+    assert [vm["code"] for vm in ended.error["vms"]] == ["vm_state_unknown"]
+    two.power_on()
+    assert_exactly_once(pair, busy, on=one)
+
+
+def test_the_plan_is_made_again_before_the_first_step(pair, nodes, run_vm):
+    known = run_vm("known")
+    operation = ask("disable-node", nodes[0])
+    late = run_vm("late")
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "plan_changed")
+    assert any("late" in change for change in ended.error["changes"])
+    assert steps_of(operation)["check"] == "failed"
+    for vm in (known, late):
+        assert_exactly_once(pair, vm, on=pair[0])
+
+
+def test_a_node_that_was_cordoned_since_takes_nothing_more(pair, nodes, run_vm, monkeypatch):
+    vm = run_vm("web")
+    ask("disable-node", nodes[0])
+    checked = PlanRun.check
+
+    def then_cordoned(work: PlanRun) -> None:
+        checked(work)
+        cordon(nodes[1], reason="", actor=SYSTEM)
+
+    monkeypatch.setattr(PlanRun, "check", then_cordoned)
+    (ended,) = run_queued()
+    assert [row["code"] for row in ended.error["vms"]] == ["plan_changed"]
+    assert_exactly_once(pair, vm, on=pair[0])
+
+
+def test_who_may_not_maintain_the_target_moves_nothing_there(pair, nodes, run_vm, operator):
+    run_vm("web")
+    grant(operator, nodes[0], VIEW, MAINTAIN)
+    plan = plan_of("disable-node", nodes[0], operator)
+    assert [reason.code for reason in plan.decisions[0].blockers] == ["no_target_permission"]
+    grant(operator, nodes[1], VIEW, MAINTAIN)
+    ask("disable-node", nodes[0], operator)
+    operator.nodeuserobjectpermission_set.filter(content_object=nodes[1]).delete()
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "plan_changed")
+
+
+def test_a_vm_that_was_shut_down_meanwhile_stays_as_it_is(pair, nodes, run_vm, monkeypatch):
+    one, _two = pair
+    vm = run_vm("web")
+    ask("disable-node", nodes[0])
+    checked = PlanRun.check
+
+    def then_shut_down(work: PlanRun) -> None:
+        checked(work)
+        one.virsh("-q", "destroy", vm.uuid)
+
+    monkeypatch.setattr(PlanRun, "check", then_shut_down)
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert ended.steps.get(vm_uuid=vm.uuid).status == StepStatus.SKIPPED
+    assert_exactly_once(pair, vm, on=one, state="shut off")
