@@ -83,24 +83,27 @@ def steps_bar(steps: list[Any]) -> SafeString:
     """An operation's progress as a bar in parts, one a step; a running step fills by its own progress."""
     if not steps:
         return mark_safe("")
+    # The gap is a share of the bar, which is stretched to its place: few steps would else lie far apart.
+    width = 10 - min(1.0, 0.03 * len(steps))
     rects = []
     for position, step in enumerate(steps):
         filled = (step.progress if step.progress is not None else 0.5) if step.status == "running" else 1.0
         cls = tones.of_work(step.status).tone if step.status not in ("pending", "skipped") else "free"
         rects.append(
             format_html(
-                '<rect class="part-free" x="{0}" width="9.6" height="1"></rect>'
+                '<rect class="part-free" x="{0}" width="{3}" height="1"></rect>'
                 '<rect class="part-{1}" x="{0}" width="{2}" height="1"></rect>',
                 f"{position * 10:.1f}",
                 cls,
-                f"{9.6 * filled:.2f}",
+                f"{width * filled:.2f}",
+                f"{width:.2f}",
             )
         )
     done = sum(step.status in ("succeeded", "skipped") for step in steps)
     return format_html(
         '<svg class="steps-bar" viewBox="0 0 {} 1" preserveAspectRatio="none" role="img"'
         ' aria-label="{}">{}</svg>',
-        f"{len(steps) * 10 - 0.4:.1f}",
+        f"{len(steps) * 10 - (10 - width):.2f}",
         _("%(done)d of %(all)d steps done") % {"done": done, "all": len(steps)},
         mark_safe("".join(rects)),  # noqa: S308 - each part was escaped above
     )

@@ -24,6 +24,32 @@
     event.detail.target = place;
   });
 
+  // ---- a node's export: what the API gives, as a file ----
+  dialog.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-export]");
+    if (!button) return;
+    const name = button.dataset.export;
+    const token = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
+    button.disabled = true;
+    try {
+      const response = await fetch("/api/export-node", {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-CSRFToken": token },
+        body: JSON.stringify({ node: name }),
+      });
+      if (!response.ok) throw new Error((await response.json()).detail);
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(await response.blob());
+      link.download = `${name}.json`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    } catch (error) {
+      window.nodeadminFlash(error.message, "bad");
+    } finally {
+      button.disabled = false;
+    }
+  });
+
   // ---- forms with a plan ----
   dialog.addEventListener("click", (event) => {
     const button = event.target.closest?.("button[name=step]");

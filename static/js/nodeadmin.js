@@ -189,6 +189,7 @@
     shown.querySelector(".flash-words").textContent = words;
     area.append(shown);
   }
+  window.nodeadminFlash = flash;
 
   labelTheme();
   showChosen();

@@ -68,6 +68,7 @@
       failures = 0;
       take(answer);
       if (answer.more) return void read();
+      part("pause").hidden = answer.finished;
       if (answer.finished) return state("ended", "neutral", list.count ? "" : words.nothing);
       state(paused ? "paused" : "live", paused ? "neutral" : "good", list.count ? "" : words.waits);
       if (!paused) later(PAUSE_MS);

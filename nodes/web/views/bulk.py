@@ -141,7 +141,7 @@ def _headline(outcomes: Sequence[Outcome], missing: int) -> str:
     """ "2 done, 1 refused"."""
     refused = sum(outcome.refused for outcome in outcomes) + missing
     done = len(outcomes) + missing - refused
-    words = [ngettext("%d node: done", "%d nodes: done", done) % done] if done else []
+    words = [ngettext("%d node done", "%d nodes done", done) % done] if done else []
     if refused:
         words.append(ngettext("%d refused", "%d refused", refused) % refused)
     return ", ".join(words)
