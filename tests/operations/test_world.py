@@ -1,0 +1,281 @@
+"""The world of a plan, read off two light hosts and the database."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from nodes import access
+from nodes.models import Connection, Node, OperationStatus, Scheduling, SnapshotSection, StepStatus
+from nodes.operations.candidates import candidates, moved_away, promised
+from nodes.operations.placing import OVERHEAD_BYTES
+from nodes.operations.planning import plan_for
+from nodes.operations.plans import Action, Plan, VmDecision
+from nodes.permissions import MAINTAIN, VIEW
+from tests.factories import grant, make_node, make_operation, make_snapshot
+from tests.light_nodes import ask
+from tests.lighthosts import TinyVm
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MIB = 1 << 20
+
+
+def codes(plan: Plan) -> dict[str, list[str]]:
+    return {vm.vm_name: [reason.code for reason in vm.blockers] for vm in plan.decisions if vm.blockers}
+
+
+def moves(plan: Plan) -> dict[str, str]:
+    return {vm.vm_name: vm.target for vm in plan.of(Action.MIGRATE)}
+
+
+# -- live ------------------------------------------------------------------------------------------
+
+
+def test_a_drain_is_planned_from_what_runs_now(pair, nodes, run_vm):
+    run_vm("web")
+    pair[0].define_vm(TinyVm("spare"))
+    plan = plan_for("disable-node", None, nodes[0], {})
+    assert not plan.is_blocked, plan
+    assert moves(plan) == {"web": "light2"}
+    assert [vm.vm_name for vm in plan.of(Action.LEAVE)] == ["spare"]
+    assert plan.boot_id == pair[0].boot_id
+    (web,) = plan.of(Action.MIGRATE)
+    assert (web.memory_bytes, web.vcpus, web.state) == (32 * MIB, 1, "running")
+
+
+class OwnQemu(TinyVm):
+    """A VM of an emulator that its own host alone has."""
+
+    PLACE = "/var/lib/libvirt/own-qemu"
+
+    def xml(self) -> str:
+        return TinyVm.xml(self).replace("/usr/bin/qemu-system-x86_64", self.PLACE)
+
+
+def test_a_target_without_the_vms_emulator_does_not_take_it(pair, nodes, run_vm):
+    run_vm("web")
+    (pair[0].folder / "lib" / "own-qemu").symlink_to("/usr/bin/qemu-system-x86_64")
+    pair[0].start_vm(OwnQemu("odd"))
+    plan = plan_for("disable-node", None, nodes[0], {})
+    assert codes(plan) == {"odd": ["hypervisor_differs"]}
+    assert moves(plan) == {"web": "light2"}
+
+
+def test_a_local_disk_and_a_disk_file_of_the_same_name_elsewhere_are_no_shared_storage(
+    pair, nodes, run_vm, tmp_path
+):
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"\0" * MIB)
+    image.chmod(0o666)
+    tmp_path.chmod(0o755)
+    disk = f"<disk type='file' device='disk'><source file='{image}'/><target dev='vda' bus='virtio'/></disk>"
+    run_vm("db", devices=disk)
+    plan = plan_for("disable-node", None, nodes[0], {})
+    assert codes(plan) == {"db": ["local_disk"]}
+    assert str(image) in plan.decisions[0].blockers[0].message
+
+
+def test_vms_move_only_to_nodes_that_the_user_may_maintain(pair, nodes, run_vm, operator):
+    run_vm("web")
+    grant(operator, nodes[0], VIEW, MAINTAIN)
+    grant(operator, nodes[1], VIEW)
+    assert codes(plan_for("disable-node", operator, nodes[0], {})) == {"web": ["no_target_permission"]}
+    grant(operator, nodes[1], MAINTAIN)
+    assert moves(plan_for("disable-node", operator, nodes[0], {})) == {"web": "light2"}
+
+
+def test_a_target_whose_migration_address_leads_nowhere_takes_nothing(pair, nodes, run_vm):
+    run_vm("web")
+    Node.objects.filter(pk=nodes[1].pk).update(migration_address="no-such-host.invalid")
+    plan = plan_for("disable-node", None, nodes[0], {})
+    assert codes(plan) == {"web": ["migration_network"]}
+    assert "no-such-host.invalid" in plan.decisions[0].blockers[0].message
+
+
+def test_a_target_of_too_few_processors_takes_nothing(pair, nodes, run_vm, settings):
+    run_vm("web")
+    settings.NODEADMIN_VCPU_OVERCOMMIT = 0.1
+    assert codes(plan_for("disable-node", None, nodes[0], {})) == {"web": ["no_target"]}
+
+
+def test_with_libvirt_hanging_the_plan_comes_in_time_and_lists_the_vms_last_known(
+    pair, nodes, run_vm, settings
+):
+    settings.NODEADMIN_HOST_TIMEOUT_S = 4.0
+    run_vm("web")
+    snapshot = make_snapshot(nodes[0])
+    row = {"uuid": "u-1", "name": "web", "state": "running", "active": True, "vcpus_current": 1}
+    SnapshotSection.objects.update_or_create(
+        snapshot=snapshot, slug="vms", defaults={"facts": {"vms": [row]}}
+    )
+    known = plan_for("reboot-node", None, nodes[0], {"vm_policy": "stop"})
+    assert known.vms_known and not known.is_blocked
+    pair[0].freeze_libvirtd()
+    try:
+        started = time.monotonic()
+        blind = plan_for("reboot-node", None, nodes[0], {"vm_policy": "stop"})
+        took = time.monotonic() - started
+        accepted = plan_for("reboot-node", None, nodes[0], {"vm_policy": "stop", "accept_unknown_vms": True})
+    finally:
+        pair[0].thaw_libvirtd()
+        access.close_pool()
+    assert took < 6
+    assert [reason.code for reason in blind.blockers] == ["vm_state_unknown"]
+    assert [(vm.vm_name, vm.state, vm.action) for vm in blind.decisions] == [("web", None, Action.BLOCKED)]
+    assert blind.boot_id == pair[0].boot_id
+    assert not accepted.is_blocked and accepted.losses
+
+
+def test_a_host_without_power_is_told_from_one_without_libvirt(pair, nodes, settings):
+    settings.NODEADMIN_HOST_TIMEOUT_S = 3.0
+    pair[0].power_off()
+    try:
+        plan = plan_for("reboot-node", None, nodes[0], {"accept_unknown_vms": True})
+        forced = plan_for("delete-node", None, nodes[0], {"force": True})
+    finally:
+        access.close_pool()
+        pair[0].power_on()
+    assert plan.is_blocked and not plan.vms_known
+    assert plan.blockers[0].code in ("host_unreachable", "timeout")
+    assert not forced.is_blocked and forced.losses
+
+
+def test_a_target_that_does_not_answer_costs_its_own_place_alone(pair, nodes, run_vm, settings):
+    settings.NODEADMIN_HOST_TIMEOUT_S = 4.0
+    run_vm("web")
+    make_node("kvm-dead", uri="qemu+ssh://root@127.0.0.1:9/system", memory_total_bytes=1 << 45)
+    assert moves(plan_for("disable-node", None, nodes[0], {})) == {"web": "light2"}
+
+
+# -- promises --------------------------------------------------------------------------------------
+
+
+def test_what_others_will_bring_is_taken_off_a_targets_room(pair, nodes, run_vm):
+    run_vm("web")
+    first = plan_for("disable-node", None, nodes[0], {})
+    huge = VmDecision("u-1", "huge", "running", Action.MIGRATE, "light2", str(nodes[1].uuid))
+    elsewhere = make_node(connection=Connection.OFFLINE)
+    row = {**first.to_dict(), "decisions": []}
+    plan = Plan.from_dict(row)
+    other = make_operation(
+        elsewhere,
+        "disable-node",
+        OperationStatus.RUNNING,
+        plan=Plan(plan.kind, elsewhere.name, str(elsewhere.uuid), {}, (huge_of(huge, 1 << 45),)).to_dict(),
+    )
+    assert codes(plan_for("disable-node", None, nodes[0], {})) == {"web": ["no_target"]}
+    other.steps.create(position=0, code="vm:u-1", title="Move", status=StepStatus.SUCCEEDED)
+    assert moves(plan_for("disable-node", None, nodes[0], {})) == {"web": "light2"}
+
+
+def huge_of(vm: VmDecision, memory_bytes: int) -> VmDecision:
+    return VmDecision(
+        vm.vm_uuid, vm.vm_name, vm.state, vm.action, vm.target, vm.target_uuid, memory_bytes=memory_bytes
+    )
+
+
+def drain_of(node: Node, to: Node, *, memory_bytes: int = 0, status: str = OperationStatus.QUEUED):
+    vm = VmDecision("u-1", "web", "running", Action.MIGRATE, to.name, str(to.uuid), memory_bytes=memory_bytes)
+    plan = Plan("disable-node", node.name, str(node.uuid), {}, (vm,))
+    return make_operation(node, "disable-node", status, plan=plan.to_dict())
+
+
+def test_of_two_operations_that_collide_the_later_one_yields():
+    a, b, c = make_node(), make_node(), make_node()
+    first, second = drain_of(a, c, memory_bytes=MIB), drain_of(b, c, memory_bytes=2 * MIB)
+    assert promised(first) == {}
+    assert promised(second)[str(c.uuid)].memory_bytes == MIB + OVERHEAD_BYTES
+    assert promised(None)[str(c.uuid)].memory_bytes == 3 * MIB + 2 * OVERHEAD_BYTES
+
+
+def test_ended_operations_promise_nothing():
+    drain_of(make_node(), make_node(), memory_bytes=MIB, status=OperationStatus.FAILED)
+    assert promised(None) == {}
+
+
+# -- candidates ------------------------------------------------------------------------------------
+
+
+def test_only_enabled_online_nodes_of_the_type_that_stay_are_candidates():
+    node = make_node("kvm-a")
+    good = make_node("kvm-b")
+    make_node("kvm-c", node_type="storage")
+    make_node("kvm-d", scheduling=Scheduling.MAINTENANCE)
+    make_node("kvm-e", connection=Connection.OFFLINE)
+    leaving = make_node("kvm-f")
+    make_operation(leaving, "reboot-node", OperationStatus.QUEUED)
+    found = candidates(None, node, {}, None)
+    assert [row.name for row in found.nodes] == [good.name]
+    assert found.others
+
+
+def test_others_count_though_the_user_may_not_use_them(operator):
+    node = make_node("kvm-a")
+    make_node("kvm-b")
+    found = candidates(operator, node, {}, None)
+    assert (found.nodes, found.others) == ((), True)
+    assert candidates(operator, make_node(node_type="lonely"), {}, None).others is False
+
+
+def test_the_emptiest_are_asked_and_those_that_were_shown_whatever_else(settings):
+    settings.NODEADMIN_PLAN_TARGETS = 2
+    node = make_node("kvm-a")
+    rows = [
+        make_node(f"kvm-{number}", memory_total_bytes=100 * MIB, memory_used_bytes=number * MIB)
+        for number in range(1, 6)
+    ]
+    shown = {"u-1": str(rows[4].uuid)}
+    found = candidates(None, node, shown, None)
+    assert [row.name for row in found.nodes] == ["kvm-1", "kvm-2", "kvm-5"]
+
+
+def test_candidates_and_promises_cost_the_same_queries_however_many_there_are(
+    administrator, django_assert_num_queries
+):
+    node = make_node("kvm-a")
+    nodes_for_ada = [make_node() for _ in range(6)]
+    for row in nodes_for_ada[:3]:
+        drain_of(row, node, memory_bytes=MIB)
+    candidates(administrator, node, {}, None)
+    with django_assert_num_queries(1):
+        candidates(administrator, node, {}, None)
+    with django_assert_num_queries(2):
+        promised(None)
+
+
+# -- what may come back ----------------------------------------------------------------------------
+
+
+def test_what_the_newest_operation_that_moved_any_moved_may_come_back():
+    node, away = make_node(), make_node()
+    older = drain_of(node, away, status=OperationStatus.SUCCEEDED)
+    older.steps.create(position=0, code="vm:u-1", title="Move", status=StepStatus.SUCCEEDED)
+    assert {uuid: row.to for uuid, row in moved_away(node).items()} == {"u-1": str(away.uuid)}
+    # One that moved nothing does not make it forgotten, nor does a failure unmake what was moved.
+    drain_of(node, away, status=OperationStatus.FAILED)
+    assert set(moved_away(node)) == {"u-1"}
+    assert moved_away(away) == {}
+
+
+def test_vms_come_back_from_where_they_are(pair, nodes, run_vm):
+    vm = run_vm("web", on=pair[1])
+    gone = VmDecision("u-9", "gone", "running", Action.MIGRATE, "light2", str(nodes[1].uuid))
+    there = VmDecision(vm.uuid, "web", "running", Action.MIGRATE, "light2", str(nodes[1].uuid))
+    plan = Plan("disable-node", "light1", str(nodes[0].uuid), {}, (there, gone))
+    drained = make_operation(nodes[0], "disable-node", OperationStatus.FAILED, plan=plan.to_dict())
+    for number, row in enumerate(plan.decisions):
+        drained.steps.create(
+            position=number, code=f"vm:{row.vm_uuid}", title="Move", status=StepStatus.SUCCEEDED
+        )
+    back = plan_for("enable-node", None, nodes[0], {})
+    assert [(row.vm_name, row.source, row.target) for row in back.decisions] == [("web", "light2", "light1")]
+    assert any("gone" in note for note in back.notes)
+
+
+def test_a_plan_made_again_for_its_operation_is_the_same(pair, nodes, run_vm):
+    run_vm("web")
+    operation = ask("disable-node", nodes[0])
+    again = plan_for("disable-node", None, nodes[0], {}, before=operation)
+    assert again.digest() == Plan.from_dict(operation.plan).digest()
