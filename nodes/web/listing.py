@@ -88,6 +88,17 @@ def order_rows(rows: QuerySet[Any], columns: Sequence[Column], wanted: str) -> Q
     return rows
 
 
+def named(rows: QuerySet[Any], column: str, text: str) -> QuerySet[Any]:
+    """The rows that have ``text`` in ``column``; only those that are just that, where there are any.
+
+    So "kvm-1" typed in full is not mixed up with kvm-10, and a part of a name still finds something.
+    """
+    if not text:
+        return rows
+    exact = rows.filter(**{column: text})
+    return exact if exact.order_by().exists() else rows.filter(**{f"{column}__icontains": text})
+
+
 def _header(column: Column, wanted: str) -> Header:
     direction = ""
     if column.order and wanted.lstrip("-") == column.order:

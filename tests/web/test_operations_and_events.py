@@ -148,6 +148,55 @@ def test_events_are_filtered_by_the_address(admin_page, record):
         assert len(kinds(admin_page.get(address, {"since": wrong}))) == 3
 
 
+def test_events_of_a_span_of_days_hold_both_days_whole(admin_page, record):
+    for day, kind in (
+        ("2026-03-01T00:00", "first"),
+        ("2026-03-02T23:59", "last"),
+        ("2026-03-03T00:00", "after"),
+    ):
+        event = Event.objects.create(kind=kind, message=kind)
+        Event.objects.filter(pk=event.pk).update(created_at=f"{day}:00Z")
+    address = reverse("event-list")
+    assert kinds(admin_page.get(address, {"since": "2026-03-01", "until": "2026-03-02"})) == {"first", "last"}
+    assert kinds(admin_page.get(address, {"until": "2026-03-01T00:00:00Z"})) == set()
+    assert len(kinds(admin_page.get(address, {"until": "9999-12-31"}))) == 6
+
+
+def test_a_name_typed_in_full_is_not_mixed_up_with_a_longer_one(admin_page, record):
+    Event.objects.create(kind="other", message="x", node_name="kvm-011", user_name="adam")
+    address = reverse("event-list")
+    assert kinds(admin_page.get(address, {"node": "kvm-01"})) == {"node_added", "connection_lost"}
+    assert kinds(admin_page.get(address, {"node": "kvm-0"})) == {"node_added", "connection_lost", "other"}
+    assert kinds(admin_page.get(address, {"user": "ada"})) == {"node_added"}
+    assert kinds(admin_page.get(address, {"user": "adam"})) == {"other"}
+
+
+def test_an_export_of_the_record_holds_what_the_filters_leave_with_who_and_from_where(admin_page, record):
+    Event.objects.filter(kind="node_added").update(source_ip="192.0.2.7", data={"reason": "new"})
+    rows = json.loads(
+        admin_page.get(reverse("event-list"), {"user": "ada", "format": "json"}).content.decode()
+    )
+    assert [(row["kind"], row["user"], row["source_ip"], row["data"]) for row in rows] == [
+        ("node_added", "ada", "192.0.2.7", {"reason": "new"})
+    ]
+    text = admin_page.get(reverse("event-list"), {"node": "kvm-01", "format": "csv"}).content.decode()
+    assert text.splitlines()[0].startswith("time,kind,severity,node,user,source_ip,message,operation,data")
+    assert len(text.splitlines()) == 3
+
+
+def test_the_record_costs_the_same_however_long_it_is(admin_page, record, django_assert_num_queries):
+    address, query = reverse("event-list"), {"node": "kvm-01", "user": "ada"}
+    admin_page.get(address, query)
+    # Session, user, permissions, two names looked up, count, page, kinds, and what runs.
+    with django_assert_num_queries(9):
+        admin_page.get(address, query)
+    Event.objects.bulk_create(
+        Event(kind="x", message="x", node_name="kvm-01", user_name="ada") for _ in range(80)
+    )
+    with django_assert_num_queries(9):
+        admin_page.get(address, query)
+
+
 def test_what_a_message_carries_is_shown_and_not_run(admin_page, record):
     page = admin_page.get(reverse("event-list")).content.decode()
     assert "&lt;b&gt;lost&lt;/b&gt;" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -15,11 +16,11 @@ from django.views.decorators.http import require_GET
 from nodes.models import Event
 from nodes.models.event import Severity
 from nodes.permissions import events_for
-from nodes.web.listing import Column, export_rows, list_rows, order_rows, wanted_order
+from nodes.web.listing import Column, export_rows, list_rows, named, order_rows, wanted_order
 from nodes.web.views.access import user_of
 from nodes.web.views.node_list import Chip
 
-FILTERS = ("severity", "kind", "node", "user", "since", "find")
+FILTERS = ("severity", "kind", "node", "user", "since", "until", "find")
 
 
 def columns() -> tuple[Column, ...]:
@@ -39,17 +40,15 @@ def event_list(request: HttpRequest) -> HttpResponse:
     everything = events_for(user_of(request))
     filters = {name: request.GET.get(name, "").strip()[:120] for name in FILTERS}
     rows = everything
-    for name, column in (
-        ("severity", "severity"),
-        ("kind", "kind"),
-        ("node", "node_name"),
-        ("user", "user_name"),
-    ):
+    for name in ("severity", "kind"):
         if filters[name]:
-            rows = rows.filter(**{column: filters[name]})
-    since = _moment(filters["since"])
+            rows = rows.filter(**{name: filters[name]})
+    rows = named(named(rows, "node_name", filters["node"]), "user_name", filters["user"])
+    since, until = _moment(filters["since"]), _moment(filters["until"], ends=True)
     if since is not None:
         rows = rows.filter(created_at__gte=since)
+    if until is not None:
+        rows = rows.filter(created_at__lt=until)
     if filters["find"]:
         rows = rows.filter(message__icontains=filters["find"])
     shown = columns()
@@ -77,14 +76,15 @@ def _chips(chosen: str) -> tuple[Chip, ...]:
     )
 
 
-def _moment(text: str) -> Any:
-    """``?since=`` as a time; what is none is ignored."""
+def _moment(text: str, *, ends: bool = False) -> datetime | None:
+    """``?since=`` or ``?until=`` as a time; what is none is ignored. A day that ``ends`` a span is in it."""
     try:
-        found = parse_datetime(text)
-        if found is None:
-            day = parse_date(text)
-            found = parse_datetime(f"{day.isoformat()}T00:00:00") if day is not None else None
-    except ValueError:
+        # A bare day first: to parse_datetime it would be its midnight.
+        day = parse_date(text)
+        found = parse_datetime(text) if day is None else None
+        if day is not None:
+            found = datetime.combine(day + timedelta(days=1) if ends else day, time.min)
+    except (ValueError, OverflowError):
         return None
     if found is None:
         return None

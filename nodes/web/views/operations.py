@@ -21,7 +21,7 @@ from nodes.operations.base import PlannedKind
 from nodes.operations.registry import KINDS, kind_of
 from nodes.permissions import ADD, VIEW_LOGS, operations_for, permissions_on, require
 from nodes.web import plan_view
-from nodes.web.listing import Column, export_rows, list_rows, order_rows, wanted_order
+from nodes.web.listing import Column, export_rows, list_rows, named, order_rows, wanted_order
 from nodes.web.operation_titles import title_of
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.node_list import Chip
@@ -56,10 +56,7 @@ def operation_list(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(status=filters["status"])
     if filters["kind"]:
         rows = rows.filter(kind=filters["kind"])
-    if filters["node"]:
-        rows = rows.filter(node_name__icontains=filters["node"])
-    if filters["user"]:
-        rows = rows.filter(requested_by_name=filters["user"])
+    rows = named(named(rows, "node_name", filters["node"]), "requested_by_name", filters["user"])
     shown = columns()
     rows = order_rows(rows, shown, wanted_order(request, shown))
     exported = export_rows(request, "operations", rows, record)
