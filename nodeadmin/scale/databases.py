@@ -34,6 +34,8 @@ class Postgres:
 
     directory: Path
     user: str
+    may_create: bool = False
+    """Whether nodeadmin's role may make further databases, which tests do."""
 
     @classmethod
     def beside(cls, data_dir: Path) -> Postgres:
@@ -72,9 +74,10 @@ class Postgres:
             "--locale", "C.UTF-8", "--auth-host", "reject", "--auth-local", "peer",
         )  # fmt: skip
         invoker = pwd.getpwuid(os.geteuid()).pw_name
-        (draft / "pg_hba.conf").write_text(f"local {ROLE} {ROLE} peer map=nodeadmin\n")
+        (draft / "pg_hba.conf").write_text(f"local all {ROLE} peer map=nodeadmin\n")
         (draft / "pg_ident.conf").write_text(f'nodeadmin "{invoker}" {ROLE}\n')
-        statements = f"CREATE ROLE {ROLE} LOGIN;\nCREATE DATABASE {ROLE} OWNER {ROLE};\n"
+        rights = "LOGIN CREATEDB" if self.may_create else "LOGIN"
+        statements = f"CREATE ROLE {ROLE} {rights};\nCREATE DATABASE {ROLE} OWNER {ROLE};\n"
         self._run("postgres", "--single", "-D", str(draft), "postgres", stdin=statements)
         draft.rename(self.data)
 

@@ -116,6 +116,11 @@ class Process:
             self._popen.kill()
             self._popen.wait()
 
+    def end(self, seconds: float) -> None:
+        """Ask it to stop, and see to it that it has."""
+        self.ask_to_stop()
+        self.wait_stopped(time.monotonic() + seconds)
+
     def _log_hint(self) -> str:
         return f" Its log is {self.service.log}." if self.service.log is not None else ""
 

@@ -84,8 +84,11 @@ def renew(claims: list[Claim]) -> list[Claim]:
 
 
 def release(held: Claim) -> None:
-    """Give the operation back unfinished, so that another runner takes it over at once."""
-    held.rows().update(lease_expires_at=Now() - timedelta(seconds=1))
+    """Give the operation back unfinished, so that another runner takes it over at once.
+
+    What its run still meets, such as connections that are closed as this process ends, is written nowhere.
+    """
+    held.rows().update(lease_expires_at=Now() - timedelta(seconds=1), claim_token=F("claim_token") + 1)
 
 
 def expire_all() -> int:

@@ -42,7 +42,8 @@ class Runner:
         self._purge_asked = -PURGE_EVERY.total_seconds()
 
     def start(self) -> None:
-        """Begin to sweep, and to renew the leases of what runs."""
+        """Begin to sweep, at once for the first time, and to renew the leases of what runs."""
+        self._wake.set()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="operation")
         for name, loop in (("engine-sweep", self._sweep_loop), ("engine-lease", self._lease_loop)):
             thread = threading.Thread(target=loop, name=name, daemon=True)

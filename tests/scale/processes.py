@@ -1,0 +1,92 @@
+"""Celery workers as they run in an installation: processes of their own, which may be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+from django.conf import settings
+from django.db import connection
+
+ROOT = Path(__file__).resolve().parents[2]
+LEASE_S = 2.0
+
+
+class Worker:
+    """``manage.py worker`` on this test's database. A long ``sweep_s`` leaves it to the broker's messages."""
+
+    def __init__(self, folder: Path, name: str, *, sweep_s: float = 0.5, **environment: str) -> None:
+        url = urlsplit(settings.DATABASE_URL)
+        environment = {
+            "NODEADMIN_DATABASE_URL": urlunsplit(url._replace(path=f"/{connection.settings_dict['NAME']}")),
+            "NODEADMIN_DATA_DIR": str(folder / name),
+            "NODEADMIN_LEASE_S": str(LEASE_S),
+            "NODEADMIN_SWEEP_S": str(sweep_s),
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        self.log = folder / f"{name}.log"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(ROOT / "manage.py"), "worker"],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def has(self, claimed_by: str) -> bool:
+        """Whether a row's ``claimed_by`` names this worker."""
+        return claimed_by.endswith(f":{self.pid}")
+
+    def wait_ready(self) -> Self:
+        """Wait until it listens to the broker."""
+        wait_until(lambda: " ready." in self.said() or self._process.poll() is not None, 60, self.said)
+        assert self._process.poll() is None, self.said()
+        return self
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of it is left to say goodbye."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, as systemd stops it; gives its exit status."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def wait_until(true: Callable[[], bool], timeout_s: float = 30.0, words: Callable[[], str] = str) -> None:
+    """Look until it is ``true``; fails with ``words`` where it does not become so."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, f"it did not come about in {timeout_s} s\n{words()}"
+        time.sleep(0.05)

@@ -1,0 +1,58 @@
+"""The engine in several processes, on a real PostgreSQL and a real Redis.
+
+Settings are read once a process, and this one's say SQLite: so what needs PostgreSQL is run by another
+pytest, whose words stand in the failure here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.scale.servers import Servers, servers
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 280
+WITH_EMBEDDED_ENGINE = {"NODEADMIN_ENGINE": "embedded", "NODEADMIN_REDIS_URL": ""}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Servers]:
+    with servers() as found:
+        yield found
+
+
+def run_tests(running: Servers, *arguments: str, **environment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **running.environment, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-15_000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout, done.stdout[-2000:]
+
+
+def test_workers_share_operations_and_take_over_from_the_dead(running: Servers) -> None:
+    run_tests(running, "tests/scale/workers.py")
+
+
+def test_claims_fences_and_constraints_hold_on_postgresql_as_on_sqlite(running: Servers) -> None:
+    parts = (
+        "engine/test_engine.py",
+        "engine/test_races.py",
+        "monitor/test_claims.py",
+        "operations/test_slots.py",
+    )
+    run_tests(running, *(f"tests/{part}" for part in parts), **WITH_EMBEDDED_ENGINE)
