@@ -9,7 +9,7 @@ ports, so that VMs migrate live from one to the other over ``tcp://127.0.0.1``::
         ...
         assert_exactly_once((one, two), vm, on=two)
 
-A light host "reboots": ``systemctl reboot`` and ``systemctl poweroff`` inside of it (a script of ours, mounted
+A light host "reboots": ``systemctl reboot`` and ``systemctl poweroff`` inside of it (a script of ours mounted
 over the real one) end its VMs, its libvirtd, its sshd and every session by SIGKILL, and forget what a real
 host keeps in /run; after ``boot_s`` a reboot starts sshd and libvirtd again, under another boot ID. While it
 is off, its SSH port swallows what is sent to it, as a host without power does. ``power_on`` is its button.

@@ -37,6 +37,7 @@ __all__ = [
     "compare_cpu",
     "find_domain",
     "force_off",
+    "keep_autostart",
     "list_domains",
     "machine_supported",
     "remove_remnant",
@@ -236,6 +237,23 @@ def remove_remnant(hypervisor: Hypervisor, uuid: str) -> None:
             _undefine(connection, uuid)
 
     hypervisor.run(work, what="Removing what a migration left", timeout_s=STOP_S, drop=False)
+
+
+def keep_autostart(source: Hypervisor, target: Hypervisor, uuid: str) -> None:
+    """Have the VM started with the target's libvirt where it is with the source's, and is defined on both."""
+
+    def marked(connection: libvirt.virConnect) -> bool:
+        domain = _lookup(connection, uuid)
+        return domain is not None and bool(domain.isPersistent()) and bool(domain.autostart())
+
+    def mark(connection: libvirt.virConnect) -> None:
+        domain = _lookup(connection, uuid)
+        if domain is not None and domain.isPersistent():
+            domain.setAutostart(True)
+
+    what = "Keeping a VM's autostart"
+    if source.run(marked, what=what):
+        target.run(mark, what=what)
 
 
 def _undefine(connection: libvirt.virConnect, uuid: str) -> None:

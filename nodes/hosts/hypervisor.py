@@ -79,7 +79,8 @@ class Hypervisor:
         try:
             return run_within(lambda: _held(connection, work), timeout_s, f"{what} on {self.address}")
         except libvirt.libvirtError as error:
-            raise translate(error, what, self.address) from error
+            # Its frames hold libvirt's objects, whose end, in whatever thread, is a call to the host.
+            raise translate(error, what, self.address) from error.with_traceback(None)
         except HostTimeout:
             if drop:
                 self.close()

@@ -138,11 +138,17 @@ class _Call:
             with self.source.borrowed() as here, self.target.borrowed(keepalive=False) as there:
                 domain = here.lookupByUUIDString(self.uuid)
                 flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+                autostart = False
                 if domain.isPersistent():
                     flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-                domain.migrate3(there, self._parameters, flags)
+                    autostart = bool(domain.autostart())
+                moved = domain.migrate3(there, self._parameters, flags)
+                if autostart:
+                    # A definition travels without this mark, and its VM would stay off after a power cut.
+                    moved.setAutostart(True)
         except Exception as error:  # noqa: BLE001 - raised by the thread that waits for it
-            self.error = error
+            # Its frames hold libvirt's objects, whose end, in whatever thread, is a call to the host.
+            self.error = error.with_traceback(None)
         finally:
             self.ended.set()
 

@@ -11,11 +11,14 @@ from enum import StrEnum
 
 from nodes.errors import HostError, VmInBothPlaces, VmLost, VmStateUnknown
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.domains import DomainFacts, find_domain, force_off, remove_remnant, resume
+from nodes.hosts.domains import DomainFacts, find_domain, force_off, keep_autostart, remove_remnant, resume
 from nodes.hosts.hypervisor import Hypervisor
 
 LOOK_AGAIN_S = 0.5
 READ_S = 15.0
+SURE_S = 3.0
+"""How long a bad state has to last to be believed: the hosts are read one after the other, and a half that is
+being ended shows states of its own meanwhile."""
 
 
 class Outcome(StrEnum):
@@ -50,21 +53,26 @@ def settle(source: Hypervisor, target: Hypervisor, uuid: str, *, timeout_s: floa
     """
     clock = Clock(timeout_s)
     acted: Verdict | None = None
+    bad: Verdict | None = None
+    bad_clock = Clock(SURE_S)
     while True:
         here, there = _read(source, uuid), _read(target, uuid)
         verdict = judge(here, there, patient=not clock.passed)
         if verdict in (Verdict.MOVED, Verdict.STAYED):
             if verdict is Verdict.MOVED:
-                _forget_migrated(source, here, there)
+                _forget_migrated(source, target, here, there)
             return Outcome(verdict.value)
         if verdict in (Verdict.FINISH, Verdict.RESUME):
             if acted is verdict:
                 raise _unknown(source, target, here, there)
             acted = verdict
-            _act(verdict, source, here, there)
+            _act(verdict, source, target, here, there)
             continue
         if verdict is not Verdict.WAIT:
-            raise _failure(verdict, source, target, here, there)
+            if verdict is not bad:
+                bad, bad_clock = verdict, Clock(SURE_S)
+            elif bad_clock.passed:
+                raise _failure(verdict, source, target, here, there)
         time.sleep(LOOK_AGAIN_S)
 
 
@@ -129,27 +137,43 @@ def _read(hypervisor: Hypervisor, uuid: str) -> DomainFacts | None:
         ) from error
 
 
-def _act(verdict: Verdict, source: Hypervisor, here: DomainFacts | None, there: DomainFacts | None) -> None:
+def _act(
+    verdict: Verdict,
+    source: Hypervisor,
+    target: Hypervisor,
+    here: DomainFacts | None,
+    there: DomainFacts | None,
+) -> None:
     if here is None:
         return
     if verdict is Verdict.RESUME:
         resume(source, here.uuid)
-    elif here.persistent and there is not None and not there.persistent:
+        return
+    keep_autostart(source, target, here.uuid)
+    if here.persistent and there is not None and not there.persistent:
         # The target did not come to keep its definition: the only one left must not go.
         force_off(source, here.uuid)
     else:
         remove_remnant(source, here.uuid)
 
 
-def _forget_migrated(source: Hypervisor, here: DomainFacts | None, there: DomainFacts | None) -> None:
-    """Remove the definition of a VM that has left, where the source died between ending and undefining it.
+def _forget_migrated(
+    source: Hypervisor, target: Hypervisor, here: DomainFacts | None, there: DomainFacts | None
+) -> None:
+    """Remove the definition of a VM that has left, where the source failed between ending and undefining it.
 
-    Only one whose last state says so: any other definition was there before.
+    Started by somebody, it would run twice. One that was shut down, saved or destroyed there has a story of
+    its own and stays.
     """
     if here is None or here.active or there is None:
         return
-    if here.persistent and there.persistent and here.reason == "migrated":
+    if here.persistent and there.persistent and here.reason in _LEFT_BY_MIGRATION and not here.managed_save:
+        keep_autostart(source, target, here.uuid)
         remove_remnant(source, here.uuid)
+
+
+_LEFT_BY_MIGRATION = ("migrated", "failed", "crashed", "daemon", None)
+"""Reasons of a shut-off domain after its migration; a libvirtd that has restarted knows none (None)."""
 
 
 def _failure(
