@@ -1,4 +1,4 @@
-"""The real server for tests that drive a browser: own data directory, engine, static files, ASGI entry.
+"""The real server for tests that look at it from outside: own data directory, engine, ASGI entry.
 
 What ``manage.py serve`` does, but for the registration of this machine: the tests add hosts by hand, and a
 host made of this machine would be this machine twice.
@@ -7,11 +7,13 @@ host made of this machine would be this machine twice.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,23 +25,58 @@ USER, PASSWORD = "ada", "correct horse battery"
 START_S, STOP_S = 60, 20
 
 
-class Server:
-    """``with Server(folder) as server:`` serves on ``server.url`` until the block ends."""
+TOKEN = """
+from datetime import timedelta
+from django.utils import timezone
+from nodes.models import ApiToken, User
+end = timezone.now() + timedelta(hours=4)
+print(ApiToken.make(User.objects.get(), "test", end, read_only=False)[1])
+"""
 
-    def __init__(self, folder: Path) -> None:
+
+class Server:
+    """``with Server(folder) as server:`` serves on ``server.url`` until the block ends.
+
+    ``environment`` adds variables to its own. It may be killed and started again on the same data.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
+        self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self.prepare()
+        self.manage("collectstatic", "--noinput", "--verbosity", "0")
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def prepare(self) -> None:
+        """Make the data directory, with a superuser."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         self.manage("migrate", "--verbosity", "0")
-        self.manage("collectstatic", "--noinput", "--verbosity", "0")
         self.manage("createsuperuser", "--noinput", "--username", USER, "--email", "")
-        application = ["-m", "uvicorn", "nodeadmin.asgi:application", "--lifespan", "on"]
+
+    def token(self) -> str:
+        """A bearer token of the superuser."""
+        return self.manage("shell", "--no-imports", "-c", TOKEN).strip()
+
+    def start(self, *wrapper: str) -> None:
+        """Start it, and return when it answers.
+
+        ``wrapper`` is a module that runs it, and its arguments; nobody then waits for an answer.
+        """
+        program = [*wrapper, "uvicorn"] if wrapper else ["uvicorn"]
+        application = ["-m", *program, "nodeadmin.asgi:application", "--lifespan", "on"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *application, "--port", str(self.port), "--log-level", "warning"],
@@ -49,12 +86,11 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        self._wait()
-        return self
+        if not wrapper:
+            self._wait()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """End it as systemd would."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -65,23 +101,37 @@ class Server:
             process.kill()
             process.wait(STOP_S)
 
-    def manage(self, *arguments: str) -> None:
-        """Run a management command in the server's data directory."""
+    def kill(self) -> None:
+        """End it as the kernel would that has run out of memory."""
+        assert self._process is not None
+        self._process.kill()
+        self.wait_for_death(STOP_S)
+
+    def wait_for_death(self, timeout_s: float) -> None:
+        """Return when it has ended by SIGKILL; subprocess.TimeoutExpired where it goes on."""
+        assert self._process is not None
+        assert self._process.wait(timeout_s) == -signal.SIGKILL
+        self._process = None
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command in the server's data directory; gives what it wrote."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(
             command, cwd=ROOT, env=self._environment(), capture_output=True, text=True, timeout=240
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr[-2000:]}")
+        return done.stdout
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("NODEADMIN_")}
-        return kept | {
+        own = {
             "DJANGO_SETTINGS_MODULE": "nodeadmin.settings.local",
             "NODEADMIN_DATA_DIR": str(self.folder),
             "NODEADMIN_ALLOW_TEST_URI": "true",
             "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
         }
+        return kept | own | self.environment
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_S

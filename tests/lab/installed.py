@@ -1,0 +1,166 @@
+"""nodeadmin on a lab host, which it manages as its local node: a unit that comes back by itself.
+
+The checkout and the packages that a server needs come as a read-only disk, plugged into the running host:
+made in seconds, it needs neither the network nor a package index there. Python is in the image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.browser.serving import ROOT, Server
+from tests.lab.host import LabHost
+from tests.lab.network import free_port
+
+MOUNT = "/opt/nodeadmin"
+PORT = 8000
+_SERIAL = "LABCODE"
+_CODE = ("nodes", "nodeadmin", "templates", "static")
+_UNIT = f"""
+[Unit]
+Description=nodeadmin
+After=libvirtd.service
+RequiresMountsFor={MOUNT}
+
+[Service]
+Environment=PYTHONPATH={MOUNT}/packages DJANGO_SETTINGS_MODULE=nodeadmin.settings.local
+ExecStart=/usr/bin/python3 {MOUNT}/code/manage.py serve --port {PORT} --data-dir /var/lib/nodeadmin
+Restart=on-failure
+
+[Install]
+WantedBy=multi-user.target
+"""
+_INSTALL = f"""set -e
+udevadm wait --timeout=60 /dev/disk/by-id/virtio-{_SERIAL}
+mkdir -p {MOUNT}
+echo '/dev/disk/by-id/virtio-{_SERIAL} {MOUNT} ext4 ro,nofail 0 0' >>/etc/fstab
+mount {MOUNT}
+cp -a {MOUNT}/data /var/lib/nodeadmin
+cat >/etc/systemd/system/nodeadmin.service
+systemctl daemon-reload
+systemctl enable --now --quiet nodeadmin.service
+"""
+_REMOVE = f"""
+systemctl disable --now --quiet nodeadmin.service
+rm -rf /etc/systemd/system/nodeadmin.service /var/lib/nodeadmin
+umount {MOUNT}
+sed -i '\\#{MOUNT}#d' /etc/fstab
+systemctl daemon-reload
+"""
+
+
+def install(host: LabHost, folder: Path) -> str:
+    """Install and start nodeadmin on the host; gives a token for its API. Does not wait until it answers."""
+    data = Server(folder / "disk" / "data")
+    data.prepare()
+    token = data.token()
+    image = _make_disk(folder)
+    with host.monitor() as monitor:
+        file = {"driver": "file", "filename": str(image), "read-only": True}
+        monitor.execute(
+            "blockdev-add", **{"driver": "raw", "node-name": "code", "read-only": True, "file": file}
+        )
+    host.plug("virtio-blk-pci", "code", bus="slot0", drive="code", serial=_SERIAL)
+    host.run(_INSTALL, stdin=_UNIT, timeout_s=180)
+    return token
+
+
+def remove(host: LabHost) -> None:
+    """Undo what :func:`install` did."""
+    host.run(_REMOVE, check=False, timeout_s=120)
+    host.unplug("code")
+    with host.monitor() as monitor:
+        monitor.execute("blockdev-del", **{"node-name": "code"})
+
+
+@contextlib.contextmanager
+def reached(host: LabHost, timeout_s: float = 240) -> Iterator[str]:
+    """The address at which the server on the host answers, for as long as the block runs."""
+    port = free_port()
+    forward = host.ssh.command("root")
+    process = subprocess.Popen(
+        [
+            forward[0],
+            "-N",
+            "-oExitOnForwardFailure=yes",
+            f"-L127.0.0.1:{port}:127.0.0.1:{PORT}",
+            *forward[1:],
+        ],
+        stdin=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(host, url, timeout_s)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _wait_for(host: LabHost, url: str, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/login/", timeout=30):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(1)
+    said = host.run("journalctl -u nodeadmin -n 40 --no-pager -o cat", check=False).stdout
+    raise AssertionError(f"nodeadmin on {host.name} did not answer within {timeout_s:g} s: {said[-3000:]}")
+
+
+def _make_disk(folder: Path) -> Path:
+    """A file system with the data directory that is there already, the code, and the pinned packages."""
+    tree = folder / "disk"
+    for name in _CODE:
+        shutil.copytree(ROOT / name, tree / "code" / name)
+    shutil.copy2(ROOT / "manage.py", tree / "code")
+    for distribution in _distributions():
+        for file in distribution.files or ():
+            source = Path(str(distribution.locate_file(file)))
+            if ".." in file.parts or not source.is_file():
+                continue
+            target = tree / "packages" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # With its time: the compiled files stay valid, which saves the emulated host a minute.
+            shutil.copy2(source, target)
+    image = folder / "code.img"
+    used = int(
+        subprocess.run(["du", "-sm", tree], check=True, capture_output=True, text=True).stdout.split()[0]
+    )
+    subprocess.run(
+        [
+            "mke2fs",
+            "-q",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-d",
+            str(tree),
+            str(image),
+            f"{used * 3 // 2 + 16}M",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    shutil.rmtree(tree)
+    return image
+
+
+def _distributions() -> Iterator[importlib.metadata.Distribution]:
+    """What requirements/base.txt pins, but for what this platform does not have."""
+    for line in (ROOT / "requirements" / "base.txt").read_text().splitlines():
+        if found := re.match(r"[A-Za-z0-9._-]+(?===)", line):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                yield importlib.metadata.distribution(found[0])
