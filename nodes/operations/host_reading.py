@@ -25,7 +25,9 @@ from nodes.hosts.libvirt_facts import collect
 from nodes.hosts.target import HostTarget
 from nodes.inventory import pools
 from nodes.inventory.document import HostDocument
+from nodes.inventory.libvirt_networks import NETWORK, NETWORKS, read_networks
 from nodes.inventory.mounts import Mount, read_mounts
+from nodes.operations.networks import HostNetworks
 from nodes.operations.storage import HostStorage
 from nodes.operations.vm_facts import described
 
@@ -34,7 +36,8 @@ V = TypeVar("V")
 
 LATE = "It did not answer in time."
 LIBVIRT_S = 10.0
-PROC = "cat /proc/sys/kernel/random/boot_id && cat /proc/self/mountinfo"
+PROC = "cat /proc/sys/kernel/random/boot_id && cat /proc/self/mountinfo && echo && ls /sys/class/net"
+"""Boot ID, mounts and, after an empty line, interfaces (random(4), proc_pid_mountinfo(5))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class SeenHost:
     libvirt_fault: NodeAdminError | None = None
     boot_id: str | None = None
     storage: HostStorage = field(default_factory=lambda: HostStorage(None, None))
+    networks: HostNetworks = field(default_factory=HostNetworks)
     domains: tuple[DomainFacts, ...] | None = None
     room: Room | None = None
 
@@ -156,9 +160,10 @@ def _see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHo
         seen.fault = error
         return seen
     mounts: tuple[Mount, ...] | None = None
+    interfaces: frozenset[str] | None = None
     if seen.connection.has_shell:
         try:
-            seen.boot_id, mounts = _proc(seen.connection, clock)
+            seen.boot_id, mounts, interfaces = _proc(seen.connection, clock)
         except HostError as error:
             seen.fault = error
             return seen
@@ -175,7 +180,9 @@ def _see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHo
     except NodeAdminError as error:
         seen.libvirt_fault = error
         return seen
-    seen.storage = HostStorage(_pools(hypervisor, clock), mounts)
+    document = HostDocument("", collect(hypervisor, _OBJECTS, timeout_s=min(5.0, _within(clock))))
+    seen.storage = HostStorage(_pools(document), mounts)
+    seen.networks = HostNetworks(interfaces, _networks(document))
     return seen
 
 
@@ -185,21 +192,33 @@ def _within(clock: Clock) -> float:
     return max(0.2, min(LIBVIRT_S, clock.left - 1.0))
 
 
-def _proc(connection: HostConnection, clock: Clock) -> tuple[str | None, tuple[Mount, ...] | None]:
-    """The boot ID and the mounts, in one command (random(4), proc_pid_mountinfo(5))."""
+def _proc(
+    connection: HostConnection, clock: Clock
+) -> tuple[str | None, tuple[Mount, ...] | None, frozenset[str] | None]:
+    """Boot ID, mounts and names of the network interfaces, in one command; None where it failed."""
     answer = connection.shell.run(PROC, timeout_s=_within(clock))
     boot_id, _, rest = answer.stdout.decode("utf-8", "surrogateescape").partition("\n")
     if answer.exit_status != 0 or not boot_id:
-        return None, None
-    return boot_id.strip(), read_mounts(rest.splitlines())
+        return None, None, None
+    mounts, _, interfaces = rest.partition("\n\n")
+    return boot_id.strip(), read_mounts(mounts.splitlines()), frozenset(interfaces.split())
 
 
-def _pools(hypervisor: Hypervisor, clock: Clock) -> Mapping[str, pools.Pool] | None:
+_OBJECTS = (pools.POOLS.name, pools.POOL.name, NETWORKS.name, NETWORK.name)
+
+
+def _pools(document: HostDocument) -> Mapping[str, pools.Pool] | None:
     """The storage pools by name; None where libvirt gave no list."""
-    names = (pools.POOLS.name, pools.POOL.name)
-    document = HostDocument("", collect(hypervisor, names, timeout_s=min(5.0, _within(clock))))
     facts = pools.parse(document).facts
     return None if facts.total is None else {pool.name: pool for pool in facts.pools}
+
+
+def _networks(document: HostDocument) -> frozenset[str] | None:
+    """Names of the active networks; None where libvirt gave no list."""
+    if not document.text(NETWORKS.name):
+        return None
+    found, _problems = read_networks(document)
+    return frozenset(network.name for network in found if network.active is not False)
 
 
 # -- who can take which VM -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from nodes.inventory.domain_xml import read_domain
 from nodes.models import Node, Operation, SnapshotSection, User
 from nodes.operations.candidates import Candidates, Promised, candidates, moved_away, promised
 from nodes.operations.host_reading import Host, Seen, SeenHost, Verdicts, look
+from nodes.operations.networks import missing_networks
 from nodes.operations.plans import Reason
 from nodes.operations.storage import missing_on_target
 from nodes.operations.vm_facts import described, planned_vm
@@ -168,7 +169,7 @@ def _no_address(name: str) -> Reason:
 def _fits(target: Host, seen: Seen) -> tuple[dict[str, Reasons], dict[str, tuple[str, ...]]]:
     unfit: dict[str, Reasons] = {}
     notes: dict[str, tuple[str, ...]] = {}
-    storage = seen.hosts[target.uuid].storage
+    there = seen.hosts[target.uuid]
     for source in seen.hosts.values():
         reach = seen.reach.get((source.host.uuid, target.uuid), (None, ""))
         for facts in source.domains or ():
@@ -176,10 +177,13 @@ def _fits(target: Host, seen: Seen) -> tuple[dict[str, Reasons], dict[str, tuple
             if verdicts is None:
                 continue
             root = described(facts)
-            disks = read_domain(root).disks if root is not None else ()
+            if root is None:
+                continue
+            xml = read_domain(root)
             reasons = (
                 *_refused(verdicts),
-                *missing_on_target(disks, source.storage, storage),
+                *missing_on_target(xml.disks, source.storage, there.storage),
+                *missing_networks(xml.interfaces, there.networks),
                 *_unreachable(reach, source.host, target),
             )
             if reasons:

@@ -11,6 +11,7 @@ from nodes.hosts.domains import DomainFacts
 from nodes.inventory.domain_xml import read_domain
 from nodes.inventory.mounts import read_mounts
 from nodes.inventory.pools import Pool
+from nodes.operations.networks import HostNetworks, missing_networks
 from nodes.operations.storage import HostStorage, missing_on_target
 from nodes.operations.vm_facts import planned_vm
 
@@ -233,3 +234,29 @@ def test_a_target_without_the_storage_is_told_from_one_that_has_it(devices, targ
 
 def test_what_could_not_be_read_of_a_target_is_left_to_libvirt():
     assert missing(disk("file='/srv/images/web.qcow2'"), HostStorage(None, None)) == []
+
+
+# -- whether a target has the same networks --------------------------------------------------------
+
+CARDS = (
+    "<interface type='bridge'><source bridge='br0'/></interface>"
+    "<interface type='network'><source network='lan' bridge='virbr1'/></interface>"
+    "<interface type='direct'><source dev='enp3s0' mode='bridge'/></interface>"
+    "<interface type='user'/>"
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "lacking"),
+    [
+        (HostNetworks(frozenset({"br0", "enp3s0"}), frozenset({"lan"})), []),
+        (HostNetworks(None, None), []),
+        (HostNetworks(frozenset({"enp3s0"}), frozenset({"lan"})), ["br0"]),
+        (HostNetworks(frozenset({"br0"}), frozenset()), ["lan", "enp3s0"]),
+    ],
+)
+def test_a_target_without_the_bridge_or_network_of_a_vm_is_told(target, lacking):
+    cards = read_domain(etree.fromstring(domain(CARDS).xml)).interfaces
+    reasons = missing_networks(cards, target)
+    assert [reason.code for reason in reasons] == ["network_not_on_target"] * len(lacking)
+    assert all(name in reason.message for name, reason in zip(lacking, reasons, strict=True))
