@@ -18,6 +18,8 @@ class LogPageAnswer:
     ``cursor`` carries the query and the place: with it alone the next entries are asked for, without gap or
     repeat, also when there are none yet. ``cut`` says which bound ended the search: ``limit``, ``bytes`` or
     ``time``, null at the end of the journal. ``searched_by`` is ``nodeadmin`` where the host cannot search.
+    ``command`` gives on the host what such a first page gives, ``query_command`` all that the query finds,
+    oldest first.
     """
 
     node: str
@@ -29,6 +31,7 @@ class LogPageAnswer:
     searched_by: str
     problems: list[LogProblem]
     command: str
+    query_command: str
 
 
 @dataclass(frozen=True, slots=True)

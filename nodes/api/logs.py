@@ -18,7 +18,8 @@ from nodes.api.viewsets import EXAMPLE_NODE, Endpoints
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock, run_within
 from nodes.hosts.journal import read_entry
-from nodes.hosts.journal_filters import ALIASES, VM_LOG, shown_command
+from nodes.hosts.journal_filters import ALIASES, VM_LOG
+from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_query import query
 from nodes.hosts.log_sources import list_sources
 from nodes.models import Node
@@ -70,6 +71,7 @@ class LogEndpoints(Endpoints):
                 searched_by="nodeadmin" if page.searched_here else "host",
                 problems=list(page.problems),
                 command=shown_command(start.filters, newest_first=newest, limit=data["limit"]),
+                query_command=shown_command(start.filters),
             )
         )
 

@@ -371,14 +371,3 @@ def selection(filters: JournalFilters, *, with_grep: bool) -> list[str]:
 def export_options() -> list[str]:
     """The form in which entries are read."""
     return ["--quiet", "--no-pager", "--output=export", f"--output-fields={','.join(FIELDS)}"]
-
-
-def shown_command(
-    filters: JournalFilters, *, newest_first: bool = False, limit: int | None = None, follow: bool = False
-) -> str:
-    """The command that gives a person the same entries on the host, to copy."""
-    arguments = ["--reverse"] if newest_first else ["--follow"] if follow else []
-    if limit is not None and (newest_first or follow):
-        arguments.append(f"--lines={limit}")
-    arguments += bounds(filters, cursor="", since=filters.since)
-    return command([*arguments, *selection(filters, with_grep=True)])

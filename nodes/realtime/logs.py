@@ -43,8 +43,9 @@ from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import absolute
 from nodes.hosts.journal_entries import Entry
-from nodes.hosts.journal_filters import read_filters, search_pattern, shown_command
+from nodes.hosts.journal_filters import read_filters, search_pattern
 from nodes.hosts.journal_tool import tool_of
+from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import LogProblem, query
 from nodes.models import Node, User
@@ -174,7 +175,7 @@ class LogConsumer(AsyncWebsocketConsumer):
             begun = await loop.run_in_executor(_openers, self._open, asked.start, asked.backlog)
             if self._closed:
                 return
-            await self.send(text_data=_first_state(begun))
+            await self.send(text_data=_first_state(begun, asked.backlog))
             if begun.entries:
                 await self.send(text_data=entries_message(begun.entries, begun.start.encode()))
             host = str(self._node.uuid)
@@ -249,10 +250,12 @@ class LogConsumer(AsyncWebsocketConsumer):
             pass
 
 
-def _first_state(begun: Begun) -> str:
+def _first_state(begun: Begun, backlog: int) -> str:
     """The first message of the state: what cannot be read, and the command for the same on the host."""
     filters = begun.start.filters
-    shown = shown_command(filters, limit=BACKLOG if not filters.since else None, follow=not filters.until)
+    shown = shown_command(
+        filters, limit=None if filters.since else backlog or BACKLOG, follow=not filters.until
+    )
     body = {
         "type": "state",
         "state": "live",

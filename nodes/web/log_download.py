@@ -29,8 +29,8 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock, run_within
 from nodes.hosts.journal import MAX_LIMIT, absolute
 from nodes.hosts.journal_entries import Entry
-from nodes.hosts.journal_filters import shown_command
 from nodes.hosts.journal_tool import tool_of
+from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import LogPage, query
 from nodes.models import Node, User

@@ -70,7 +70,8 @@ function nodeadminLogs(root) {
   function show() {
     for (const button of parts("mode")) press(button, button.dataset.mode === query.mode);
     for (const button of parts("level")) press(button, button.dataset.level === query.level);
-    for (const field of ["keyword", "vm", "boot", "last"]) part(field).value = query[field];
+    showBoot();
+    for (const field of ["keyword", "vm", "last"]) part(field).value = query[field];
     part("regex").checked = query.regex;
     part("since").value = local(query.since);
     part("until").value = local(query.until);
@@ -89,6 +90,13 @@ function nodeadminLogs(root) {
       }),
     );
     list.pattern = pattern();
+  }
+  // A boot that the host's list lacks, or that is named by its number before the list is there, is shown as it is.
+  function showBoot() {
+    const select = part("boot");
+    const known = [...select.options].find((option) => option.value === query.boot || option.dataset.index === query.boot);
+    if (!known) select.append(new Option(query.boot, query.boot));
+    select.value = known ? known.value : query.boot;
   }
   function press(button, on) {
     button.classList.toggle("is-on", on);
@@ -114,7 +122,7 @@ function nodeadminLogs(root) {
     part("note").textContent = note;
   }
   function count() {
-    part("count").textContent = `${list.count} ${words.lines}`;
+    part("count").textContent = `${list.count} ${list.count === 1 ? words.line : words.lines}`;
     const button = part("new");
     button.hidden = list.following || !fresh;
     button.textContent = `${fresh} ${words.new} ↓`;
@@ -219,9 +227,10 @@ function nodeadminLogs(root) {
       const known = new Set(earlier ? [] : list.entries.slice(0, 200).map((entry) => entry.cursor));
       list.prepend(answer.entries.reverse().filter((entry) => !entry.cursor || !known.has(entry.cursor)));
       if (query.mode === "span" && !earlier) list.toEnd();
+      const firstPage = !earlier;
       earlier = answer.more ? answer.cursor : false;
       if (query.mode === "span") {
-        command(answer.command);
+        if (firstPage) command(answer.query_command);
         const notes = answer.problems.map((problem) => problem.message);
         if (answer.searched_by === "nodeadmin") notes.push(words.searched_here);
         if (answer.cut === "time") notes.push(words.cut_time);
@@ -291,6 +300,7 @@ function nodeadminLogs(root) {
   // ---- controls ----
   function pauseWords() {
     const label = part("pause-words");
+    part("pause").classList.toggle("is-paused", paused);
     label.textContent = paused ? label.dataset.resumeLabel : label.dataset.pauseLabel;
   }
   root.addEventListener("click", (event) => {
@@ -332,8 +342,13 @@ function nodeadminLogs(root) {
       (sources) => {
         const names = [...sources.aliases, ...sources.units, ...sources.identifiers.map((name) => `identifier:${name}`)];
         part("service").list.replaceChildren(...names.map((name) => new Option("", name)));
-        part("boot").append(...sources.boots.toReversed().map((boot) => new Option(`${boot.index} · ${boot.span.slice(0, 24)}`, boot.boot_id)));
-        part("boot").value = query.boot;
+        const boots = sources.boots.toReversed().map((boot) => {
+          const option = new Option(`${boot.index} · ${boot.span.match(/\d{4}-\d\d-\d\d \d\d:\d\d/) || boot.boot_id.slice(0, 8)}`, boot.boot_id);
+          option.dataset.index = boot.index;
+          return option;
+        });
+        part("boot").replaceChildren(part("boot").options[0], ...boots);
+        showBoot();
       },
       () => {}, // the query itself says what is wrong with the host
     );

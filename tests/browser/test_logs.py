@@ -98,13 +98,29 @@ def test_a_search_is_marked_opened_and_has_an_address_and_a_command(window):
     assert "keyword=CONNECTING+to" in page.url
     assert "service=libvirtd" in page.url
     command = page.inner_text("[data-command]")
-    assert command.startswith("journalctl --reverse --lines=500 --since=-3600s '--grep=CONNECTING to'")
+    assert command.startswith("journalctl --since=-3600s '--grep=CONNECTING to' --case-sensitive=no")
     page.locator(".log-row:has(mark)").last.click()
     page.wait_for_selector("[data-detail-fields] dd:has-text('/usr/sbin/libvirtd --daemon')")
     found = count(page)
     page.reload()
     page.wait_for_selector("mark")
     assert count(page) == found == LINES // 100
+    assert window.faults == []
+
+
+def test_an_address_that_counts_boots_shows_which_one(window):
+    page = window.page
+    page.goto("/nodes/logged/logs/?mode=span&last=1d&boot=0&keyword=line+1199")
+    page.wait_for_selector(".log-row")
+    page.wait_for_function(
+        "document.querySelector('[data-boot]').selectedOptions[0].text.startsWith('0 · 20')"
+    )
+    assert count(page) == 10
+    assert page.inner_text("[data-count]") == "10 lines"
+    page.fill("[data-keyword]", "line 11998")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-count]:text-is('1 line')")
+    assert "boot=0" in page.url
     assert window.faults == []
 
 

@@ -16,6 +16,7 @@ from nodes.hosts import qemu_logs
 from nodes.hosts.connection import HostConnection, connect
 from nodes.hosts.journal import JournalFollow, read_entry, read_page
 from nodes.hosts.journal_filters import read_filters
+from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_follow import LogFollow
 from nodes.hosts.log_query import LogPage, query
@@ -261,3 +262,43 @@ def test_a_followed_vm_log_goes_on_through_rotation_and_from_its_place(connectio
 
 def test_boots_are_told_apart(connection):
     assert {row.boot_id for row in ask(connection, limit=5000).entries} == {BOOT, OLD_BOOT}
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"services": ["ssh"], "level": "2..3"},
+        {"services": ["ssh"], "since": "2023-11-14T22:13:20.110Z", "until": "2023-11-14T22:13:20.120Z"},
+        {"keyword": "OF [web-1]"},
+        {"keyword": "^Start|LINE 1", "regex": True},
+        {"vm": "web-1", "keyword": "failed"},
+        {"boot": "-1"},
+    ],
+)
+def test_the_command_that_is_shown_gives_the_same_on_the_host(connection, host, vm_logs, filters):
+    (vm_logs / "web-1.log").write_text("nothing of it\nreason=failed\n")
+    (vm_logs / "web-2.log").write_text("failed as well\n")
+    typed = shown_command(read_filters(filters)).replace("journalctl", "journalctl --quiet --output=cat", 1)
+    printed = connection.shell.run(typed, timeout_s=10).stdout
+    found = [text for text in messages(ask(connection, newest=False, **filters)) if text]
+    said = [line for line in printed.decode(errors="replace").split("\n") if line]
+    assert found
+    # A message of two lines is two lines there, and bytes that are no text come as they are.
+    assert len(said) == sum(text.count("\n") + 1 for text in found)
+    assert {text for text in found if text.isascii() and text.isprintable() and "\\x" not in text} <= set(
+        said
+    )
+    assert connection.shell.run(shown_command(read_filters({})), timeout_s=10).stdout
+
+
+def test_the_command_names_the_vms_own_logs_where_they_are_read(vm_logs):
+    def shown(follow: bool = False, **filters: object) -> str:
+        return shown_command(read_filters(filters), limit=100, follow=follow)
+
+    path = f"'{vm_logs}'/web-1.log '{vm_logs}'/web-1.log.0"
+    assert shown(services=["vm-log"], vm="web-1") == f"tail --quiet --lines=+1 -- {path}"
+    both = shown(services=["qemu"], vm="web-1", keyword="it's", follow=True)
+    assert both.startswith("journalctl --follow --lines=100 ")
+    files = f"tail --quiet --lines=100 --follow=name -- {path}"
+    assert both.endswith(f" & {files} | grep --fixed-strings --ignore-case -- 'it'\"'\"'s'")

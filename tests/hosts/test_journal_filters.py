@@ -23,10 +23,10 @@ from nodes.hosts.journal_filters import (
     read_filters,
     search_pattern,
     selection,
-    shown_command,
     unit_name,
     vm_pattern,
 )
+from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
 
 HOSTILE = st.one_of(
@@ -86,7 +86,8 @@ def test_every_argument_is_of_a_known_form_and_reaches_the_program_whole(values)
         return
     assert all(ALLOWED.fullmatch(argument) for argument in arguments), arguments
     assert shlex.split(command(arguments)) == ["journalctl", *arguments]
-    assert shlex.split(shown_command(read_filters(values)))[0] == "journalctl"
+    filters = read_filters(values)
+    assert shlex.split(shown_command(filters))[0] == ("journalctl" if filters.reads_journal else "tail")
 
 
 @settings(max_examples=60, deadline=None)
