@@ -1,25 +1,18 @@
-"""The hosts' side of a plan: what runs on them, what room they have, and who could take which VM.
+"""One host's part of a plan: what runs on it, what room, storage and networks it has.
 
-All hosts are asked side by side, each in a thread of its own, under one deadline; whoever is late is told as
-such. Nothing here touches the database, and nothing is changed on a host.
+Nothing is changed on it, and the database is not touched: this runs in threads.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
-
-from lxml import etree
 
 from nodes import access
-from nodes.errors import HostError, HostTimeout, HostUnreachable, InvalidInput, NodeAdminError
-from nodes.hosts import migration
+from nodes.errors import HostError, HostUnreachable, NodeAdminError
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.domains import DomainFacts, Room, compare_cpu, list_domains, machine_supported, room
+from nodes.hosts.domains import DomainFacts, Room, list_domains, room
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt_facts import collect
 from nodes.hosts.target import HostTarget
@@ -29,12 +22,7 @@ from nodes.inventory.libvirt_networks import NETWORK, NETWORKS, read_networks
 from nodes.inventory.mounts import Mount, read_mounts
 from nodes.operations.networks import HostNetworks
 from nodes.operations.storage import HostStorage
-from nodes.operations.vm_facts import described
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-LATE = "It did not answer in time."
 LIBVIRT_S = 10.0
 PROC = "cat /proc/sys/kernel/random/boot_id && cat /proc/self/mountinfo && echo && ls /sys/class/net"
 """Boot ID, mounts and, after an empty line, interfaces (random(4), proc_pid_mountinfo(5))."""
@@ -70,89 +58,8 @@ class SeenHost:
     room: Room | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """Whether a target can take the VMs of one kind, as (can, why not), each None where it cannot be told."""
-
-    machine: tuple[bool | None, str]
-    cpu: tuple[bool | None, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """All answers. ``fits`` by target UUID and VM UUID; ``reach`` by source UUID and target UUID."""
-
-    hosts: Mapping[str, SeenHost]
-    fits: Mapping[tuple[str, str], Verdicts]
-    reach: Mapping[tuple[str, str], tuple[bool | None, str]]
-
-
-def look(
-    sources: Sequence[Host], targets: Sequence[Host], *, timeout_s: float, only: frozenset[str] | None = None
-) -> Seen:
-    """Ask ``sources`` for their VMs and ``targets`` for room, and then who can take which VM.
-
-    ``only`` names the VMs (by UUID) that matter. Never raises for what a host does.
-    """
-    clock = Clock(timeout_s)
-    hosts = {host.uuid: host for host in (*sources, *targets)}
-    with_domains = {host.uuid for host in sources}
-    with_room = {host.uuid for host in targets}
-    jobs = {
-        uuid: partial(_see, host, clock, domains=uuid in with_domains, wants_room=uuid in with_room)
-        for uuid, host in hosts.items()
-    }
-    answers = side_by_side(jobs, clock)
-    seen: dict[str, SeenHost] = {}
-    for uuid, host in hosts.items():
-        answer = answers[uuid]
-        seen[uuid] = answer if isinstance(answer, SeenHost) else SeenHost(host, fault=answer)
-    fits, reach = _compare(seen, sources, targets, clock, only)
-    return Seen(seen, fits, reach)
-
-
-def side_by_side(jobs: Mapping[K, Callable[[], V]], clock: Clock) -> dict[K, V | NodeAdminError]:
-    """Run the jobs in threads of their own; by key what each gave, its error, or HostTimeout for a late one.
-
-    An error that nobody expected is raised here.
-    """
-    answers: dict[K, V | NodeAdminError] = {}
-    accidents: list[Exception] = []
-    lock = threading.Lock()
-
-    def run(key: K, job: Callable[[], V]) -> None:
-        try:
-            found: V | NodeAdminError = job()
-        except NodeAdminError as error:
-            found = error
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-            accidents.append(error)
-            return
-        with lock:
-            answers[key] = found
-
-    threads = [
-        threading.Thread(target=run, args=item, name=f"plan: {item[0]}", daemon=True) for item in jobs.items()
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(clock.left + 0.05)
-    if accidents:
-        raise accidents[0]
-    with lock:
-        found = dict(answers)
-    return {key: found.get(key, _late()) for key in jobs}
-
-
-def _late() -> HostTimeout:
-    return HostTimeout(LATE)
-
-
-# -- one host --------------------------------------------------------------------------------------
-
-
-def _see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHost:
+def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHost:
+    """Ask ``host``. Never raises for what it does: that is a ``fault``."""
     seen = SeenHost(host)
     try:
         seen.connection = access.connect(host.target)
@@ -219,95 +126,3 @@ def _networks(document: HostDocument) -> frozenset[str] | None:
         return None
     found, _problems = read_networks(document)
     return frozenset(network.name for network in found if network.active is not False)
-
-
-# -- who can take which VM -------------------------------------------------------------------------
-
-
-def _compare(
-    seen: Mapping[str, SeenHost],
-    sources: Sequence[Host],
-    targets: Sequence[Host],
-    clock: Clock,
-    only: frozenset[str] | None,
-) -> tuple[dict[tuple[str, str], Verdicts], dict[tuple[str, str], tuple[bool | None, str]]]:
-    kinds = _kinds(seen, sources, only)
-    usable = [
-        found
-        for host in targets
-        if (found := seen[host.uuid]).hypervisor is not None and found.room is not None
-    ]
-    comparing = {
-        found.host.uuid: partial(_verdicts, found.hypervisor, kinds) for found in usable if found.hypervisor
-    }
-    reaching = {
-        (source.uuid, found.host.uuid): partial(_reach, seen[source.uuid], found.host, clock)
-        for source in sources
-        for found in usable
-        if kinds and source.uuid != found.host.uuid
-    }
-    answers = side_by_side({**comparing, **reaching} if kinds else {}, clock)
-    fits: dict[tuple[str, str], Verdicts] = {}
-    for target in comparing:
-        for (_key, vms), verdicts in zip(
-            kinds.items(), _or_late(answers.get(target), len(kinds)), strict=True
-        ):
-            fits |= {(target, facts.uuid): verdicts for facts in vms}
-    reach = {}
-    for pair in reaching:
-        found_reach = answers.get(pair)
-        reach[pair] = found_reach if isinstance(found_reach, tuple) else (None, LATE)
-    return fits, reach
-
-
-def _kinds(
-    seen: Mapping[str, SeenHost], sources: Sequence[Host], only: frozenset[str] | None
-) -> dict[bytes, list[DomainFacts]]:
-    """The active VMs, those together that ask the same of a target's processor and QEMU."""
-    found: dict[bytes, list[DomainFacts]] = {}
-    for source in sources:
-        for facts in seen[source.uuid].domains or ():
-            root = described(facts) if facts.active and (only is None or facts.uuid in only) else None
-            if root is not None:
-                found.setdefault(_kind(root), []).append(facts)
-    return found
-
-
-def _kind(root: etree._Element) -> bytes:
-    parts = [root.get("type", "").encode(), root.findtext("devices/emulator", "").encode()]
-    for path in ("os/type", "cpu"):
-        element = root.find(path)
-        if element is not None:
-            parts.append(etree.tostring(element, method="c14n"))
-    return b"\0".join(parts)
-
-
-def _verdicts(target: Hypervisor, kinds: Mapping[bytes, Sequence[DomainFacts]]) -> list[Verdicts]:
-    """One verdict a kind, in their order: asked for by one VM of each."""
-    found = []
-    for vms in kinds.values():
-        xml = vms[0].xml or ""
-        machine = machine_supported(target, xml)
-        cpu = compare_cpu(target, xml) if machine[0] is not False else (None, "")
-        found.append(Verdicts(machine, cpu))
-    return found
-
-
-def _or_late(answer: object, count: int) -> list[Verdicts]:
-    if isinstance(answer, list):
-        return answer
-    return [Verdicts((None, LATE), (None, LATE))] * count
-
-
-def _reach(source: SeenHost, target: Host, clock: Clock) -> tuple[bool | None, str]:
-    """Whether the source's host reaches the address at which the target takes migrations."""
-    if not target.address:
-        return False, ""
-    if source.connection is None or not source.connection.has_shell:
-        return None, ""
-    try:
-        return migration.reachable(source.connection.shell, target.address, timeout_s=min(5.0, clock.left))
-    except InvalidInput as error:
-        return False, error.message
-    except HostError as error:
-        return None, error.message

@@ -12,7 +12,8 @@ from nodes.errors import NodeAdminError
 from nodes.inventory.domain_xml import read_domain
 from nodes.models import Node, Operation, SnapshotSection, User
 from nodes.operations.candidates import Candidates, Promised, candidates, moved_away, promised
-from nodes.operations.host_reading import Host, Seen, SeenHost, Verdicts, look
+from nodes.operations.host_reading import Host, SeenHost
+from nodes.operations.looking import Seen, Verdicts, look
 from nodes.operations.networks import missing_networks
 from nodes.operations.plans import Reason
 from nodes.operations.storage import missing_on_target

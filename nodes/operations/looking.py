@@ -1,0 +1,154 @@
+"""The hosts' side of a plan: what runs where, and who could take which VM.
+
+All hosts are asked side by side under one deadline; whoever is late is told as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from lxml import etree
+
+from nodes.errors import HostError, InvalidInput
+from nodes.hosts import migration
+from nodes.hosts.deadlines import Clock
+from nodes.hosts.domains import DomainFacts, compare_cpu, machine_supported
+from nodes.hosts.hypervisor import Hypervisor
+from nodes.operations.host_reading import Host, SeenHost, see
+from nodes.operations.side_by_side import LATE, side_by_side
+from nodes.operations.vm_facts import described
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Whether a target can take the VMs of one kind, as (can, why not), each None where it cannot be told."""
+
+    machine: tuple[bool | None, str]
+    cpu: tuple[bool | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All answers. ``fits`` by target UUID and VM UUID; ``reach`` by source UUID and target UUID."""
+
+    hosts: Mapping[str, SeenHost]
+    fits: Mapping[tuple[str, str], Verdicts]
+    reach: Mapping[tuple[str, str], tuple[bool | None, str]]
+
+
+def look(
+    sources: Sequence[Host], targets: Sequence[Host], *, timeout_s: float, only: frozenset[str] | None = None
+) -> Seen:
+    """Ask ``sources`` for their VMs and ``targets`` for room, and then who can take which VM.
+
+    ``only`` names the VMs (by UUID) that matter. Never raises for what a host does.
+    """
+    clock = Clock(timeout_s)
+    hosts = {host.uuid: host for host in (*sources, *targets)}
+    with_domains = {host.uuid for host in sources}
+    with_room = {host.uuid for host in targets}
+    jobs = {
+        uuid: partial(see, host, clock, domains=uuid in with_domains, wants_room=uuid in with_room)
+        for uuid, host in hosts.items()
+    }
+    answers = side_by_side(jobs, clock)
+    seen: dict[str, SeenHost] = {}
+    for uuid, host in hosts.items():
+        answer = answers[uuid]
+        seen[uuid] = answer if isinstance(answer, SeenHost) else SeenHost(host, fault=answer)
+    fits, reach = _compare(seen, sources, targets, clock, only)
+    return Seen(seen, fits, reach)
+
+
+# -- who can take which VM -------------------------------------------------------------------------
+
+
+def _compare(
+    seen: Mapping[str, SeenHost],
+    sources: Sequence[Host],
+    targets: Sequence[Host],
+    clock: Clock,
+    only: frozenset[str] | None,
+) -> tuple[dict[tuple[str, str], Verdicts], dict[tuple[str, str], tuple[bool | None, str]]]:
+    kinds = _kinds(seen, sources, only)
+    usable = [
+        found
+        for host in targets
+        if (found := seen[host.uuid]).hypervisor is not None and found.room is not None
+    ]
+    comparing = {
+        found.host.uuid: partial(_verdicts, found.hypervisor, kinds) for found in usable if found.hypervisor
+    }
+    reaching = {
+        (source.uuid, found.host.uuid): partial(_reach, seen[source.uuid], found.host, clock)
+        for source in sources
+        for found in usable
+        if kinds and source.uuid != found.host.uuid
+    }
+    answers = side_by_side({**comparing, **reaching} if kinds else {}, clock)
+    fits: dict[tuple[str, str], Verdicts] = {}
+    for target in comparing:
+        for (_key, vms), verdicts in zip(
+            kinds.items(), _or_late(answers.get(target), len(kinds)), strict=True
+        ):
+            fits |= {(target, facts.uuid): verdicts for facts in vms}
+    reach = {}
+    for pair in reaching:
+        found_reach = answers.get(pair)
+        reach[pair] = found_reach if isinstance(found_reach, tuple) else (None, LATE)
+    return fits, reach
+
+
+def _kinds(
+    seen: Mapping[str, SeenHost], sources: Sequence[Host], only: frozenset[str] | None
+) -> dict[bytes, list[DomainFacts]]:
+    """The active VMs, those together that ask the same of a target's processor and QEMU."""
+    found: dict[bytes, list[DomainFacts]] = {}
+    for source in sources:
+        for facts in seen[source.uuid].domains or ():
+            root = described(facts) if facts.active and (only is None or facts.uuid in only) else None
+            if root is not None:
+                found.setdefault(_kind(root), []).append(facts)
+    return found
+
+
+def _kind(root: etree._Element) -> bytes:
+    parts = [root.get("type", "").encode(), root.findtext("devices/emulator", "").encode()]
+    for path in ("os/type", "cpu"):
+        element = root.find(path)
+        if element is not None:
+            parts.append(etree.tostring(element, method="c14n"))
+    return b"\0".join(parts)
+
+
+def _verdicts(target: Hypervisor, kinds: Mapping[bytes, Sequence[DomainFacts]]) -> list[Verdicts]:
+    """One verdict a kind, in their order: asked for by one VM of each."""
+    found = []
+    for vms in kinds.values():
+        xml = vms[0].xml or ""
+        machine = machine_supported(target, xml)
+        cpu = compare_cpu(target, xml) if machine[0] is not False else (None, "")
+        found.append(Verdicts(machine, cpu))
+    return found
+
+
+def _or_late(answer: object, count: int) -> list[Verdicts]:
+    if isinstance(answer, list):
+        return answer
+    return [Verdicts((None, LATE), (None, LATE))] * count
+
+
+def _reach(source: SeenHost, target: Host, clock: Clock) -> tuple[bool | None, str]:
+    """Whether the source's host reaches the address at which the target takes migrations."""
+    if not target.address:
+        return False, ""
+    if source.connection is None or not source.connection.has_shell:
+        return None, ""
+    try:
+        return migration.reachable(source.connection.shell, target.address, timeout_s=min(5.0, clock.left))
+    except InvalidInput as error:
+        return False, error.message
+    except HostError as error:
+        return None, error.message
