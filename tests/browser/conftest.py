@@ -94,7 +94,8 @@ class Visit:
     def keep(self, name: str, *, whole: bool = True) -> None:
         """Leave a screenshot in artifacts/."""
         self.page.evaluate("scrollTo(0, 0)")
-        self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole)
+        # The caret stays: to hide it, playwright leaves style attributes, which the policy forbids to copy.
+        self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole, caret="initial")
 
 
 @pytest.fixture
