@@ -112,9 +112,9 @@ def test_an_address_that_counts_boots_shows_which_one(window):
     page = window.page
     page.goto("/nodes/logged/logs/?mode=span&last=1d&boot=0&keyword=line+1199")
     page.wait_for_selector(".log-row")
-    page.wait_for_function(
-        "document.querySelector('[data-boot]').selectedOptions[0].text.startsWith('0 · 20')"
-    )
+    page.wait_for_selector("[data-boot] option[data-index='0']", state="attached")
+    chosen = page.evaluate("document.querySelector('[data-boot]').selectedOptions[0].text")
+    assert re.fullmatch(r"0 · \d{4}-\d\d-\d\d \d\d:\d\d", chosen)
     assert count(page) == 10
     assert page.inner_text("[data-count]") == "10 lines"
     page.fill("[data-keyword]", "line 11998")
