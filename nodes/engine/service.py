@@ -225,7 +225,7 @@ def _user(actor: Actor) -> User:
 
 def _lock(node: Node) -> None:
     """Let nobody else decide about the node until the transaction ends; UnknownNode where it is gone."""
-    if not Node.objects.select_for_update().filter(pk=node.pk).exists():
+    if not list(Node.objects.select_for_update().filter(pk=node.pk).values_list("pk")):
         raise removed()
 
 
