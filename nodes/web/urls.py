@@ -13,6 +13,7 @@ from nodes.web.views import (
     history,
     logs,
     node_add,
+    node_bmc,
     node_detail,
     node_list,
     node_settings,
@@ -51,6 +52,9 @@ urlpatterns = [
     path(
         "nodes/<str:name>/settings/connection/", signed_in(node_settings.connection), name="node-connection"
     ),
+    path("nodes/<str:name>/settings/bmc/", signed_in(node_bmc.edit), name="node-bmc"),
+    path("nodes/<str:name>/settings/bmc/scan/", signed_in(node_bmc.scan), name="node-bmc-scan"),
+    path("nodes/<str:name>/settings/bmc/remove/", signed_in(node_bmc.remove), name="node-bmc-remove"),
     path("nodes/<str:name>/<slug:slug>/", signed_in(node_detail.section), name="node-section"),
     path("devices/", signed_in(devices.device_search), name="device-search"),
     path("operations/", signed_in(operations.operation_list), name="operation-list"),

@@ -22,6 +22,7 @@ from nodes.web.forms.node import NodeForm
 from nodes.web.views import node_page
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.node_add import FIELDS, PLACES, SECRETS, errors_of, form_errors, refused
+from nodes.web.views.node_bmc import bmc_facts
 
 
 @require_http_methods(["GET", "POST"])
@@ -47,6 +48,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
         "form": form,
         "login": login_facts(node),
         "grants": grants_of(node),
+        "bmc": bmc_facts(node),
     }
     status = 422 if form.is_bound else 200
     return render(request, "nodes/node_settings.html", context, status=status)
