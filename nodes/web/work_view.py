@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from nodes.models import InventoryChange, Operation, OperationStep, StepStatus
+from nodes.web import figures
 from nodes.web.views.history import Line, line_of, section_titles
 
 RESTARTS = ("reboot-node", "power-on-node")
@@ -17,7 +20,7 @@ MOST_CHANGES = 200
 class ShownStep:
     """A step with what it measured: bytes and bytes a second; ``remaining_s`` is our estimate.
 
-    ``vm``, ``source`` and ``target`` are "" where the title says them already.
+    ``vm`` and ``target`` are "" where the title says them already; ``source`` is the node that a VM leaves.
     """
 
     step: OperationStep
@@ -31,7 +34,7 @@ class ShownStep:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Why we say that the host has restarted, or that it is off. Unknown is None."""
+    """Why we say that the host has restarted, or that it is off. Unknown is None; seconds."""
 
     boot_id_before: str | None
     boot_id_after: str | None
@@ -39,24 +42,29 @@ class Proof:
     evidence: tuple[str, ...]
 
 
-def shown_steps(steps: Iterable[OperationStep]) -> list[ShownStep]:
-    return [_shown(step) for step in steps]
+def shown_steps(operation: Operation, steps: Iterable[OperationStep]) -> list[ShownStep]:
+    sources = _sources(operation)
+    return [_shown(step, sources) for step in steps]
 
 
-def _shown(step: OperationStep) -> ShownStep:
-    data = step.data if isinstance(step.data, dict) else {}
-    source = data.get("source")
-    vm = "" if step.vm_name in step.title else step.vm_name
-    target = "" if step.target in step.title else step.target
-    shown = ShownStep(step, vm, source if isinstance(source, str) and step.target else "", target)
-    if step.status != StepStatus.RUNNING:
-        return shown
-    left, speed = _number(data, "remaining_bytes"), _number(data, "speed_bytes_s")
-    return ShownStep(
+def _sources(operation: Operation) -> Mapping[str, str]:
+    """The name of the node that each VM of the plan leaves, by the VM's UUID."""
+    rows = (operation.plan or {}).get("decisions") or ()
+    return {str(row.get("vm_uuid")): row.get("source") or operation.node_name for row in rows}
+
+
+def _shown(step: OperationStep, sources: Mapping[str, str]) -> ShownStep:
+    shown = ShownStep(
         step,
-        vm,
-        shown.source,
-        target,
+        vm="" if step.vm_name in step.title else step.vm_name,
+        source=sources.get(str(step.vm_uuid), "") if step.target else "",
+        target="" if step.target in step.title else step.target,
+    )
+    if step.status != StepStatus.RUNNING or not isinstance(step.data, dict):
+        return shown
+    left, speed = _number(step.data, "remaining_bytes"), _number(step.data, "speed_bytes_s")
+    return replace(
+        shown,
         remaining_bytes=int(left) if left is not None else None,
         speed_bytes_s=speed,
         remaining_s=left / speed if left is not None and speed else None,
@@ -68,25 +76,27 @@ def _number(data: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def proof_of(operation: Operation, steps: Iterable[OperationStep]) -> Proof | None:
-    """The proof out of the operation's result or of its steps; None where there is none (yet)."""
-    known: dict[str, Any] = {}
-    for data in (*(step.data for step in steps), operation.result):
-        if isinstance(data, dict):
-            known |= {name: value for name, value in data.items() if value is not None}
-    evidence = known.get("evidence")
-    proof = Proof(
-        _text(known, "boot_id_before"),
-        _text(known, "boot_id_after"),
-        _number(known, "down_s"),
-        tuple(map(str, evidence)) if isinstance(evidence, list | tuple) else (),
-    )
-    return proof if proof.boot_id_after or proof.evidence else None
+def proof_of(steps: Iterable[OperationStep]) -> Proof | None:
+    """The proof out of what the steps ``back`` and ``off`` have kept; None where there is none (yet)."""
+    for step in steps:
+        data = step.data if isinstance(step.data, dict) else {}
+        if data.get("boot_id") and "boot_id_before" in data:
+            before = str(data["boot_id_before"] or "") or None
+            return Proof(before, str(data["boot_id"]), _number(data, "down_s"), ())
+        if data.get("off") is True:
+            return Proof(None, None, None, tuple(_evidence(data)))
+    return None
 
 
-def _text(data: Mapping[str, Any], name: str) -> str | None:
-    value = data.get(name)
-    return value if isinstance(value, str) and value else None
+def _evidence(data: Mapping[str, Any]) -> Iterator[str]:
+    accepted = figures.parse_moment(data.get("accepted_at"))
+    if accepted is not None:
+        yield _("The host took the command: %s") % figures.moment_text(accepted)
+    silent_s = _number(data, "silent_s")
+    if silent_s is not None:
+        yield _("Its connection ended, and nothing answered for %s") % figures.duration_text(silent_s)
+    if data.get("bmc"):
+        yield _("Its BMC says: %s") % data["bmc"]
 
 
 def changes_of(operation: Operation) -> list[Line] | None:

@@ -159,4 +159,4 @@ def progress(request: HttpRequest, pk: Any) -> HttpResponse:
 
 def _progress(operation: Any) -> dict[str, Any]:
     steps = list(operation.steps.all())
-    return {"operation": operation, "steps": steps, "lines": shown_steps(steps)}
+    return {"operation": operation, "steps": steps, "lines": shown_steps(operation, steps)}
