@@ -88,6 +88,48 @@ def test_seal_keys_that_are_none_are_an_error(settings, keys):
     assert "nodeadmin.E001" in ids(run_checks())
 
 
+def test_celery_wants_postgresql_a_shared_channel_layer_and_a_broker(settings, monkeypatch):
+    settings.NODEADMIN_ENGINE = "celery"
+    assert {"nodeadmin.E004", "nodeadmin.E005"} <= ids(run_checks())
+    redis = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
+    settings.CHANNEL_LAYERS, settings.NODEADMIN_BROKER_URL = redis, "redis://127.0.0.1/0"
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+    assert ids(run_checks()) & {"nodeadmin.E004", "nodeadmin.E005", "nodeadmin.E006"} == set()
+    settings.NODEADMIN_BROKER_URL = ""
+    assert "nodeadmin.E005" in ids(run_checks())
+    monkeypatch.setattr("nodes.checks.find_spec", lambda name: None)
+    assert "nodeadmin.E006" in ids(run_checks())
+
+
+def test_several_web_processes_with_the_embedded_engine_are_an_error(settings):
+    settings.NODEADMIN_WEB_WORKERS = 2
+    assert "nodeadmin.E007" in ids(run_checks())
+    settings.NODEADMIN_ENGINE = "celery"
+    assert "nodeadmin.E007" not in ids(run_checks())
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("", ""),
+        ("redis://:pw@redis.example.org:6380/2", "redis://:pw@redis.example.org:6380/2"),
+        ("rediss://redis.example.org/0", "rediss://redis.example.org/0"),
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock?virtual_host=0"),
+        ("unix://user:pw@/run/redis.sock?db=3", "redis+socket://user:pw@/run/redis.sock?virtual_host=3"),
+    ],
+)
+def test_one_redis_is_channel_layer_and_broker(monkeypatch, url, broker):
+    monkeypatch.setenv("X_URL", url)
+    assert env.broker(env.redis("X_URL")) == broker
+
+
+def test_a_redis_url_that_is_none_is_refused_without_being_shown(monkeypatch):
+    monkeypatch.setenv("X_URL", "http://user:hush@redis")
+    with pytest.raises(ImproperlyConfigured, match="X_URL") as refused:
+        env.redis("X_URL")
+    assert "hush" not in str(refused.value)
+
+
 def test_values_with_secret_names_and_private_keys_are_hidden():
     key = "x -----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY----- y"
     event = hide_secrets(

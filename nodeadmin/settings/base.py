@@ -222,12 +222,12 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
-# Over Redis where there are several processes: publish and subscribe, as a message nobody hears may be lost.
+# Over Redis where there are several processes. Any message may be lost (nodes/news.py).
 NODEADMIN_REDIS_URL = env.redis("NODEADMIN_REDIS_URL")
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 if NODEADMIN_REDIS_URL:
     CHANNEL_LAYERS["default"] = {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {"hosts": [NODEADMIN_REDIS_URL], "prefix": "nodeadmin"},
     }
 # In each process of its own: a rate limit then holds for each web worker, and no request waits for Redis.

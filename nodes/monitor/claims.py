@@ -1,7 +1,8 @@
 """Which monitor watches which nodes. Monitors find each other in the database; nothing is configured.
 
 A monitor is one row with a lease; a node belongs to the monitor that its heartbeat row names. Each takes its
-share of the nodes, and what it has beyond that it gives back when another one joins.
+share of the nodes, and what it has beyond that it gives back when another one joins. Leases are set and
+judged by the database's clock, as monitors may be on machines whose own clocks differ.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
 
 from nodes.engine.claim import runner_name
 from nodes.models import Heartbeat, MonitorProcess, Node
@@ -73,7 +75,7 @@ class Membership:
         _add_heartbeats()
         bury_dead(besides=self.id)
         held = set(self._held())
-        monitors = max(1, MonitorProcess.objects.filter(lease_expires_at__gt=timezone.now()).count())
+        monitors = max(1, MonitorProcess.objects.filter(lease_expires_at__gt=Now()).count())
         share = math.ceil(Heartbeat.objects.count() / monitors)
         if len(held) > share:
             held -= self._release(sorted(held)[share:])
@@ -98,14 +100,14 @@ class Membership:
                 Heartbeat.objects.filter(pk__in=chunk, owner=None).update(owner=self.id)
             return set(self._held())
 
-    def _lease_end(self) -> datetime:
-        return timezone.now() + timedelta(seconds=self.lease_s)
+    def _lease_end(self) -> Combinable:
+        return Now() + timedelta(seconds=self.lease_s)
 
 
 def bury_dead(*, besides: uuid.UUID) -> int:
     """End the other monitors whose lease has run out: their nodes are free from now on."""
     with transaction.atomic():
-        expired = MonitorProcess.objects.filter(lease_expires_at__lt=timezone.now()).exclude(pk=besides)
+        expired = MonitorProcess.objects.filter(lease_expires_at__lt=Now()).exclude(pk=besides)
         dead = list(expired.select_for_update(skip_locked=True))
         if not dead:
             return 0

@@ -225,11 +225,11 @@ def test_when_most_nodes_vanish_at_once_it_is_one_event_and_not_one_a_node(
 
 
 def test_a_running_monitor_takes_over_the_nodes_of_a_dead_one(watched: Node, monitor: Monitor) -> None:
-    gone = MonitorProcess.objects.create(
-        name="gone:1", lease_expires_at=timezone.now() + timedelta(seconds=2)
-    )
+    lives = timezone.now() + timedelta(minutes=5)
+    gone = MonitorProcess.objects.create(name="gone:1", lease_expires_at=lives)
     other = make_node("test-01", uri="test:///default", connection=Connection.UNKNOWN)
     until(lambda: Heartbeat.objects.filter(node=other).exists())
     Heartbeat.objects.filter(node=other).update(owner=gone)
+    MonitorProcess.objects.filter(pk=gone.pk).update(lease_expires_at=timezone.now() + timedelta(seconds=1))
     until(lambda: Heartbeat.objects.get(node=other).owner not in (None, gone), 15)
     assert not MonitorProcess.objects.filter(pk=gone.pk).exists()

@@ -1,0 +1,39 @@
+"""The examples of docs/systemd: what they start and set exists, and what has to be set is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands
+
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = sorted((ROOT / "docs/systemd").glob("*.service"))
+ENVIRONMENT = (ROOT / "docs/systemd/environment").read_text()
+KNOWN = "\n".join(
+    path.read_text() for path in (ROOT / "nodeadmin/settings").glob("*.py") if path.name != "test.py"
+)
+
+
+def test_there_is_one_for_each_kind_of_process() -> None:
+    assert [path.stem for path in UNITS] == ["nodeadmin-monitor", "nodeadmin-web", "nodeadmin-worker@"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_starts_a_command_that_exists_with_secrets_out_of_files(unit: Path) -> None:
+    text = unit.read_text()
+    command = re.search(r"^ExecStart=\S+/python manage\.py (\w+)", text, re.MULTILINE)
+    assert command is not None
+    assert command[1] in get_commands()
+    loaded = set(re.findall(r"^LoadCredential=([\w-]+):", text, re.MULTILINE))
+    named = dict(re.findall(r"(NODEADMIN_\w+)_FILE=%d/([\w-]+)", text))
+    assert set(named.values()) == loaded
+    assert {"NODEADMIN_SECRET_KEY", "NODEADMIN_SEAL_KEYS", "NODEADMIN_DATABASE_URL"} <= set(named)
+
+
+@pytest.mark.parametrize("text", [ENVIRONMENT, *(path.read_text() for path in UNITS)])
+def test_every_variable_is_one_that_the_settings_read(text: str) -> None:
+    names = set(re.findall(r"\b(NODEADMIN_\w+?)(?:_FILE)?=", text))
+    assert names
+    assert {name for name in names if f'"{name}"' not in KNOWN} == set()
