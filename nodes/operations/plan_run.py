@@ -100,9 +100,9 @@ class PlanRun:
 
         Raises VmStepsFailed with what was done and what not, PlanChanged for a VM that nobody decided about.
         """
-        release_left_over(self.run)
         if self.run.resumed:
             self._settle_interrupted(go_on=go_on)
+            release_left_over(self.run)
             if empties:
                 self.ensure_fits()
         left = [vm for vm in self._acting() if not self.done(vm_code(vm))]
