@@ -7,7 +7,8 @@ process of the tests itself never opens libvirt, which no fork of it could use a
 The points are the commits, each named by what it writes: dying *before* one, the work is done and not on
 record; dying *after* one, it is on record and the next thing has not begun. Where nothing outside the
 database lies between two commits, dying after the first is dying before the second, and is walked by
-``script/soak kill`` (``NODEADMIN_SOAK=1``) alone. Commits of mere progress, which come as the clock has it, are no points.
+``script/soak kill`` (``NODEADMIN_SOAK=1``) alone. Commits of mere progress, which come as the clock has it,
+are no points.
 """
 
 from __future__ import annotations
