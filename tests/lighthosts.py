@@ -333,6 +333,15 @@ class LightHost(LibvirtHost):
                 with contextlib.suppress(subprocess.CalledProcessError):
                     self.virsh("-q", command, vm.uuid)
 
+    def remove_all_vms(self) -> None:
+        """End every VM and forget it, with whatever libvirt keeps of it."""
+        for name in self.virsh("list", "--name").split():
+            # The half of a migration that was broken off may just be going by itself.
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self.virsh("-q", "destroy", name)
+        for name in self.virsh("list", "--all", "--name").split():
+            self.virsh("-q", "undefine", name, "--managed-save", "--snapshots-metadata")
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -26,8 +26,6 @@ JOBS = {
 class DomainState:
     state: str | None
     reason: str | None
-    memory_max_bytes: int | None
-    vcpus: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +40,19 @@ class Listed:
     managed_save: bool | None
     state: DomainState | None
 
-    def read_state(self) -> DomainState:
-        """Asked of the domain itself, which waits where its QEMU is busy."""
-        _, memory_kib, _, vcpus, _ = self.domain.info()
-        number, reason = self.domain.state()
-        state = state_name(number)
-        return DomainState(state, reason_name(state, reason), memory_kib * 1024, vcpus)
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a domain may come to use."""
+
+    memory_max_bytes: int | None
+    vcpus: int | None
+
+
+def read_state(domain: libvirt.virDomain) -> DomainState:
+    number, reason = domain.state()
+    state = state_name(number)
+    return DomainState(state, reason_name(state, reason))
 
 
 def listed(connection: libvirt.virConnect, uuid: str | None = None) -> list[Listed]:
@@ -83,24 +88,48 @@ def _uuids(connection: libvirt.virConnect, flags: int) -> frozenset[str] | None:
 
 
 def _states(connection: libvirt.virConnect) -> dict[str, DomainState]:
-    what = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_VCPU
+    # Nothing beyond the state: for anything else libvirt asks QEMU, and waits for one that hangs.
     try:
-        found = connection.getAllDomainStats(what, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT)
+        found = connection.getAllDomainStats(
+            libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        )
     except libvirt.libvirtError:  # the test driver and old daemons answer for each domain alone
         return {}
     states = {}
     for domain, stats in found:
         state = state_name(stats.get("state.state"))
-        if state is None:
-            continue
-        memory_kib = stats.get("balloon.maximum")
-        states[domain.UUIDString()] = DomainState(
-            state,
-            reason_name(state, stats.get("state.reason")),
-            memory_kib * 1024 if memory_kib is not None else None,
-            stats.get("vcpu.current"),
-        )
+        if state is not None:
+            states[domain.UUIDString()] = DomainState(state, reason_name(state, stats.get("state.reason")))
     return states
+
+
+def size_of(xml: str | None) -> Size:
+    """Memory and virtual processors by a domain's description (https://libvirt.org/formatdomain.html)."""
+    root = _parsed(xml) if xml else None
+    if root is None:
+        return Size(None, None)
+    memory, vcpu = root.find("memory"), root.find("vcpu")
+    count = (vcpu.get("current") or vcpu.text or "").strip() if vcpu is not None else ""
+    return Size(_bytes(memory), int(count) if count.isdecimal() else None)
+
+
+def _bytes(memory: etree._Element | None) -> int | None:
+    # What libvirt writes is always in KiB.
+    if memory is None or memory.get("unit", "KiB") != "KiB":
+        return None
+    text = (memory.text or "").strip()
+    return int(text) * 1024 if text.isdecimal() else None
+
+
+def _parsed(xml: str) -> etree._Element | None:
+    try:
+        return etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
+    except etree.XMLSyntaxError:
+        return None
+
+
+_REFUSED = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_INVALID)
+_RECEIVING = (DomainState("paused", "starting_up"), DomainState("paused", "migration"))
 
 
 def job_of(domain: libvirt.virDomain) -> str | None:
@@ -111,25 +140,21 @@ def job_of(domain: libvirt.virDomain) -> str | None:
         code = error.get_error_code()
         if code == libvirt.VIR_ERR_NO_SUPPORT:
             return None
+        if code not in _REFUSED:
+            raise
         # The half that receives a migration has no figures and refuses to give any, as does a domain that
-        # has just ended; only the former is paused by a migration.
-        if code == libvirt.VIR_ERR_OPERATION_INVALID:
-            return "migration_in" if _is_receiving(domain) else None
-        raise
+        # has just ended.
+        return "migration_in" if domain.isActive() and read_state(domain) in _RECEIVING else None
     if stats.get("type", libvirt.VIR_DOMAIN_JOB_NONE) == libvirt.VIR_DOMAIN_JOB_NONE:
         return None
     return JOBS.get(stats.get("operation", libvirt.VIR_DOMAIN_JOB_OPERATION_UNKNOWN), "other")
 
 
-def _is_receiving(domain: libvirt.virDomain) -> bool:
-    return bool(domain.isActive()) and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
-
-
 def running_block_jobs(domain: libvirt.virDomain, xml: str) -> tuple[str, ...]:
     """Targets of the disks of ``xml`` on which a block job runs (copy, commit, pull, backup)."""
-    root = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False))
+    root = _parsed(xml)
     targets = []
-    for disk in root.iterfind("devices/disk"):
+    for disk in root.iterfind("devices/disk") if root is not None else ():
         target = disk.find("target")
         name = target.get("dev") if target is not None else None
         if name is None or disk.get("device", "disk") not in ("disk", "lun"):

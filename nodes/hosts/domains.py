@@ -15,7 +15,7 @@ import libvirt
 
 from nodes.errors import HostError, HostTimeout, LibvirtUnavailable, MigrationFailed
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.domain_reading import JOBS, Listed, job_of, listed, running_block_jobs
+from nodes.hosts.domain_reading import JOBS, Listed, job_of, listed, read_state, running_block_jobs, size_of
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt_errors import LibvirtCallFailed
 from nodes.hosts.placement import Room, compare_cpu, machine_supported, room
@@ -121,13 +121,14 @@ def _with_details(hypervisor: Hypervisor, row: Listed, clock: Clock) -> DomainFa
         return None
 
     domain = row.domain
-    state = row.state or ask("Its state", lambda: row.read_state())
+    state = row.state or ask("Its state", lambda: read_state(domain))
     xml = ask("Its description", lambda: str(domain.XMLDesc(0)))
     snapshots = ask("Its snapshots", lambda: int(domain.snapshotNum()))
     job = ask("Its job", lambda: job_of(domain) or "") if row.active else ""
     block_jobs = ask("Its block jobs", lambda: running_block_jobs(domain, xml)) if row.active and xml else ()
     if state is None and xml is None and not _is_there(hypervisor, row.uuid, clock):
         return None
+    size = size_of(xml)
     return DomainFacts(
         uuid=row.uuid,
         name=row.name,
@@ -136,8 +137,8 @@ def _with_details(hypervisor: Hypervisor, row: Listed, clock: Clock) -> DomainFa
         active=row.active,
         persistent=row.persistent,
         managed_save=row.managed_save,
-        memory_max_bytes=state.memory_max_bytes if state else None,
-        vcpus=state.vcpus if state else None,
+        memory_max_bytes=size.memory_max_bytes,
+        vcpus=size.vcpus,
         xml=xml,
         job=job or None,
         block_jobs=block_jobs or (),

@@ -13,6 +13,7 @@ import libvirt
 from lxml import etree
 
 from nodes.errors import HostError
+from nodes.hosts.domain_reading import Size, size_of
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt_errors import LibvirtCallFailed
 
@@ -132,22 +133,29 @@ def _memory(stats: Mapping[str, int], claimed_bytes: int | None) -> int | None:
     if "total" not in stats or "free" not in stats:
         return None
     now = (stats["free"] + stats.get("buffers", 0) + stats.get("cached", 0)) * 1024
-    unclaimed = stats["total"] * 1024 - claimed_bytes if claimed_bytes is not None else now
-    return max(0, min(now, unclaimed))
+    if claimed_bytes is None:
+        return None
+    return max(0, min(now, stats["total"] * 1024 - claimed_bytes))
 
 
 def _in_use(connection: libvirt.virConnect) -> tuple[int | None, int | None]:
-    """Memory in bytes that the active domains may claim, and their virtual processors."""
-    try:
-        found = connection.getAllDomainStats(
-            libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_VCPU,
-            libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-            | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
-        )
-    except libvirt.libvirtError:
-        return None, None
-    memory = sum(stats.get("balloon.maximum", 0) for _, stats in found) * 1024
-    return memory, sum(stats.get("vcpu.current", 0) for _, stats in found)
+    """Memory in bytes that the active domains may claim, and their virtual processors; None where unknown.
+
+    By their descriptions: libvirt's statistics would ask each QEMU, and wait for one that hangs.
+    """
+    sizes = []
+    for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        try:
+            sizes.append(size_of(domain.XMLDesc(0)))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                sizes.append(Size(None, None))
+    memory = [size.memory_max_bytes for size in sizes if size.memory_max_bytes is not None]
+    vcpus = [size.vcpus for size in sizes if size.vcpus is not None]
+    return (
+        sum(memory) if len(memory) == len(sizes) else None,
+        sum(vcpus) if len(vcpus) == len(sizes) else None,
+    )
 
 
 def _read(xml: str) -> _Machine | None:

@@ -1,0 +1,112 @@
+"""Power commands on light hosts: conditional on the boot, sent once, and told apart when refused."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodes.errors import BootIdChanged, HostUnreachable, InsufficientRightsOnHost, PowerRefused
+from nodes.hosts import power
+from nodes.hosts.connection import connect
+from nodes.hosts.target import HostTarget
+from tests.lighthosts import AVAILABLE, LightHost
+from tests.sshd import TemporaryUser
+
+pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[LightHost]:
+    with LightHost(tmp_path / "host", libvirtd=False, boot_s=0.5) as light:
+        yield light
+
+
+def test_a_reboot_is_over_when_another_boot_id_shows(host: LightHost) -> None:
+    before = host.boot_id
+    with connect(host.sshd.target()) as connection:
+        assert power.boot_id(connection.shell) == before
+        assert power.is_stopping(connection.shell) is False
+        power.reboot(connection.shell, before)
+    assert _comes_true(lambda: not host.is_on)
+    assert host.wait_on()
+    with connect(host.sshd.target()) as connection:
+        assert power.boot_id(connection.shell) not in ("", before)
+    assert host.power_commands == ["reboot"]
+
+
+def test_a_command_sent_twice_does_not_hit_the_host_that_has_rebooted(host: LightHost) -> None:
+    before = host.boot_id
+    host.power_off()
+    host.power_on()
+    with connect(host.sshd.target()) as connection:
+        for command in (power.reboot, power.power_off):
+            with pytest.raises(BootIdChanged):
+                command(connection.shell, before)
+        assert power.is_stopping(connection.shell) is False
+    assert host.power_commands == []
+
+
+def test_a_host_that_is_off_answers_nothing_and_one_without_sshd_still_answers(host: LightHost) -> None:
+    target = host.sshd.target()
+    assert power.answers(target, 2)
+    host.sshd.stop()
+    assert power.answers(target, 2), "a refusal is an answer"
+    host.sshd.start()
+    with connect(target) as connection:
+        power.power_off(connection.shell, host.boot_id)
+    assert _comes_true(lambda: not power.answers(target, 0.5))
+    assert host.power_commands == ["poweroff"]
+    host.power_on()
+    assert power.answers(target, 2)
+
+
+def test_a_host_whose_name_is_not_known_is_not_called_silent() -> None:
+    with pytest.raises(HostUnreachable):
+        power.answers(HostTarget("", "ssh", host="no-such-host.invalid"), 5)
+    assert power.answers(HostTarget("", "local"))
+
+
+def test_a_refusal_is_told_in_the_hosts_words(host: LightHost) -> None:
+    host.refuse_power("Failed to reboot system via logind: There's already a shutdown in progress\n")
+    with connect(host.sshd.target()) as connection, pytest.raises(PowerRefused) as caught:
+        power.reboot(connection.shell, host.boot_id)
+    assert "already a shutdown in progress" in caught.value.message
+    assert host.is_on
+
+
+def test_a_user_without_sudo_is_told_what_to_allow_and_one_with_it_may(host: LightHost) -> None:
+    with TemporaryUser("power") as user:
+        target = host.sshd.target(user=user.name)
+        with connect(target) as connection, pytest.raises(InsufficientRightsOnHost) as caught:
+            power.reboot(connection.shell, host.boot_id)
+        assert "systemctl reboot" in caught.value.remedy
+        assert host.power_commands == []
+        with user.sudoers("ALL=(root) NOPASSWD: /usr/bin/systemctl reboot"), connect(target) as connection:
+            with pytest.raises(InsufficientRightsOnHost):
+                power.power_off(connection.shell, host.boot_id)
+            power.reboot(connection.shell, host.boot_id)
+            assert _comes_true(lambda: host.power_commands == ["reboot"])
+            assert _comes_true(lambda: not host.is_on)
+        assert host.wait_on()
+
+
+def test_what_is_no_boot_id_is_never_sent(host: LightHost) -> None:
+    with connect(host.sshd.target()) as connection:
+        with pytest.raises(ValueError, match="UUID"):
+            power.reboot(connection.shell, "$(touch /tmp/never)")
+        with pytest.raises(BootIdChanged):
+            power.reboot(connection.shell, str(uuid.uuid4()))
+    assert host.power_commands == []
+
+
+def _comes_true(what, within_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
