@@ -6,6 +6,7 @@
 
   const SHORTEST = 1000, LONGEST = 30000;
   const lines = new Map();
+  const working = new Map(); // the node of each operation under way, by the operation's id
   let socket = null, version = 0, wait = SHORTEST, told = 0, timer = 0;
 
   function connect() {
@@ -42,6 +43,9 @@
       lines.set(line.uuid, line);
       show(line);
     }
+    if (known) tellWork(message);
+    for (const operation of message.operations) working.set(operation.id, operation.node);
+    for (const id of message.ended || []) working.delete(id);
     for (const uuid of message.gone || []) turned = lines.delete(uuid) || turned;
     if (turned || (known && (message.operations.length || (message.ended || []).length))) tell();
     document.dispatchEvent(new CustomEvent("fleet-figures", { detail: { nodes: message.nodes } }));
@@ -59,6 +63,16 @@
     const page = document.querySelector("[data-live-node]");
     if (page && page.dataset.liveNode === line.uuid) document.body.dispatchEvent(new CustomEvent("node-changed"));
     return true;
+  }
+
+  // A node's head says what works on the node, and which buttons rest meanwhile. The tab below, in which
+  // somebody may be writing, is left alone.
+  function tellWork(message) {
+    const page = document.querySelector("[data-live-node]");
+    const name = page && lines.get(page.dataset.liveNode)?.name;
+    if (!name) return;
+    const touched = message.operations.map((operation) => operation.node).concat((message.ended || []).map((id) => working.get(id)));
+    if (touched.includes(name)) document.body.dispatchEvent(new CustomEvent("node-work"));
   }
 
   // ---- figures in place ----

@@ -188,6 +188,7 @@
     shown.classList.add(`flash-${tone}`);
     shown.querySelector(".flash-words").textContent = words;
     area.append(shown);
+    shown.scrollIntoView({ block: "nearest" });
   }
   window.nodeadminFlash = flash;
 

@@ -8,6 +8,7 @@ import time
 import pytest
 from django.core import signing
 from django.urls import reverse
+from django.utils import timezone
 
 from nodes import access
 from nodes.hosts import domains
@@ -63,8 +64,9 @@ def test_the_head_offers_what_the_user_may_do(admin_page, operator_page, operato
 
 def test_a_node_in_maintenance_offers_the_way_back_and_says_why_it_is_there(admin_page, administrator, read):
     node = make_node(
-        "kvm-01", scheduling="maintenance", scheduling_reason="disk swap", scheduling_by=administrator
-    )
+        "kvm-01", scheduling="maintenance", scheduling_reason="disk swap", scheduling_by=administrator,
+        scheduling_since=timezone.now(),
+    )  # fmt: skip
     assert list(head(admin_page, node))[:2] == ["Enable", "Drain"]
     page = read(admin_page.get(reverse("node-detail", args=[node.name])))
     assert "In maintenance" in page.text
