@@ -18,7 +18,12 @@ def every_address():
         if pattern.name in OPEN_TO_ALL:
             continue
         names = pattern.pattern.converters
-        values = {"pk": 7 if "token" in pattern.name else pk, "name": "kvm-01", "slug": "pci", "action": "disable"}
+        values = {
+            "pk": 7 if "token" in pattern.name else pk,
+            "name": "kvm-01",
+            "slug": "pci",
+            "action": "disable",
+        }
         yield reverse(pattern.name, kwargs={name: values[name] for name in names})
 
 
