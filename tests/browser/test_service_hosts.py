@@ -1,0 +1,106 @@
+"""Drain, return and reboot through the pages, with two hosts between which VMs really move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lighthosts import AVAILABLE, LightHost, TinyVm, assert_exactly_once, light_pair
+
+pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root and libvirtd")
+END_MS = 120_000
+MAKE_NODE = """
+from django.utils import timezone
+from nodes.models import Credential, Node
+node = Node.objects.create(
+    name={name!r}, uri={uri!r}, migration_address="127.0.0.1", connection="online",
+    last_seen_at=timezone.now(), host_key={key!r}, host_key_fingerprint={fingerprint!r},
+)
+Credential.objects.create(node=node, kind="ssh_key", secret={{"private_key": {private!r}}})
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LightHost, ...]]:
+    """Two hosts, ``light1`` and ``light2``, as nodes of the server."""
+    with light_pair(tmp_path_factory.mktemp("pair")) as hosts:
+        for host in hosts:
+            key, sshd = host.sshd.host_key(), host.sshd
+            code = MAKE_NODE.format(
+                name=host.name,
+                uri=f"qemu+ssh://root@{sshd.address}:{sshd.port}/system",
+                key=key.to_text(),
+                fingerprint=key.fingerprint,
+                private=sshd.user_key.read_text(),
+            )
+            server.manage("shell", "-c", code)
+        yield hosts
+
+
+@pytest.fixture
+def window(visit: Any, pair: Any) -> Any:
+    opened = visit()
+    opened.sign_in()
+    return opened
+
+
+def open_dialog(page: Any, name: str, label: str) -> None:
+    page.goto(f"/nodes/{name}/")
+    page.click(f"#node-actions >> text={label}")
+    page.wait_for_selector("dialog[open] form")
+
+
+def show_plan(page: Any) -> None:
+    page.click("dialog button[name=step]:visible >> nth=0")
+    page.wait_for_selector("dialog .plan", timeout=END_MS)
+
+
+def confirm(page: Any) -> None:
+    page.click("dialog [data-confirm]")
+    page.wait_for_url("**/operations/**")
+
+
+def test_vms_leave_come_back_and_stay_while_their_host_reboots(window, pair):
+    page, (one, two) = window.page, pair
+    vms = [TinyVm("web"), TinyVm("db")]
+    for vm in vms:
+        one.start_vm(vm)
+
+    open_dialog(page, "light1", "Maintenance")
+    page.fill("#id_reason", "a new fan")
+    page.check("[name=drain]")
+    show_plan(page)
+    assert "2 VMs move" in page.inner_text("dialog .plan")
+    assert page.locator("dialog .plan-line .plan-target").all_inner_texts() == ["light2", "light2"]
+    window.keep("host-drain-plan", whole=False)
+    confirm(page)
+    page.wait_for_selector(".node-title:has-text('Succeeded')", timeout=END_MS)
+    assert "Move web to light2 from light1" in page.inner_text(".work").replace("\n", " ")
+    window.keep("host-drain")
+    for vm in vms:
+        assert_exactly_once(pair, vm, on=two)
+
+    open_dialog(page, "light1", "Enable")
+    page.check("[name=return_vms]")
+    show_plan(page)
+    assert "2 VMs move" in page.inner_text("dialog .plan")
+    confirm(page)
+    page.wait_for_selector(".node-title:has-text('Succeeded')", timeout=END_MS)
+    for vm in vms:
+        assert_exactly_once(pair, vm, on=one)
+
+    open_dialog(page, "light1", "Reboot")
+    page.check("dialog [name=vm_policy][value=migrate]")
+    show_plan(page)
+    page.fill("#typed", "light1")
+    confirm(page)
+    page.wait_for_selector(".node-title:has-text('Succeeded')", timeout=END_MS)
+    assert "the host has restarted" in page.inner_text("#body")
+    window.keep("host-reboot")
+    for vm in vms:
+        assert_exactly_once(pair, vm, on=two)
+    page.goto("/nodes/light1/")
+    page.wait_for_selector("#node-title:has-text('Online')", timeout=END_MS)
+    assert window.faults == []
