@@ -86,6 +86,8 @@ def remove(request: HttpRequest, name: str) -> HttpResponse:
 
 def _placed(error: NodeAdminError) -> dict[str, str]:
     place = error.field.removeprefix("bmc.")
+    if error.extra.get("reason") == "certificate_unknown":
+        return {place: _("Nobody vouches for this certificate. Compare its fingerprint, then choose it.")}
     return {place if place in PLACES else "": error.detail()}
 
 
