@@ -70,7 +70,7 @@ class Cluster:
     def ready(self, timeout_s: float = 120) -> None:
         """Returns once every node is enabled and online."""
         for host in self.hosts:
-            if self.describe(host)["scheduling"] != "enabled":
+            if self.describe(host)["scheduling"]["state"] != "enabled":
                 assert self.api("enable-node", node=self.node(host))[0] == 200
         for host in self.hosts:
             until(
@@ -78,7 +78,7 @@ class Cluster:
             )
 
     def places(self) -> dict[str, list[tuple[str, str, str]]]:
-        """VM to (host, state, reason), in libvirt's numbers, wherever it is active: virsh on the hosts says it."""
+        """VM to (host, state, reason) wherever it is active, by virsh on the hosts, in libvirt's numbers."""
         found: dict[str, list[tuple[str, str, str]]] = {}
         with ThreadPoolExecutor() as pool:
             told = pool.map(lambda host: host.run("virsh domstats --state --list-active").stdout, self.hosts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import time
 from datetime import datetime
 from typing import Any
@@ -126,6 +127,31 @@ async def test_a_line_that_is_logged_is_shown_within_half_a_second(lab_plain) ->
     # journald itself tells its readers of new entries only every 250 ms.
     slow = await asyncio.to_thread(pace, lab_plain)
     assert sorted(delays)[len(delays) // 2] < 0.5 * slow, delays
+
+
+async def test_a_cut_network_is_told_and_what_was_logged_meanwhile_comes_once(lab_plain) -> None:
+    headers, _node = await a_viewer(lab_plain)
+    lines = "sleep 6; for n in 1 2 3; do logger -t nodeadmin-cut line $n; done"
+    async with opened("/ws/nodes/lab/logs/", headers) as socket:
+        wanted = {"services": ["identifier:nodeadmin-cut"], "backlog": 0}
+        await socket.send(json.dumps({"type": "subscribe", **wanted}))
+        assert (await socket.message())["state"] == "live"
+        await asyncio.sleep(3)
+        command = f"systemd-run --collect --quiet sh -c {shlex.quote(lines)}"
+        await asyncio.to_thread(lab_plain.run, command)
+        lab_plain.cut_network()
+        try:
+            begun = time.monotonic()
+            event = await socket._communicator.receive_output(120)
+            told_s = time.monotonic() - begun
+            assert json.loads(event["text"])["state"] == "reconnecting"
+        finally:
+            lab_plain.restore_network()
+        assert told_s < 30 * await asyncio.to_thread(pace, lab_plain)
+        found: list[str] = []
+        while len(found) < 3:
+            found += [row["message"] for row in await rows(socket)]
+        assert found == ["line 1", "line 2", "line 3"]
 
 
 async def test_the_stream_goes_on_when_a_host_that_died_is_back(lab_plain) -> None:

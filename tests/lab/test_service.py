@@ -14,6 +14,7 @@ from tests.lab import vm
 from tests.lab.client import ApiClient
 from tests.lab.cluster import Cluster, boots, qemu_pid, until
 from tests.lab.host import LabHost
+from tests.lab.silence import silent_when_off
 
 PLAIN, RICH = "lab-plain", "lab-rich"
 
@@ -61,7 +62,7 @@ def in_the_middle(api: ApiClient, operation: str) -> dict[str, Any]:
             and (step["progress"] or 0) > 0.02
         ]
 
-    return moving(api.until(operation, moving, "a migration under way", 60))[0]
+    return moving(api.until(operation, moving, "a migration under way", 120))[0]
 
 
 def test_a_drain_moves_every_vm_live_and_enabling_brings_them_back(
@@ -157,8 +158,34 @@ def test_a_reboot_whose_server_is_killed_four_times_reboots_once(
     assert ended["result"]["boot_id"] == lab_plain.boot_id() != boot
     assert boots(lab_plain) == booted + 1
     cluster.runs_once(laden=lab_rich, migrated=True)
-    assert cluster.describe(lab_plain)["scheduling"] == "enabled"
+    assert cluster.describe(lab_plain)["scheduling"]["state"] == "enabled"
     until(lambda: cluster.describe(lab_plain)["status"] == "online", "online again")
+
+
+def test_a_node_is_deleted_once_its_vms_have_moved_and_the_last_host_is_shut_down_with_proof(
+    cluster: Cluster, api: ApiClient, lab_rich: LabHost, lab_plain: LabHost
+) -> None:
+    vm.start(lab_rich, vm.VmSpec("obedient", obedient=True))
+
+    status, refused = api("delete-node", node=RICH)
+    assert (status, refused["code"]) == (409, "node_has_running_vms")
+    api.succeeded(api.confirmed("delete-node", node=RICH, vm_policy="migrate"))
+    cluster.runs_once(obedient=lab_plain, migrated=True)
+    assert api("describe-node", node=RICH)[0] == 404
+
+    with silent_when_off(lab_plain):
+        ended = api.succeeded(api.confirmed("shutdown-node", node=PLAIN, vm_policy="stop", force_stop=False))
+        assert not lab_plain.is_running()
+        assert ended["result"]["off"] is True
+        assert ended["result"]["silent_s"] >= 30
+        connection = cluster.describe(lab_plain)["connection"]
+        assert (connection["state"], connection["reason"]) == ("offline", "powered_off")
+    assert "obedient" not in lab_rich.run("virsh list --all --name").stdout
+
+    lab_plain.start()
+    lab_plain.wait_until_ready()
+    assert vm.state(lab_plain, "obedient") == "shut off"
+    api.succeeded(cluster.add(lab_rich))
 
 
 def status_of(operation: dict[str, Any], code: str) -> str:
