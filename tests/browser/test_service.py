@@ -182,6 +182,33 @@ def test_an_operation_is_watched_to_its_end_with_its_log(window):
     assert window.faults == []
 
 
+def test_the_record_is_filtered_while_one_types(window):
+    page = window.page
+    page.goto("/nodes/svc-03/")
+    page.click("#node-actions >> text=Maintenance")
+    page.click("dialog button[name=step]:visible >> nth=0")
+    page.wait_for_selector("#node-title:has-text('Maintenance')")
+    page.goto("/events/")
+    page.wait_for_selector("#list >> text=svc-03 entered maintenance")
+    page.fill("#event-node", "svc-02")
+    page.wait_for_selector("#list >> text=svc-03 entered maintenance", state="detached")
+    page.fill("#event-node", "svc-03")
+    page.wait_for_selector("#list >> text=svc-03 entered maintenance")
+    page.fill("#event-user", "nobody")
+    page.wait_for_selector("text=No event fits these filters")
+    page.fill("#event-user", "ada")
+    page.wait_for_selector("#list >> text=svc-03 entered maintenance")
+    page.select_option("#event-kind", "node_disabled")
+    page.fill("#event-until", "2020-01-01")
+    page.wait_for_selector("text=No event fits these filters")
+    for part in ("node=svc-03", "user=ada", "kind=node_disabled", "until=2020-01-01"):
+        assert part in page.url
+    page.goto("/operations/")
+    page.fill("#operation-node", "no-such-node")
+    page.wait_for_selector("text=No operation fits these filters")
+    assert window.faults == []
+
+
 @pytest.mark.parametrize(("theme", "size"), [("light", None), ("dark", None), ("light", PHONE)])
 def test_every_dialog_is_well_in_both_themes_and_on_a_phone(visit, fleet, theme, size):
     window = visit(theme=theme, **({"size": size} if size else {}))

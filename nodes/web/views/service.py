@@ -57,7 +57,7 @@ ACTIONS: Mapping[str, Action] = {
     "disable": Action(
         "disable-node", MAINTAIN, forms.DisableForm,
         gettext_lazy("Maintenance of %s"),
-        gettext_lazy("The node takes no new VMs until it is enabled again. Those that run stay as they are."),
+        gettext_lazy("No new VMs come to the node until it is enabled again. Those on it stay."),
         gettext_lazy("Start maintenance"), "tool",
     ),
     "enable": Action(
