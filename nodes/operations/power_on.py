@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes import access
@@ -21,8 +22,6 @@ from nodes.permissions import POWER
 POWERING_ON, POWERING_OFF = "PoweringOn", "PoweringOff"
 SWITCH_S = 180.0
 """From the command to the BMC's word that the power is on."""
-BOOT_S = 1200.0
-"""From the power to the host's own word: large machines test their memory for a quarter of an hour."""
 POLL_S = 2.0
 LOOK_AGAIN_S = 20.0
 
@@ -124,7 +123,7 @@ class PowerOnNode(OperationKind):
                 step,
                 node,
                 boot_id_before=boot_id_before,
-                timeout_s=BOOT_S,
+                timeout_s=settings.NODEADMIN_REBOOT_S,
                 look=_looking_at_power(node),
             )
             step.report(

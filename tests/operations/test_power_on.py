@@ -146,9 +146,9 @@ def test_a_bmc_that_was_removed_meanwhile_is_missing(administrator, machine, nod
 
 
 def test_a_host_that_stays_silent_with_power_on_is_told_and_is_not_powered_off_any_more(
-    administrator, machine, node, monkeypatch
+    administrator, machine, node, settings
 ):
-    monkeypatch.setattr(power_on, "BOOT_S", 2.0)
+    settings.NODEADMIN_REBOOT_S = 2.0
     machine.boots = False
     ended = power_on_it(administrator)
     assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "timeout")
@@ -180,9 +180,9 @@ def test_a_machine_that_goes_off_again_ends_the_wait(administrator, machine, nod
 
 
 def test_a_host_that_answers_with_the_boot_id_from_before_has_not_been_started(
-    administrator, machine, node, monkeypatch
+    administrator, machine, node, settings
 ):
-    monkeypatch.setattr(power_on, "BOOT_S", 2.0)
+    settings.NODEADMIN_REBOOT_S = 2.0
     own = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     Node.objects.update(boot_id=own)
     ended = power_on_it(administrator)
