@@ -51,23 +51,32 @@ class Runner:
             self._loops.append(thread)
 
     def stop(self) -> None:
-        """Stop claiming, give running operations a moment to end, and hand back those that have not."""
+        """Stop claiming, give running operations a moment to end, and hand back those that have not.
+
+        They are told first, and given another moment to break off what they do on a host: whoever takes them
+        over is not to find two at it.
+        """
         self._stopping.set()
         self._wake.set()
-        deadline = time.monotonic() + STOP_WAIT_S
-        while self._runs and time.monotonic() < deadline:
-            time.sleep(0.1)
+        self._wait_for_runs()
+        with self._guard:
+            left = list(self._runs.values())
+        for _held, run in left:
+            run.lost.set()
+        self._wait_for_runs()
         # Until here leases are renewed; a round after the release would take it back.
         self._ended.set()
         for thread in self._loops:
             thread.join(STOP_WAIT_S)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        with self._guard:
-            left = list(self._runs.values())
-        for held, run in left:
-            run.lost.set()
+        for held, _run in left:
             release(held)
+
+    def _wait_for_runs(self) -> None:
+        deadline = time.monotonic() + STOP_WAIT_S
+        while self._runs and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def work_on(self, operation_id: uuid.UUID) -> bool:
         """Run the operation in the caller's thread; False where another has it or all threads are busy."""

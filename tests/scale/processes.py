@@ -17,18 +17,26 @@ from django.conf import settings
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parents[2]
-LEASE_S = 2.0
 
 
 class Worker:
     """``manage.py worker`` on this test's database. A long ``sweep_s`` leaves it to the broker's messages."""
 
-    def __init__(self, folder: Path, name: str, *, sweep_s: float = 0.5, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        sweep_s: float = 0.5,
+        lease_s: float = 20.0,
+        command: tuple[str, ...] = (sys.executable, str(ROOT / "manage.py"), "worker"),
+        **environment: str,
+    ) -> None:
         url = urlsplit(settings.DATABASE_URL)
         environment = {
             "NODEADMIN_DATABASE_URL": urlunsplit(url._replace(path=f"/{connection.settings_dict['NAME']}")),
             "NODEADMIN_DATA_DIR": str(folder / name),
-            "NODEADMIN_LEASE_S": str(LEASE_S),
+            "NODEADMIN_LEASE_S": str(lease_s),
             "NODEADMIN_SWEEP_S": str(sweep_s),
             "PYTHONUNBUFFERED": "1",
             **environment,
@@ -36,7 +44,8 @@ class Worker:
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "manage.py"), "worker"],
+                command,
+                cwd=ROOT,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -51,9 +60,13 @@ class Worker:
         """Whether a row's ``claimed_by`` names this worker."""
         return claimed_by.endswith(f":{self.pid}")
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def wait_ready(self) -> Self:
         """Wait until it listens to the broker."""
-        wait_until(lambda: " ready." in self.said() or self._process.poll() is not None, 60, self.said)
+        wait_until(lambda: " ready." in self.said() or self.has_ended, 60, self.said)
         assert self._process.poll() is None, self.said()
         return self
 
@@ -65,12 +78,16 @@ class Worker:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> int:
-        """SIGTERM, as systemd stops it; gives its exit status."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM, as systemd stops it."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit status."""
+        self.ask_to_stop()
         try:
-            return self._process.wait(20)
+            return self._process.wait(40)
         except subprocess.TimeoutExpired:
             self.kill()
             raise

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.libvirtd import AVAILABLE
 from tests.scale.servers import Servers, servers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,11 @@ def run_tests(running: Servers, *arguments: str, **environment: str) -> None:
 
 def test_workers_share_operations_and_take_over_from_the_dead(running: Servers) -> None:
     run_tests(running, "tests/scale/workers.py")
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="needs root and libvirtd")
+def test_a_drain_outlives_the_worker_that_began_it(running: Servers) -> None:
+    run_tests(running, "tests/scale/drain.py")
 
 
 def test_claims_fences_and_constraints_hold_on_postgresql_as_on_sqlite(running: Servers) -> None:
