@@ -15,7 +15,7 @@ Then:
 - ``{"type": "state", "state"}`` with ``live``, ``paused``, ``reconnecting`` (the host is lost, why, and it
   is tried again), ``waiting`` (for a channel to the host), ``gap`` (the place of the cursor has been removed
   from the journal: something may be missing before the next entries), ``ended``;
-- ``{"type": "error", "code", "message", "field"}``, and the socket is closed.
+- ``{"type": "error", "code", "message", "field", "retryable"}``, and the socket is closed.
 
 Entries go straight to the socket: a client that is slow slows down the host's process, and nothing piles up.
 """
@@ -239,10 +239,13 @@ class LogConsumer(AsyncWebsocketConsumer):
                 return
 
     async def _fail(self, error: NodeAdminError) -> None:
-        await self._refuse(error.code, error.detail(), _CODES.get(error.http_status, FAILED), error.field)
+        close = _CODES.get(error.http_status, FAILED)
+        await self._refuse(error.code, error.detail(), close, error.field, retryable=error.retryable)
 
-    async def _refuse(self, code: str, message: str, close: int, field: str = "") -> None:
-        body = {"type": "error", "code": code, "message": message, "field": field}
+    async def _refuse(
+        self, code: str, message: str, close: int, field: str = "", *, retryable: bool = False
+    ) -> None:
+        body = {"type": "error", "code": code, "message": message, "field": field, "retryable": retryable}
         try:
             await self.send(text_data=msgspec.json.encode(body).decode())
             await self.close(close)

@@ -169,6 +169,7 @@ function nodeadminLogs(root) {
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const opened = new WebSocket(address);
     let ended = false;
+    let trouble = null; // what the server said before it closed, where trying again may help
     socket = opened;
     opened.onopen = () => {
       opened.send(JSON.stringify(cursor ? { type: "subscribe", cursor } : { type: "subscribe", backlog: 200, ...filters() }));
@@ -177,16 +178,20 @@ function nodeadminLogs(root) {
     opened.onmessage = (event) => {
       if (mine !== generation) return;
       const message = JSON.parse(event.data);
+      if (message.type === "error") {
+        if (message.retryable) trouble = message;
+        else ended = true;
+        state("error", "bad", message.message);
+        return;
+      }
       failures = 0;
       if (message.type === "entries") take(message);
-      else if (message.type === "error") {
-        ended = true;
-        state("error", "bad", message.message);
-      } else tell(message);
+      else tell(message);
     };
     opened.onclose = () => {
       if (mine !== generation || ended) return;
-      state("lost", "warn");
+      if (trouble) state(trouble.code === "rate_limited" ? "waiting" : "reconnecting", "warn", trouble.message);
+      else state("lost", "warn");
       failures += 1;
       setTimeout(() => mine === generation && stream(), Math.min(15000, 500 * 2 ** failures));
     };

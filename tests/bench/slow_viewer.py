@@ -52,12 +52,15 @@ async def watch(report: Report, bench: Bench, seconds: int, lines: int) -> None:
         before = peak = bench.memory_mb()
         logging = asyncio.create_task(log(bench, 1001, lines, pace_s=seconds / 2 / (lines / 500)))
         reading = asyncio.create_task(read_on(second, quick, lines))
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        tenths = [before]
+        while (passed := time.monotonic() - begun) < seconds:
             await asyncio.sleep(1)
             raw = await entries(first)
             slow += numbers(raw)
             peak = max(peak, bench.memory_mb())
+            if passed >= seconds / 10 * len(tenths):
+                tenths.append(bench.memory_mb())
         cursor = json.loads(raw)["cursor"]
         await asyncio.gather(logging, reading)
     read = len(slow)
@@ -71,7 +74,8 @@ async def watch(report: Report, bench: Bench, seconds: int, lines: int) -> None:
         "memory_grown_by_a_viewer_of_1_line_a_second_mb",
         peak - before,
         MEMORY_MB,
-        f"{before:.0f} to {peak:.0f} MB in {seconds} s; {read} of {lines:,} lines read, the rest after it",
+        f"{read} of {lines:,} lines read in {seconds} s, the rest after it; "
+        f"MB by tenths of that time: {' '.join(f'{tenth:.0f}' for tenth in tenths)}",
     )
 
 

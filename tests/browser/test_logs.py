@@ -168,3 +168,15 @@ def test_a_download_is_the_whole_query_and_not_what_is_loaded(window):
     assert text[-1] == f"-- End: {len(rows)} entries --"
     page.wait_for_selector(".log-row")
     assert window.faults == []
+
+
+def test_a_host_that_is_away_when_the_tab_is_opened_is_tried_again_until_it_is_back(window, journal):
+    page = window.page
+    journal.sshd.stop()
+    try:
+        page.goto("/nodes/logged/logs/")
+        page.wait_for_selector("[data-state]:has-text('trying again')")
+    finally:
+        journal.sshd.start()
+    page.wait_for_selector("[data-state]:text-is('Live')")
+    page.wait_for_selector(".log-row:has-text('line 1199')")

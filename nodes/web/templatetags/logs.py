@@ -93,7 +93,7 @@ def _words() -> dict[str, str]:
         "paused": _("Paused"),
         "connecting": _("Connecting"),
         "reconnecting": _("The host is lost; trying again"),
-        "waiting": _("Waiting for a channel to the host"),
+        "waiting": _("Waiting for its turn"),
         "ended": _("Ended"),
         "loading": _("Loading"),
         "done": _("Loaded"),
