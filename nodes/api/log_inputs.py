@@ -32,7 +32,10 @@ class LogsInput(NodeInput):
         max_length=32, required=False, help_text=_("That and worse: warning, 4; or a range: warning..err.")
     )
     keyword = Strict(max_length=MAX_KEYWORD, required=False, trim_whitespace=False)
-    regex = serializers.BooleanField(required=False, help_text=_("The keyword is a PCRE2 expression."))
+    regex = serializers.BooleanField(
+        required=False,
+        help_text=_("The keyword is a PCRE2 expression; a capital letter in it makes case count."),
+    )
     boot = Strict(max_length=32, required=False, help_text=_("0, -1 or a boot ID."))
     vm = Strict(max_length=200, required=False, help_text=_("What names this VM."))
     cursor = Strict(max_length=MAX_CURSOR, required=False, help_text=_("Goes without any filter."))

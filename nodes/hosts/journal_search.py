@@ -13,13 +13,13 @@ import re
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol, cast
 
-from nodes.errors import InvalidInput
+from nodes.errors import HostTimeout, InvalidInput, NodeAdminError
 from nodes.hosts import expression_worker
+from nodes.hosts.deadlines import Clock
 from nodes.hosts.expression_worker import CASELESS, FAILED, NO_LIBRARY
 from nodes.hosts.journal_filters import JournalFilters, is_case_sensitive, search_pattern
 
@@ -69,7 +69,7 @@ class ExpressionSearch:
     """A user's own expression."""
 
     def __init__(self, pattern: str, *, case_sensitive: bool) -> None:
-        """Raises InvalidInput where it does not compile, or there is no PCRE2 here either."""
+        """Raises InvalidInput where it does not compile, or there is no PCRE2 here either; HostTimeout."""
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", _WORKER],
             stdin=subprocess.PIPE,
@@ -108,9 +108,13 @@ class ExpressionSearch:
         with contextlib.suppress(BrokenPipeError):
             stdin.write(len(request).to_bytes(4, "little") + request)
             stdin.flush()
-        answer, until = b"", time.monotonic() + _WAIT_S
+        answer, clock = b"", Clock(_WAIT_S)
+        ready = (
+            select.poll()
+        )  # select() knows no descriptor beyond 1023, and a server of many hosts has those
+        ready.register(stdout, select.POLLIN)
         while len(answer) < size:
-            if not select.select([stdout], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not ready.poll(clock.left * 1000):
                 break
             piece = os.read(stdout.fileno(), size - len(answer))
             if not piece:
@@ -118,7 +122,7 @@ class ExpressionSearch:
             answer += piece
         return answer
 
-    def _refusal(self, answer: bytes) -> InvalidInput:
+    def _refusal(self, answer: bytes) -> NodeAdminError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if not answer and self._process.wait(1) == NO_LIBRARY:
                 return InvalidInput(
@@ -126,7 +130,9 @@ class ExpressionSearch:
                     remedy="Search for a literal keyword.",
                     field="regex",
                 )
-        said = os.read(self._stdout.fileno(), 200).decode("ascii", errors="replace") if answer else ""
+        if not answer:
+            return HostTimeout("The search could not be begun: this server is too busy.")
+        said = os.read(self._stdout.fileno(), 200).decode("ascii", errors="replace")
         return InvalidInput(f"The expression does not compile. {said}".strip(), field="keyword")
 
     def close(self) -> None:
