@@ -111,7 +111,7 @@ class ExpressionSearch:
         answer, clock = b"", Clock(_WAIT_S)
         ready = (
             select.poll()
-        )  # select() knows no descriptor beyond 1023, and a server of many hosts has those
+        )  # select() knows none beyond 1023, and a server of many hosts has those
         ready.register(stdout, select.POLLIN)
         while len(answer) < size:
             if not ready.poll(clock.left * 1000):
