@@ -51,6 +51,13 @@
   });
 
   // ---- forms with a plan ----
+  // A node with a thousand VMs has a thousand choices: those that were not made are not sent.
+  dialog.addEventListener("htmx:configRequest", (event) => {
+    const fields = event.detail.formData;
+    for (const [name, value] of [...fields.entries()]) {
+      if (name.startsWith("override-") && !value) fields.delete(name);
+    }
+  });
   dialog.addEventListener("click", (event) => {
     const button = event.target.closest?.("button[name=step]");
     const words = dialog.querySelector("[data-making]");

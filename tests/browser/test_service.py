@@ -93,7 +93,10 @@ def test_a_reboot_shows_what_stands_in_its_way_and_then_asks_for_the_name(window
     assert page.locator("dialog [data-confirm]").count() == 0
     page.check("dialog [name=vm_policy][value=stop]")
     page.wait_for_selector("dialog [data-outdated]:visible")
-    page.click("dialog [data-plan-anew]")
+    with page.expect_request("**/service/reboot/") as sent:
+        page.click("dialog [data-plan-anew]")
+    assert "vm_policy=stop" in sent.value.post_data
+    assert "override-" not in sent.value.post_data  # choices that were not made are not sent
     page.wait_for_selector("#typed", timeout=PLAN_MS)
     assert "1 VM is stopped" in page.inner_text("dialog .plan")
     confirm = page.locator("dialog [data-confirm]")
