@@ -109,9 +109,7 @@ class ExpressionSearch:
             stdin.write(len(request).to_bytes(4, "little") + request)
             stdin.flush()
         answer, clock = b"", Clock(_WAIT_S)
-        ready = (
-            select.poll()
-        )  # select() knows none beyond 1023, and a server of many hosts has those
+        ready = select.poll()  # select() knows none beyond 1023, and a server of many hosts has those
         ready.register(stdout, select.POLLIN)
         while len(answer) < size:
             if not ready.poll(clock.left * 1000):
