@@ -33,7 +33,8 @@ RequiresMountsFor={MOUNT}
 
 [Service]
 Environment=PYTHONPATH={MOUNT}/packages DJANGO_SETTINGS_MODULE=nodeadmin.settings.local
-ExecStart=/usr/bin/python3 {MOUNT}/code/manage.py serve --port {PORT} --data-dir /var/lib/nodeadmin
+Environment=NODEADMIN_DATA_DIR=/var/lib/nodeadmin
+ExecStart=/usr/bin/python3 {MOUNT}/code/manage.py serve --port {PORT}
 Restart=on-failure
 
 [Install]
@@ -55,6 +56,7 @@ rm -rf /etc/systemd/system/nodeadmin.service /var/lib/nodeadmin
 umount {MOUNT}
 sed -i '\\#{MOUNT}#d' /etc/fstab
 systemctl daemon-reload
+systemctl reset-failed
 """
 
 

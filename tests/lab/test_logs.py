@@ -61,7 +61,9 @@ def test_why_a_vm_did_not_start_is_found_by_its_name_and_by_a_keyword(lab_plain)
 
 
 def test_without_the_right_the_journal_is_read_by_sudo_or_the_remedy_is_told(lab_plain):
-    lab_plain.run("logger -t nodeadmin-test 'for eyes of root'; journalctl --sync")
+    # journald takes lines in when it comes to it: --sync writes down only what it has already taken.
+    seen = "journalctl --quiet -t nodeadmin-test | grep -q 'for eyes of root'"
+    lab_plain.run(f"logger -t nodeadmin-test 'for eyes of root'; until {seen}; do sleep 0.2; done")
     api = Api(make_user(is_superuser=True))
     body = {"node": "lab", "services": ["identifier:nodeadmin-test"], "keyword": "eyes of root"}
     node = node_of(lab_plain, "ops")
