@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nodeadmin.scale.databases import Postgres, Redis
@@ -30,12 +33,11 @@ def main() -> int:
     supervisor = Supervisor(say)
     supervisor.stop_on_signals()
     try:
-        run(supervisor, data_dir, options.port)
+        with only_one(data_dir), supervisor:
+            run(supervisor, data_dir, options.port)
     except SetupFailed as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    finally:
-        supervisor.stop()
     return 0
 
 
@@ -68,6 +70,20 @@ def run(supervisor: Supervisor, data_dir: Path, port: int) -> None:
     monitors = (service(f"monitor {number}", "monitor") for number in range(1, MONITORS + 1))
     supervisor.start(*workers, *monitors)
     supervisor.run()
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Nobody else does this on the data directory meanwhile. Raises SetupFailed where somebody does."""
+    descriptor = os.open(data_dir / "scale.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupFailed(f"script/server --scale runs on {data_dir} already.") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def listens(port: int) -> bool:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 READY_S = 120.0
 STOP_S = 20.0
@@ -77,10 +79,13 @@ class Process:
     def wait_ready(self, stopping: threading.Event) -> None:
         """Raises SetupFailed where it ends first, or takes too long."""
         deadline = time.monotonic() + READY_S
-        while self.service.is_ready is not None and not self.service.is_ready():
+        while self.service.is_ready is not None:
+            # First of all: what answers may be another one.
             status = self.has_ended()
             if status is not None:
                 raise SetupFailed(f"{self.service.name} ended with {status} as it started.{self._log_hint()}")
+            if self.service.is_ready():
+                return
             if time.monotonic() > deadline:
                 raise SetupFailed(f"{self.service.name} was not ready in {READY_S:.0f} s.{self._log_hint()}")
             if stopping.wait(0.05):
@@ -126,12 +131,23 @@ class Process:
 
 
 class Supervisor:
-    """Runs groups of services: each group is ready before the next one starts, and ended after it."""
+    """Runs groups of services: each group is ready before the next one starts, and ended after it.
+
+    At the end of a ``with`` block all have ended.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._groups: list[list[Process]] = []
         self._stopping = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
     def stop_on_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

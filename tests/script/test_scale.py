@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 
 from nodeadmin.scale.databases import Postgres
-from tests.script.serving import log_in, server
+from tests.script.serving import ROOT, log_in, server
 
 SECOND_START_S = 60
 """On a machine at rest it takes some six seconds, of which three go to the web's first answer."""
@@ -78,6 +79,15 @@ def test_it_runs_operations_on_workers_survives_their_death_and_ends_whole(data_
 
         os.kill(claimer, signal.SIGKILL)
         wait_until(lambda: len(workers(data_dir) - {claimer}) == 2, 30, log.read_text)
+        again = subprocess.run(
+            [ROOT / "script/server", "--scale", "--port", "1", "--data-dir", data_dir],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (again.returncode, "already" in again.stderr) == (1, True), again.stderr
+
         for folder in (data_dir, Postgres.beside(data_dir).directory):
             assert folder.stat().st_mode & 0o777 == 0o700
 
