@@ -47,8 +47,8 @@ class Socket:
     async def send(self, text: str) -> None:
         await self._communicator.send_input({"type": "websocket.receive", "text": text})
 
-    async def message(self) -> dict[str, Any]:
-        event = await self._communicator.receive_output(8)
+    async def message(self, within_s: float = 8) -> dict[str, Any]:
+        event = await self._communicator.receive_output(within_s)
         assert event["type"] == "websocket.send", event
         found = json.loads(event["text"])
         assert isinstance(found, dict)

@@ -213,7 +213,7 @@ async def test_memory_stays_flat_for_a_viewer_of_one_line_a_second_and_nothing_i
             peak = max(peak, memory_mb())
     assert seen[-1] <= SLOW_S
     assert peak - before < GROWN_MB, f"{before:.0f} to {peak:.0f} MB"
-    async with asyncio.timeout(90), served.socket(cursor=cursor) as socket:
+    async with asyncio.timeout(180), served.socket(cursor=cursor) as socket:
         while seen[-1] < LINES:
             await take(socket, seen)
     assert seen == list(range(LINES + 1))
