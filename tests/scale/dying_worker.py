@@ -1,7 +1,8 @@
-"""A Celery worker that ends itself with SIGKILL at a commit of an operation: which one is its arguments.
+"""A Celery worker that ends itself with SIGKILL at a commit of an operation. Its arguments say at which:
 
-``python -m tests.scale.dying_worker NAMES SIDE WORDS``: before or after (``SIDE``) the first commit of a step
-whose line in the operation's log holds ``WORDS``; what it died at is added to the file ``NAMES``.
+``python -m tests.scale.dying_worker NAMES WHERE``: the so many-th one where ``WHERE`` is a number; else the
+first ``before`` or ``after`` which stand the words of a step's line in the operation's log, as in ``after
+check:Done``; at none where it is ``never``. What it died at is added to the file ``NAMES``.
 """
 
 from __future__ import annotations
@@ -11,25 +12,28 @@ import signal
 import sys
 from pathlib import Path
 
+import django
 from django.core.management import execute_from_command_line
 
 
-def main(names: Path, side: str, words: str) -> None:
-    import django
-
+def main(names: Path, where: str) -> None:
     django.setup()
+    from nodes.operations import coming_back, power_steps, vm_steps
     from tests.engine.test_kill_service import Points
 
     class NamedPoint(Points):
-        def _pass(self, name: str | None, passed: str) -> None:
-            if name is not None and passed == side and words in name:
+        def _pass(self, name: str | None, side: str) -> None:
+            if name is not None and where.startswith(f"{side} ") and where.removeprefix(f"{side} ") in name:
                 with names.open("a") as file:
                     file.write(f"{side} {name}\n")
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    NamedPoint(names, None).install()
+    power_steps.LOOK_S = vm_steps.LOOK_S = 0.2
+    coming_back.PAUSE_S = 0.3
+    point = Points(names, int(where)) if where.isdecimal() else NamedPoint(names, None)
+    point.install()
     execute_from_command_line(["manage.py", "worker"])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(Path(sys.argv[1]), sys.argv[2])

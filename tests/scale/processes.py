@@ -44,7 +44,7 @@ class Worker:
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--", *command],
                 cwd=ROOT,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
