@@ -230,15 +230,17 @@ class PowerSteps:
         if self.work.done("off"):
             return bool(self.run.data_of("off").get("off"))
         with self.run.step("off") as step:
-            if self._wait_until_gone(step) or not self._stays_silent(step):
+            silent_s = None if self._wait_until_gone(step) else self._stays_silent(step)
+            if silent_s is None:
                 step.report(_("It was off, and has been started again."), data={"off": False})
                 with self.run.fenced():
                     note_back(self.node)
                 return False
-            step.report(
-                _("It is off: nothing has answered for %d s.") % settings.NODEADMIN_SILENCE_S,
-                data={"off": True, **self._proof(), "silent_s": settings.NODEADMIN_SILENCE_S},
-            )
+            proof = self._proof()
+            words = _("It is off: nothing has answered for %d s.") % silent_s
+            if silent_s < settings.NODEADMIN_SILENCE_S:
+                words, silent_s, proof["bmc"] = _("It is off: its BMC says so."), None, OFF
+            step.report(words, data={"off": True, **proof, "silent_s": silent_s})
             with self.run.fenced():
                 note_power(self.node, ConnectionReason.POWERED_OFF, _("Shut down by an operation."))
             return True
@@ -268,10 +270,13 @@ class PowerSteps:
             time.sleep(LOOK_S)
         return said
 
-    def _stays_silent(self, step: StepHandle) -> bool:
-        """Whether nothing at all answers for the time of the proof; False where another boot does.
+    def _stays_silent(self, step: StepHandle) -> float | None:
+        """Seconds for which nothing at all has answered: those of the proof, fewer where its BMC has ended
+        the wait; None where another boot answers.
 
-        A host that answers with the boot that is to end has not ended it: the time begins anew.
+        A host that answers with the boot that is to end has not ended it: the time begins anew. What lets
+        nobody in may be the host on its way, or a gateway before it, which goes on answering for it when it
+        is off: there only a BMC can tell.
         """
         before = str(self.run.data_of("intent")["boot_id"])
         target = access.target_for(self.node)
@@ -282,9 +287,10 @@ class PowerSteps:
                 since = time.monotonic()
                 try:
                     if power.boot_id(self._shell()) != before:
-                        return False
+                        return None
                 except HostError:
-                    pass  # it answers, and lets nobody in: on its way down, or up
+                    if power_state(self.node) == OFF:
+                        return time.monotonic() - since
                 if time.monotonic() >= last:
                     raise HostStayedUp(
                         _("%s goes on answering.") % self.node.name, remedy=_("Look at its console.")
@@ -292,7 +298,7 @@ class PowerSteps:
             self.run.check_cancelled()
             step.report(progress=(time.monotonic() - since) / settings.NODEADMIN_SILENCE_S)
             time.sleep(LOOK_S)
-        return True
+        return settings.NODEADMIN_SILENCE_S
 
     def _shell(self) -> Shell:
         return access.connect(access.target_for(self.node)).shell

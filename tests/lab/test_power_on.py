@@ -93,6 +93,8 @@ def test_a_shutdown_is_proved_by_the_bmc_and_power_on_undoes_it(api, lab_spare, 
     (down,) = run_queued()
     assert down.status == OperationStatus.SUCCEEDED, down.error
     assert not lab_spare.is_running()
+    # The forwarder of its port refuses in its place when it is off, so the proof is the BMC's word.
+    assert down.steps.get(code="off").data["bmc"] == "Off"
     node.refresh_from_db()
     assert node.connection_reason == ConnectionReason.POWERED_OFF
     assert node.status == "maintenance"
