@@ -287,6 +287,11 @@ class LightHost(LibvirtHost):
             filler.connect_ex((self.sshd.address, self.sshd.port))
             self._black_hole.append(filler)
 
+    def leave_to_parent(self) -> None:
+        """Called in a fork made while the host is off: its copies of the sockets would keep it silent."""
+        for sock in self._black_hole:
+            sock.close()
+
     # -- VMs --------------------------------------------------------------------------------------
 
     def define_vm(self, vm: TinyVm) -> None:

@@ -179,7 +179,7 @@ def shut_down(hypervisor: Hypervisor, uuid: str) -> None:
         if domain is not None and domain.isActive():
             _unless(lambda: domain.shutdown(), lambda: not _active(connection, uuid))
 
-    hypervisor.run(work, what="Asking a VM to shut down", timeout_s=STOP_S, drop=False)
+    hypervisor.run_apart(work, what="Asking a VM to shut down", timeout_s=STOP_S)
 
 
 def force_off(hypervisor: Hypervisor, uuid: str) -> None:
@@ -190,7 +190,7 @@ def force_off(hypervisor: Hypervisor, uuid: str) -> None:
         if domain is not None and domain.isActive():
             _unless(lambda: domain.destroy(), lambda: not _active(connection, uuid))
 
-    hypervisor.run(work, what="Forcing a VM off", timeout_s=STOP_S, drop=False)
+    hypervisor.run_apart(work, what="Forcing a VM off", timeout_s=STOP_S)
 
 
 def start(hypervisor: Hypervisor, uuid: str) -> None:
@@ -201,7 +201,7 @@ def start(hypervisor: Hypervisor, uuid: str) -> None:
         if not domain.isActive():
             _unless(lambda: domain.create(), lambda: _active(connection, uuid))
 
-    hypervisor.run(work, what="Starting a VM", timeout_s=START_S, drop=False)
+    hypervisor.run_apart(work, what="Starting a VM", timeout_s=START_S)
 
 
 def resume(hypervisor: Hypervisor, uuid: str) -> None:
@@ -212,7 +212,7 @@ def resume(hypervisor: Hypervisor, uuid: str) -> None:
         if domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
             _unless(lambda: domain.resume(), lambda: domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING)
 
-    hypervisor.run(work, what="Resuming a VM", timeout_s=STOP_S, drop=False)
+    hypervisor.run_apart(work, what="Resuming a VM", timeout_s=STOP_S)
 
 
 def remove_remnant(hypervisor: Hypervisor, uuid: str) -> None:
@@ -237,7 +237,7 @@ def remove_remnant(hypervisor: Hypervisor, uuid: str) -> None:
         if persistent:
             _undefine(connection, uuid)
 
-    hypervisor.run(work, what="Removing what a migration left", timeout_s=STOP_S, drop=False)
+    hypervisor.run_apart(work, what="Removing what a migration left", timeout_s=STOP_S)
 
 
 def keep_autostart(source: Hypervisor, target: Hypervisor, uuid: str) -> None:

@@ -35,12 +35,19 @@ CALL_S = 15.0
 class Hypervisor:
     """An open connection to a host's libvirt. Safe to use from several threads at once."""
 
-    def __init__(self, connection: libvirt.virConnect, address: str, bridge: Bridge | None = None) -> None:
+    def __init__(
+        self,
+        connection: libvirt.virConnect,
+        address: str,
+        bridge: Bridge | None = None,
+        *,
+        reopen: Callable[[float], Hypervisor],
+    ) -> None:
         self._connection: libvirt.virConnect | None = connection
         self._bridge = bridge
+        self._reopen = reopen
         self._lock = threading.Lock()
         self._calls = 0
-        self._silent = 0
         self.address = address
         self.last_used = time.monotonic()
 
@@ -88,36 +95,41 @@ class Hypervisor:
         finally:
             self._count(-1)
 
+    def another(self, timeout_s: float = CALL_S) -> Hypervisor:
+        """A further connection to the same libvirt, opened in the same way; the caller closes it.
+
+        For what takes long. libvirt's client may leave a call waiting, unsent, as long as another thread's
+        call on the same connection waits for its answer (it loses the wake-up; seen with 9.0). Raises as
+        opening does.
+        """
+        return self._reopen(timeout_s)
+
+    def run_apart(self, work: Callable[[libvirt.virConnect], T], *, what: str, timeout_s: float) -> T:
+        """:meth:`run` over a connection of its own, for what may take seconds."""
+        line = self.another()
+        try:
+            return line.run(work, what=what, timeout_s=timeout_s)
+        finally:
+            line.close()
+
     @contextmanager
-    def borrowed(self, *, keepalive: bool = True) -> Iterator[libvirt.virConnect]:
+    def borrowed(self) -> Iterator[libvirt.virConnect]:
         """The connection itself, for a call that two hosts take part in; its deadline is the borrower's.
 
-        It counts as busy meanwhile, so nobody closes it for being idle. Without ``keepalive`` libvirt does
-        not end it of its own accord meanwhile. Raises LibvirtUnavailable.
+        libvirt does not end it of its own accord meanwhile, by keep-alives that stay unanswered. Raises
+        LibvirtUnavailable.
         """
         connection = self._connection
         if connection is None:
             raise LibvirtUnavailable(f"The connection to libvirt on {self.address} is closed.")
         self._count(1)
         hold = connection.newStream()
-        if not keepalive:
-            self._silence(connection, 1)
         try:
+            connection.setKeepAlive(0, 0)
             yield connection
         finally:
             del hold
-            if not keepalive:
-                self._silence(connection, -1)
             self._count(-1)
-
-    def _silence(self, connection: libvirt.virConnect, change: int) -> None:
-        with self._lock:
-            self._silent += change
-            on = self._silent == 0
-        try:
-            connection.setKeepAlive(KEEPALIVE_S if on else 0, KEEPALIVE_COUNT if on else 0)
-        except libvirt.libvirtError:  # no peer to keep alive, or gone
-            pass
 
     def on_loss(self, listener: Callable[[], None]) -> None:
         """Have ``listener`` called when the connection ends, before libvirt learns of it.
@@ -211,7 +223,9 @@ class TunnelConnection(Protocol):
 
 def open_direct(uri: str, address: str, timeout_s: float) -> Hypervisor:
     """libvirt of this machine, or its test driver."""
-    return Hypervisor(_open(uri, address, timeout_s), address)
+    return Hypervisor(
+        _open(uri, address, timeout_s), address, reopen=lambda limit_s: open_direct(uri, address, limit_s)
+    )
 
 
 def open_over_ssh(ssh: TunnelConnection, uri: str, timeout_s: float) -> Hypervisor:
@@ -227,7 +241,7 @@ def open_over_ssh(ssh: TunnelConnection, uri: str, timeout_s: float) -> Hypervis
         except ChannelRefused:
             continue
         try:
-            return _open_bridged(held, uri, ssh.address, clock)
+            return _open_bridged(held, ssh, uri, clock)
         except InsufficientRightsOnHost:
             if ssh.shell.is_root:
                 raise
@@ -261,7 +275,7 @@ def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool
     held = ssh.open_exec(f"exec {prefix}virt-ssh-helper {shlex.quote(uri)}", clock.left)
     channel = held.channel
     try:
-        return _open_bridged(held, uri, ssh.address, clock)
+        return _open_bridged(held, ssh, uri, clock)
     except (LibvirtUnavailable, InsufficientRightsOnHost) as error:
         channel.status_event.wait(min(1.0, clock.left))
         said = bytes(channel.errors).decode("utf-8", errors="replace")
@@ -277,7 +291,8 @@ def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool
         ) from error
 
 
-def _open_bridged(held: HeldChannel, uri: str, address: str, clock: Clock) -> Hypervisor:
+def _open_bridged(held: HeldChannel, ssh: TunnelConnection, uri: str, clock: Clock) -> Hypervisor:
+    address = ssh.address
     try:
         bridge = Bridge(held, clock.left)
     except OSError as error:
@@ -291,7 +306,7 @@ def _open_bridged(held: HeldChannel, uri: str, address: str, clock: Clock) -> Hy
     except BaseException:
         bridge.close()
         raise
-    return Hypervisor(connection, address, bridge)
+    return Hypervisor(connection, address, bridge, reopen=lambda limit_s: open_over_ssh(ssh, uri, limit_s))
 
 
 def _open(uri: str, address: str, timeout_s: float) -> libvirt.virConnect:

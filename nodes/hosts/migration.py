@@ -94,7 +94,6 @@ def migrate(
     connections that stand.
     """
     call = _Call(source, target, uuid, migration_uri(address), bandwidth_mib_s)
-    target.on_loss(call.target_lost)
     try:
         call.start()
         _Watch(call, Clock(timeout_s), on_progress, should_stop).run()
@@ -104,18 +103,20 @@ def migrate(
             call.end(ABORT_S)
         raise
     finally:
-        target.forget_loss(call.target_lost)
+        call.close()
     on_progress(Progress(1.0, 0, None, call.elapsed_s))
 
 
 class _Call:
-    """The one long call, in a thread of its own: it cannot be interrupted, only made to end."""
+    """The one long call, in a thread of its own: it cannot be interrupted, only made to end.
+
+    It has connections of its own as well, which may be cut without hurting what else is done on these hosts;
+    questions beside it go over the ones that were given.
+    """
 
     def __init__(
         self, source: Hypervisor, target: Hypervisor, uuid: str, uri: str, bandwidth_mib_s: int | None
     ) -> None:
-        self.source = source
-        self.target = target
         self.uuid = uuid
         self.ended = threading.Event()
         self.error: Exception | None = None
@@ -123,6 +124,14 @@ class _Call:
         self._parameters: dict[str, str | int] = {libvirt.VIR_MIGRATE_PARAM_URI: uri}
         if bandwidth_mib_s is not None:
             self._parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = bandwidth_mib_s
+        self._given = self._asked = source
+        self.source = source.another()
+        try:
+            self.target = target.another()
+        except HostError:
+            self.source.close()
+            raise
+        self.target.on_loss(self.target_lost)
 
     @property
     def elapsed_s(self) -> float:
@@ -133,9 +142,7 @@ class _Call:
 
     def _run(self) -> None:
         try:
-            # Keep-alives would end the target's connection on their own account, which target_lost has to
-            # hear of first.
-            with self.source.borrowed() as here, self.target.borrowed(keepalive=False) as there:
+            with self.source.borrowed() as here, self.target.borrowed() as there:
                 domain = here.lookupByUUIDString(self.uuid)
                 flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
                 autostart = False
@@ -154,12 +161,21 @@ class _Call:
 
     def ask_source(self, question: Callable[[libvirt.virDomain], T], what: str) -> T:
         """Ask the source about the VM. Raises HostError."""
-        return self.source.run(
+        if not self._asked.alive:
+            self._asked = self._asked.another(ASK_S)
+        return self._asked.run(
             lambda connection: question(connection.lookupByUUIDString(self.uuid)),
             what=what,
             timeout_s=ASK_S,
             drop=False,
         )
+
+    def close(self) -> None:
+        """Let go of the connections: the source's first, as in :meth:`cut`."""
+        self.source.close()
+        self.target.close()
+        if self._asked is not self._given:
+            self._asked.close()
 
     def abort(self) -> None:
         """Ask for the end of the job; nothing happens where none has begun yet or it is over."""

@@ -80,7 +80,7 @@ def compare_cpu(target: Hypervisor, xml: str) -> Verdict:
         )
 
     try:
-        verdict = target.run(work, what="Comparing processors", timeout_s=ASK_S, drop=False)
+        verdict = target.run_apart(work, what="Comparing processors", timeout_s=ASK_S)
     except LibvirtCallFailed as error:
         if error.libvirt_code == libvirt.VIR_ERR_CPU_INCOMPATIBLE:
             return False, error.message
@@ -104,7 +104,7 @@ def machine_supported(target: Hypervisor, xml: str) -> Verdict:
         )
 
     try:
-        target.run(work, what="Asking for what the hypervisor supports", timeout_s=ASK_S, drop=False)
+        target.run_apart(work, what="Asking for what the hypervisor supports", timeout_s=ASK_S)
     except LibvirtCallFailed as error:
         # A missing emulator comes as a system error of trying to run it.
         unknown = error.libvirt_code in _NOT_KNOWN_THERE or error.libvirt_code == libvirt.VIR_ERR_SYSTEM_ERROR

@@ -127,11 +127,11 @@ def test_one_that_does_not_converge_is_aborted_at_its_deadline_and_runs_on(
                 target,
                 restless.uuid,
                 address=HERE,
-                timeout_s=6,
-                bandwidth_mib_s=8,
+                timeout_s=7,
+                bandwidth_mib_s=4,
                 on_progress=seen.append,
             )
-        assert 6 <= time.monotonic() - started < 14
+        assert 7 <= time.monotonic() - started < 14
         assert settle(source, target, restless.uuid) is Outcome.STAYED
     assert_exactly_once(pair, restless, on=pair[0])
     fractions = [progress.fraction for progress in seen if progress.fraction is not None]
@@ -139,7 +139,7 @@ def test_one_that_does_not_converge_is_aborted_at_its_deadline_and_runs_on(
     assert 0 < fractions[0] < fractions[-1] < 1
     remaining = [progress.remaining_bytes for progress in seen if progress.remaining_bytes is not None]
     assert remaining != sorted(remaining, reverse=True), "memory that was written to goes again"
-    assert seen[-1].speed_bytes_s == pytest.approx(8 << 20, rel=0.5)
+    assert seen[-1].speed_bytes_s == pytest.approx(4 << 20, rel=0.5)
 
 
 def test_a_cancel_aborts_and_a_second_try_succeeds(pair: Pair, restless: TinyVm) -> None:
