@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from nodes import access
 from nodes.engine.submit import cancel
 from nodes.events import SYSTEM
 from nodes.models import (
@@ -20,8 +23,8 @@ from nodes.operations.scheduling import cordon
 from nodes.permissions import MAINTAIN, VIEW
 from tests.engine.running import in_background, run_queued
 from tests.factories import grant
-from tests.light_nodes import ask, plan_of, steps_of, wait_until
-from tests.lighthosts import TinyVm, assert_exactly_once
+from tests.light_nodes import ask, light_node, plan_of, steps_of, wait_until
+from tests.lighthosts import TinyVm, assert_exactly_once, light_pair
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -202,3 +205,44 @@ def test_a_vm_that_was_shut_down_meanwhile_stays_as_it_is(pair, nodes, run_vm, m
     assert ended.status == OperationStatus.SUCCEEDED, ended.error
     assert ended.steps.get(vm_uuid=vm.uuid).status == StepStatus.SKIPPED
     assert_exactly_once(pair, vm, on=one, state="shut off")
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["source", "target"])
+def test_a_connection_cut_in_the_middle_of_a_migration_leaves_the_vm_in_one_place(
+    pair, nodes, run_vm, restless, settings, side
+):
+    settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S = 16
+    busy = run_vm("busy", kernel=restless)
+    operation = ask("disable-node", nodes[0])
+    runner = in_background()
+    wait_until(lambda: operation.steps.filter(status="running", progress__gt=0).exists())
+    pair[side].sshd.drop_connections()
+    (ended,) = runner.result()
+    assert ended.status == OperationStatus.FAILED
+    assert "It runs on light1 as before." in ended.error["vms"][0]["message"]
+    assert_exactly_once(pair, busy, on=pair[0])
+
+
+def test_two_drains_at_once_fill_one_node_two_vms_at_a_time(tmp_path, transactional_db):
+    with light_pair(tmp_path, count=3) as hosts:
+        emptied, filled = hosts[:2], hosts[2]
+        vms = [TinyVm(f"{host.name}-{number}") for host in emptied for number in (1, 2)]
+        for number, vm in enumerate(vms):
+            emptied[number // 2].start_vm(vm)
+        rows = [light_node(host) for host in hosts]
+        for row in rows[:2]:
+            cordon(row, reason="", actor=SYSTEM)
+        operations = [ask("disable-node", row) for row in rows[:2]]
+        for operation in operations:
+            assert {vm["target"] for vm in operation.plan["decisions"]} == {filled.name}
+        runners = [in_background() for _operation in operations]
+        most = 0
+        while not all(runner.done() for runner in runners):
+            most = max(most, MigrationSlot.objects.filter(node=rows[2], direction="in").count())
+            time.sleep(0.05)
+        access.close_pool()
+        assert [ended.status for runner in runners for ended in runner.result()] == ["succeeded"] * 2
+        assert most == 2
+        for vm in vms:
+            assert_exactly_once(hosts, vm, on=filled)
+        assert OperationLogEntry.objects.filter(message__startswith="Waits for a place").exists()
