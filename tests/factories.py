@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
@@ -59,7 +60,8 @@ def make_snapshot(
     document = host_document(recorded) if isinstance(recorded, str) else recorded
     moment = observed_at or timezone.now()
     document = replace(document, observed_at=moment.isoformat())
-    snapshot, _changes = store_snapshot(node, Taken(document, build(document), duration_s=0.8))
+    with transaction.atomic():  # as its callers have one
+        snapshot, _changes = store_snapshot(node, Taken(document, build(document), duration_s=0.8))
     return snapshot
 
 
