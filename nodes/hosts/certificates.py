@@ -11,6 +11,8 @@ import hmac
 import re
 import socket
 import ssl
+import threading
+import weakref
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -69,32 +71,63 @@ class ShownCertificate:
     doubt: str
 
 
-class PinnedContext(ssl.SSLContext):
-    """A TLS context whose connections stand only with the one certificate.
+class BmcContext(ssl.SSLContext):
+    """A TLS context for a BMC: with a pin, its connections stand only with that one certificate.
 
     The comparison is part of the handshake: nothing is sent, and so no credential, before it.
     """
 
     pinned = ""
 
+    def __init__(self, *_protocol: Any) -> None:
+        super().__init__()
+        self._guard = threading.Lock()
+        self._opened: weakref.WeakSet[ssl.SSLSocket] = weakref.WeakSet()
+        self._is_cut = False
+
     def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
-        wrapped = super().wrap_socket(*args, **options)
-        shown = fingerprint_of(wrapped.getpeercert(binary_form=True) or b"")
-        if not hmac.compare_digest(shown, self.pinned):
+        wrapped = super().wrap_socket(*args, **{**options, "do_handshake_on_connect": False})
+        try:
+            with self._guard:
+                self._opened.add(wrapped)
+                if self._is_cut:
+                    raise TimeoutError("cut off before the handshake")
+            wrapped.do_handshake()
+            shown = fingerprint_of(wrapped.getpeercert(binary_form=True) or b"")
+            if self.pinned and not hmac.compare_digest(shown, self.pinned):
+                raise certificate_differs(self.pinned, shown)
+        except BaseException:
             wrapped.close()
-            raise certificate_differs(self.pinned, shown)
+            raise
         return wrapped
 
+    def cut(self) -> None:
+        """End what goes over its connections, whichever thread waits for it; that thread then closes them.
 
-def pinned_context(fingerprint: str) -> PinnedContext:
-    """A context for the certificate of this fingerprint (64 hexadecimal digits).
+        Closing them here would free their numbers for other connections while OpenSSL, in that thread, still
+        reads from the numbers.
+        """
+        with self._guard:
+            self._is_cut = True
+            standing = tuple(self._opened)
+        for opened in standing:
+            try:
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended already
 
-    Names, dates and signatures are not looked at: it is the very certificate that was confirmed.
-    """
-    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.pinned = fingerprint
+
+def bmc_context(fingerprint: str = "") -> BmcContext:
+    """A context for the certificate of this fingerprint (64 hexadecimal digits): names, dates and signatures
+    are not looked at, as it is the very certificate that was confirmed. Without one, this machine's
+    authorities have to vouch for it, for the address."""
+    context = BmcContext(ssl.PROTOCOL_TLS_CLIENT)
+    if fingerprint:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.pinned = fingerprint
+    else:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context
 
 

@@ -19,13 +19,13 @@ from typing import Any, Self
 import httpx
 
 from nodes.errors import BmcFailed, BmcUnreachable, HostTimeout
+from nodes.hosts.bmc_line import AnswerTooLong, BmcLine
 from nodes.hosts.bmc_target import BmcTarget
-from nodes.hosts.certificates import COMPARE, pinned_context, show_certificate, unreachable
-from nodes.hosts.deadlines import Clock, run_within
+from nodes.hosts.certificates import COMPARE, show_certificate, unreachable
+from nodes.hosts.deadlines import Clock
 
 ROOT = "/redfish/v1/"
 RESET = "#ComputerSystem.Reset"
-MAX_ANSWER = 1 << 20
 MAX_SYSTEMS = 64
 _PATH = re.compile(r"/redfish/[\x21-\x7e]{1,500}")
 
@@ -70,20 +70,12 @@ class Redfish:
         self.target = target
         self._timeout_s = timeout_s
         self._clock = clock
-        context = pinned_context(target.fingerprint) if target.fingerprint else ssl.create_default_context()
-        self._client = httpx.Client(
-            base_url=target.address.url,
-            verify=context,
-            auth=(target.user, target.password) if target.user else None,
-            # Neither a proxy of the environment nor a redirection gets to see the credential.
-            trust_env=False,
-            follow_redirects=False,
-            timeout=timeout_s,
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "OData-Version": "4.0"},
-        )
+        self._line: BmcLine | None = None
 
     def close(self) -> None:
-        self._client.close()
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
 
     def __enter__(self) -> Self:
         return self
@@ -215,18 +207,14 @@ class Redfish:
     ) -> tuple[int, Mapping[str, Any] | None]:
         """The status and the JSON object of one request; None where the answer is none."""
         timeout_s = min(self._timeout_s, self._clock.left) if self._clock is not None else self._timeout_s
-        clock = Clock(timeout_s)
-        address = self.target.address.url
+        if self._line is None or self._line.dead:
+            self._line = BmcLine(self.target)
         try:
-            # httpx bounds each wait for bytes; a BMC that drips them would hold the caller for ever.
-            status, raw = run_within(
-                lambda: self._exchange(method, path, body, clock), timeout_s, f"A call of {address}"
-            )
-        except HostTimeout as error:
-            self.close()
-            raise _late(error.message) from None
-        except httpx.TimeoutException:
-            raise _late(f"The BMC at {address} did not answer within {timeout_s:g} s.") from None
+            status, raw = self._line.exchange(method, path, body, Clock(timeout_s))
+        except (HostTimeout, httpx.TimeoutException):
+            raise self._late(timeout_s) from None
+        except AnswerTooLong:
+            raise self._not_redfish("its answer is too long") from None
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise self._translate(error) from error
         if status in (401, 403):
@@ -237,19 +225,6 @@ class Redfish:
                 field="bmc.password",
             )
         return status, _object(raw)
-
-    def _exchange(
-        self, method: str, path: str, body: Mapping[str, Any] | None, clock: Clock
-    ) -> tuple[int, bytes]:
-        raw = bytearray()
-        with self._client.stream(method, path, json=body, timeout=max(clock.left, 0.001)) as response:
-            for chunk in response.iter_raw():
-                raw += chunk
-                if len(raw) > MAX_ANSWER:
-                    raise self._not_redfish("its answer is too long")
-                if clock.passed:
-                    raise httpx.ReadTimeout("the answer did not end")
-            return response.status_code, bytes(raw)
 
     def _translate(self, error: Exception) -> BmcFailed:
         causes = list(_causes(error))
@@ -277,6 +252,13 @@ class Redfish:
             raise self._failed("no_such_system", "A system's path begins with /redfish/.", field="bmc.system")
         return found
 
+    def _late(self, timeout_s: float) -> BmcUnreachable:
+        return BmcUnreachable(
+            f"The BMC at {self.target.address.url} did not answer within {timeout_s:g} s.",
+            field="bmc.url",
+            extra={"reason": "unreachable"},
+        )
+
     def _not_redfish(self, why: str) -> BmcFailed:
         address = self.target.address.url
         return self._failed(
@@ -290,10 +272,6 @@ class Redfish:
         self, reason: str, message: str, *, remedy: str = "", field: str = "", **extra: str
     ) -> BmcFailed:
         return BmcFailed(message, remedy=remedy, field=field, extra={"reason": reason, **extra})
-
-
-def _late(message: str) -> BmcUnreachable:
-    return BmcUnreachable(message, field="bmc.url", extra={"reason": "unreachable"})
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

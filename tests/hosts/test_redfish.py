@@ -329,6 +329,34 @@ def test_an_answer_that_drips_for_ever_ends_at_the_deadline(tmp_path):
         assert failure.value.retryable
 
 
+def test_a_call_that_was_cut_off_harms_neither_the_next_one_nor_another_bmc(tmp_path):
+    """Its socket's number goes to the next connection, from which its thread must read nothing."""
+    threads = threading.active_count()
+
+    def drip_once(client: ssl.SSLSocket, head: bytes) -> None:
+        if dripped.is_set():
+            answering(service(), [])(client, head)
+            return
+        dripped.set()
+        for byte in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000:
+            client.sendall(bytes([byte]))
+            time.sleep(0.02)
+
+    for _round in range(10):
+        dripped = threading.Event()
+        with https_peer(tmp_path, drip_once) as target, Redfish(target, timeout_s=0.4) as redfish:
+            with pytest.raises(BmcUnreachable):
+                redfish.find_system()
+            with https_peer(tmp_path, answering(service(), [])) as other, Redfish(other) as second:
+                assert second.find_system().power_state == "Off"
+            redfish._timeout_s = 5.0
+            assert redfish.find_system().power_state == "Off"
+    deadline = time.monotonic() + 5
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= threads, [thread.name for thread in threading.enumerate()]
+
+
 def test_all_calls_together_end_at_the_clock(tmp_path):
     def slow(client: ssl.SSLSocket, head: bytes) -> None:
         time.sleep(0.4)
