@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from nodes.errors import ConfirmationExpired, HostError, PlanChanged, VmStateUnknown, VmStepsFailed
 from nodes.hosts import domains
@@ -78,7 +79,9 @@ class PlanRun:
             )
             if found.digest() != self.plan.digest():
                 raise plan_changed(self.plan, found)
-            step.report(_("%s VMs, as confirmed.") % len(found.decisions), data={"boot_id": found.boot_id})
+            count = len(found.decisions)
+            text = ngettext("%d VM, as confirmed.", "%d VMs, as confirmed.", count) % count
+            step.report(text, data={"boot_id": found.boot_id})
 
     def require_fresh(self) -> None:
         """Raise ConfirmationExpired where the last step ended longer ago than a confirmation lives."""

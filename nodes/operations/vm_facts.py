@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from lxml import etree
 
 from nodes.inventory.domain_devices import HostDevice
@@ -98,6 +99,14 @@ def _held(
     if root.find("devices/filesystem") is not None:
         text = _("It shares a folder of this host.")
         found.append(Reason("local_disk", text, _("Detach the folder, or stop the VM.")))
+    if facts.snapshots:
+        text = ngettext(
+            "It has %d snapshot, and libvirt migrates no VM that has one.",
+            "It has %d snapshots, and libvirt migrates no VM that has any.",
+            facts.snapshots,
+        )
+        remedy = _("Delete its snapshots, or stop the VM.")
+        found.append(Reason("snapshot_or_block_job", text % facts.snapshots, remedy))
     if facts.block_jobs:
         text = _("A block job runs on %s.") % ", ".join(facts.block_jobs)
         found.append(Reason("snapshot_or_block_job", text, _wait()))

@@ -176,8 +176,8 @@ def test_a_crashed_vm_is_not_migrated():
     assert held(domain(state="crashed", reason="panicked")) == ["vm_not_running"]
 
 
-def test_snapshots_alone_hold_nothing():
-    assert held(domain(snapshots=3)) == []
+def test_snapshots_hold_a_vm_as_libvirt_migrates_none_that_has_any():
+    assert held(domain(snapshots=3)) == ["snapshot_or_block_job"]
 
 
 def test_of_a_vm_that_is_off_nothing_is_asked():
