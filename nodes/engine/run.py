@@ -22,6 +22,7 @@ from nodes.models import Operation, OperationStatus, OperationStep, StepStatus
 from nodes.models.event import Severity
 from nodes.models.operation import LogLevel
 from nodes.operations.base import (
+    DATABASE_AWAY,
     ClaimLost,
     JsonObject,
     OperationCancelled,
@@ -33,6 +34,9 @@ from nodes.operations.registry import kind_of
 from nodes.permissions import require
 
 log = structlog.get_logger(__name__)
+
+MOST_CLAIMS = 20
+"""An operation that the database has broken off this often has something wrong of its own."""
 
 
 class OperationRun:
@@ -81,7 +85,7 @@ class OperationRun:
         except OperationCancelled:
             handle.end(StepStatus.CANCELLED)
             raise
-        except ClaimLost:
+        except (ClaimLost, *DATABASE_AWAY):
             raise
         except NodeAdminError as error:
             handle.fail(error.detail(), error.code)
@@ -141,18 +145,26 @@ def _run_to_end(run: OperationRun) -> None:
         result = kind.execute(run)
     except ClaimLost:
         raise
+    except DATABASE_AWAY as error:
+        if run._claim.token < MOST_CLAIMS:
+            raise
+        _finish_unexpected(run, kind, error)
     except OperationCancelled:
         _finish(run, kind, OperationStatus.CANCELLED, message=_("Cancelled."))
     except NodeAdminError as error:
         _finish(run, kind, OperationStatus.FAILED, message=error.message, error=problem(error))
-    except Exception:
-        reference = secrets.token_hex(4)
-        log.exception("operation failed unexpectedly", reference=reference)
-        detail = _("An unexpected error. Its reference in the server's log is %s.") % reference
-        fault = {"code": "internal_error", "detail": detail, "retryable": False, "reference": reference}
-        _finish(run, kind, OperationStatus.FAILED, message=detail, error=fault)
+    except Exception as error:  # noqa: BLE001 - it ends in the row and in the log
+        _finish_unexpected(run, kind, error)
     else:
         _finish(run, kind, OperationStatus.SUCCEEDED, result=result)
+
+
+def _finish_unexpected(run: OperationRun, kind: OperationKind | None, error: Exception) -> None:
+    reference = secrets.token_hex(4)
+    log.error("operation failed unexpectedly", reference=reference, exc_info=error)
+    detail = _("An unexpected error. Its reference in the server's log is %s.") % reference
+    fault = {"code": "internal_error", "detail": detail, "retryable": False, "reference": reference}
+    _finish(run, kind, OperationStatus.FAILED, message=detail, error=fault)
 
 
 def _check_rights(run: OperationRun, kind: OperationKind) -> None:

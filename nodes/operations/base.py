@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from django.db import InterfaceError, OperationalError
 from django.utils.translation import gettext as _
 
 from nodes.errors import NodeAdminError, UnknownNode
@@ -20,6 +21,10 @@ from nodes.models import Node, Operation, User
 from nodes.operations.plans import Plan
 
 JsonObject = Mapping[str, Any]
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+"""The database did not answer, or was locked for too long: nothing is known to be wrong with the work, so it
+is broken off as by a crash, and resumed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ from django.utils.translation import gettext as _
 from nodes import access
 from nodes.errors import HostError, VmStepsFailed
 from nodes.models import Node, Operation, User
-from nodes.operations.base import ClaimLost, JsonObject, PlannedKind, Run, StepPlan
+from nodes.operations.base import (
+    DATABASE_AWAY,
+    ClaimLost,
+    JsonObject,
+    OperationCancelled,
+    PlannedKind,
+    Run,
+    StepPlan,
+)
 from nodes.operations.maintenance import enter_maintenance, maintenance_step, was_enabled
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.planning import plan_for
@@ -57,8 +65,7 @@ class RebootNode(PlannedKind):
         work = PlanRun(run)
         power = PowerSteps(work)
         empty_and_send(work, power, REBOOT, _("Is being rebooted"))
-        power.gone()
-        power.back()
+        self._wait(run, power)
         problems = self._inventory(work)
         problems += work.start_again()
         self._uncordon(work, healthy=not problems)
@@ -70,12 +77,21 @@ class RebootNode(PlannedKind):
             )
         return self._result(run)
 
+    def _wait(self, run: Run, power: PowerSteps) -> None:
+        """Until the host is back. Only this may be cancelled after the command: what follows is owed."""
+        try:
+            power.gone()
+            power.back()
+        except OperationCancelled:
+            run.log(_("No longer waited for. The VMs that were stopped stay off."), "warning")
+            raise
+
     def _inventory(self, work: PlanRun) -> list[str]:
         """Keep what the host is now, with what the reboot has changed; gives what went wrong."""
         if work.done("inventory"):
             return []
         try:
-            with work.run.step("inventory") as step:
+            with work.run.step("inventory", even_cancelled=True) as step:
                 connection = access.connect(access.target_for(work.node))
                 taken = take_inventory(connection, access.last_good(work.node))
                 with work.run.fenced():
@@ -92,7 +108,7 @@ class RebootNode(PlannedKind):
     def _uncordon(self, work: PlanRun, *, healthy: bool) -> None:
         if work.done("uncordon"):
             return
-        with work.run.step("uncordon") as step, work.run.fenced():
+        with work.run.step("uncordon", even_cancelled=True) as step, work.run.fenced():
             if not was_enabled(work):
                 step.skip(_("It was in maintenance before."))
             elif not healthy:
@@ -120,7 +136,7 @@ def empty_and_send(work: PlanRun, power: PowerSteps, command: PowerCommand, reas
             work.deal_with_vms(go_on=False)
             power.intent()
         power.command(command)
-    except ClaimLost:
+    except (ClaimLost, *DATABASE_AWAY):
         raise
     except Exception:
         if not power.sent:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from nodes.engine.claim import claim, expire_all, release, renew
 from nodes.engine.purge import purge, purge_snapshots
-from nodes.engine.run import OperationRun, run_operation
+from nodes.engine.run import MOST_CLAIMS, OperationRun, run_operation
 from nodes.engine.submit import cancel, retry, submit
 from nodes.errors import InvalidInput, NodeBusy
 from nodes.events import SYSTEM
 from nodes.inventory.document import HostDocument
 from nodes.models import Event, Node, Operation, OperationStatus, Snapshot, StepStatus
+from nodes.operations.add_node import AddNode
 from nodes.operations.base import ClaimLost
 from tests.engine.running import run_queued
 
@@ -145,6 +147,41 @@ def test_an_unexpected_error_ends_the_operation_with_a_reference_and_no_tracebac
     assert ended.error["reference"] in ended.message
     assert "Traceback" not in str(ended.error)
     assert "KeyError" not in str(ended.error)
+
+
+def test_an_operation_that_the_database_breaks_off_is_resumed_and_not_failed(monkeypatch):
+    operation = add()
+    execute = AddNode.execute
+    broken = []
+
+    def locked_once(kind, run):
+        if not broken:
+            broken.append(run)
+            with run.step("reach"):
+                raise OperationalError("database is locked")
+        return execute(kind, run)
+
+    monkeypatch.setattr(AddNode, "execute", locked_once)
+    run_operation(OperationRun(operation, claim(operation.pk)))
+    operation.refresh_from_db()
+    assert operation.status == OperationStatus.RUNNING
+    assert operation.steps.get(code="reach").status == StepStatus.RUNNING
+    expire_all()
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED
+
+
+def test_one_that_the_database_breaks_off_again_and_again_fails(monkeypatch):
+    def locked(kind, run):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(AddNode, "execute", locked)
+    operation = add()
+    for _round in range(MOST_CLAIMS):
+        run_operation(OperationRun(operation, claim(operation.pk)))
+        expire_all()
+    operation.refresh_from_db()
+    assert (operation.status, operation.error["code"]) == (OperationStatus.FAILED, "internal_error")
 
 
 def test_purge_keeps_what_is_new_what_changed_and_the_newest(settings):
