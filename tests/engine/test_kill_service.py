@@ -25,7 +25,16 @@ import pytest
 
 from nodes.engine.claim import Claim
 from nodes.engine.steps import RunningStep
-from nodes.models import Event, MigrationSlot, Node, Operation, OperationStatus, Scheduling, StepStatus
+from nodes.models import (
+    Credential,
+    Event,
+    MigrationSlot,
+    Node,
+    Operation,
+    OperationStatus,
+    Scheduling,
+    StepStatus,
+)
 from nodes.operations import coming_back, power_steps, vm_steps
 from tests.engine.running import run_queued
 from tests.engine.test_kill import in_a_process, resume
@@ -242,3 +251,21 @@ def test_a_reboot_killed_anywhere_reboots_once_and_the_vm_comes_back(
         assert (node.scheduling, node.connection) == (Scheduling.ENABLED, "online"), where
 
     walk(tmp_path, pair, submit, check, points=30)
+
+
+def test_a_delete_killed_anywhere_removes_the_node_once(
+    pair: tuple[LightHost, ...], nodes: tuple[Node, ...], tmp_path: Path
+) -> None:
+    Node.objects.all().delete()
+
+    def submit() -> Operation:
+        return ask("delete-node", light_node(pair[0]))
+
+    def check(where: str) -> None:
+        operation = check_ended(where)
+        assert not Node.objects.exists(), where
+        assert not Credential.objects.exists(), where
+        assert Event.objects.filter(kind="node_removed", operation=operation).count() == 1, where
+        assert operation.node_name == "light1"
+
+    walk(tmp_path, pair, submit, check, points=6)

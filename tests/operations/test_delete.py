@@ -58,8 +58,9 @@ def test_a_vm_that_appears_meanwhile_keeps_the_node(pair, nodes, run_vm, monkeyp
     assert Node.objects.filter(pk=nodes[0].pk).exists()
 
 
-def test_a_host_that_is_gone_for_good_is_let_go_by_force_alone(pair, nodes):
+def test_a_host_that_is_gone_for_good_is_let_go_by_force_alone(pair, nodes, settings):
     one, _two = pair
+    settings.NODEADMIN_HOST_TIMEOUT_S = 3.0
     one.power_off()
     try:
         blocked = plan_of("delete-node", nodes[0])
