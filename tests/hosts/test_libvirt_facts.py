@@ -17,6 +17,7 @@ from nodes.hosts.connection import HostConnection, connect
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.libvirt_objects import MAX_XML, Gathered
 from nodes.hosts.target import HostTarget
+from nodes.inventory import vms
 from nodes.inventory.document import HostDocument, SourceStatus
 from tests.libvirtd import AVAILABLE, LibvirtHost
 
@@ -60,7 +61,8 @@ def test_everything_of_the_test_driver_is_there(driver: HostConnection) -> None:
     assert etree.fromstring(found.text("libvirt:capabilities")).tag == "capabilities"
     (domain,) = json.loads(found.text("libvirt:domains"))
     assert (domain["name"], domain["state"], domain["id"], domain["persistent"]) == ("test", 1, 1, True)
-    assert (domain["vcpus"], domain["max_memory_kib"]) == (2, 8388608)
+    (vm,) = vms.parse(found).facts.vms
+    assert (vm.vcpus_current, vm.memory_max_bytes) == (2, 8388608 << 10)
     ((uuid, xml),) = found.items("libvirt:domain")
     assert uuid == domain["uuid"]
     assert etree.fromstring(xml.stdout).findtext("name") == "test"
@@ -107,11 +109,12 @@ def test_a_real_daemon_tells_running_and_stopped_domains_apart(libvirt_host: Lib
     domains = {domain["name"]: domain for domain in json.loads(found.text("libvirt:domains"))}
     off, passing = domains["off"], domains["passing"]
     assert (off["state"], off["id"], off["autostart"], off["persistent"]) == (5, None, True, True)
-    assert off["vcpus"] == 2
-    assert off["max_memory_kib"] == 32768
+    sizes = {vm.name: (vm.vcpus_current, vm.memory_max_bytes) for vm in vms.parse(found).facts.vms}
+    assert sizes["off"] == sizes["passing"] == (2, 32 << 20)
     assert (passing["state"], passing["autostart"], passing["persistent"]) == (1, False, False)
     assert passing["cpu_time_ns"] > 0
-    assert passing["memory_kib"] == 32768
+    current = {vm.name: vm.memory_current_bytes for vm in vms.parse(found).facts.vms}
+    assert current["passing"] == 32 << 20
     assert off["managed_save"] is False
     assert set(dict(found.items("libvirt:domain"))) == {off["uuid"], passing["uuid"]}
     assert json.loads(found.text("libvirt:networks"))[0] | {"uuid": ""} == {
