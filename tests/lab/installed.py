@@ -32,8 +32,9 @@ After=libvirtd.service
 RequiresMountsFor={MOUNT}
 
 [Service]
+# An emulated host that does everything itself takes its time.
 Environment=PYTHONPATH={MOUNT}/packages DJANGO_SETTINGS_MODULE=nodeadmin.settings.local
-Environment=NODEADMIN_DATA_DIR=/var/lib/nodeadmin
+Environment=NODEADMIN_DATA_DIR=/var/lib/nodeadmin NODEADMIN_HOST_TIMEOUT_S=60 NODEADMIN_PROBE_TIMEOUT_S=240
 ExecStart=/usr/bin/python3 {MOUNT}/code/manage.py serve --port {PORT}
 Restart=on-failure
 

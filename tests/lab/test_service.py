@@ -165,26 +165,35 @@ def test_a_reboot_whose_server_is_killed_four_times_reboots_once(
 def test_a_node_is_deleted_once_its_vms_have_moved_and_the_last_host_is_shut_down_with_proof(
     cluster: Cluster, api: ApiClient, lab_rich: LabHost, lab_plain: LabHost
 ) -> None:
-    vm.start(lab_rich, vm.VmSpec("obedient", obedient=True))
+    vm.start(lab_rich, vm.VmSpec("deaf"))
 
     status, refused = api("delete-node", node=RICH)
     assert (status, refused["code"]) == (409, "node_has_running_vms")
     api.succeeded(api.confirmed("delete-node", node=RICH, vm_policy="migrate"))
-    cluster.runs_once(obedient=lab_plain, migrated=True)
+    cluster.runs_once(deaf=lab_plain, migrated=True)
     assert api("describe-node", node=RICH)[0] == 404
 
+    # Nobody has said that the VM may be forced off, so the host stays on.
+    boot, process = lab_plain.boot_id(), qemu_pid(lab_plain, "deaf")
+    stop = {"node": PLAIN, "vm_policy": "stop", "stop_timeout_s": 8}
+    ended = api.ended(api.confirmed("shutdown-node", **stop))
+    assert ended["status"] == "failed"
+    assert [found["code"] for found in ended["error"]["vms"]] == ["vm_did_not_stop"]
+    cluster.runs_once(deaf=lab_plain)
+    assert (lab_plain.boot_id(), qemu_pid(lab_plain, "deaf")) == (boot, process)
+
     with silent_when_off(lab_plain):
-        ended = api.succeeded(api.confirmed("shutdown-node", node=PLAIN, vm_policy="stop", force_stop=False))
+        ended = api.succeeded(api.confirmed("shutdown-node", **stop, force_stop=True))
         assert not lab_plain.is_running()
         assert ended["result"]["off"] is True
         assert ended["result"]["silent_s"] >= 30
         connection = cluster.describe(lab_plain)["connection"]
         assert (connection["state"], connection["reason"]) == ("offline", "powered_off")
-    assert "obedient" not in lab_rich.run("virsh list --all --name").stdout
+    assert "deaf" not in lab_rich.run("virsh list --all --name").stdout
 
     lab_plain.start()
     lab_plain.wait_until_ready()
-    assert vm.state(lab_plain, "obedient") == "shut off"
+    assert vm.state(lab_plain, "deaf") == "shut off"
     api.succeeded(cluster.add(lab_rich))
 
 
