@@ -19,7 +19,8 @@ def run_queued(limit: int = 20) -> list[Operation]:
         if waiting is None:
             break
         held = claim(waiting.pk)
-        assert held is not None
+        if held is None:
+            continue  # another thread of the test was faster
         run_operation(OperationRun(Operation.objects.get(pk=waiting.pk), held))
         ended.append(Operation.objects.get(pk=waiting.pk))
     return ended
