@@ -36,6 +36,7 @@ from nodes.operations.vm_steps import (
     start_vm,
     stop_vm,
     vm_code,
+    was_moving,
     was_stopped_by,
 )
 
@@ -120,7 +121,10 @@ class PlanRun:
 
     def _settle_interrupted(self, *, go_on: bool) -> None:
         cut_off = [
-            vm for vm in self.plan.of(Action.MIGRATE) if self.run.status_of(vm_code(vm)) == StepStatus.RUNNING
+            vm
+            for vm in self.plan.of(Action.MIGRATE)
+            if self.run.status_of(vm_code(vm)) == StepStatus.RUNNING
+            and was_moving(self.run.data_of(vm_code(vm)))
         ]
         failed = self._do(cut_off, lambda vm: settle_step(self.run, vm, *self._ends_of(vm)), go_on=True)
         self._given_up.update(failed)

@@ -29,7 +29,7 @@ from nodes.hosts.domains import DomainFacts
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.migration import Outcome, Progress
 from nodes.models import Node, Scheduling
-from nodes.operations.base import ClaimLost, OperationCancelled, Run, StepHandle, StepPlan
+from nodes.operations.base import ClaimLost, JsonObject, OperationCancelled, Run, StepHandle, StepPlan
 from nodes.operations.plans import Action, Plan, VmDecision
 from nodes.operations.slots import migration_place
 
@@ -99,16 +99,22 @@ def move_vm(run: Run, vm: VmDecision, source: Node, target: Node) -> None:
     where that could not be read on both hosts; PlanChanged where the target takes no VMs any more.
     """
     with run.step(vm_code(vm)) as step:
-        if step.begun_before and settle(run, vm, source, target) is Outcome.MOVED:
-            _moved(step, _("It had arrived already."))
-            return
-        if not step.begun_before and not _is_here(step, vm, source, target):
+        if was_moving(step.data):
+            if settle(run, vm, source, target) is Outcome.MOVED:
+                _moved(step, _("It had arrived already."))
+                return
+        elif not _is_here(step, vm, source, target):
             return
         with migration_place(run, step, vm_code(vm), source, target):
             _refuse_cordoned(target, source)
             started = time.monotonic()
             _migrate(run, step, vm, source, target)
             _moved(step, _("It runs on %s.") % target.name, seconds=time.monotonic() - started)
+
+
+def was_moving(data: JsonObject) -> bool:
+    """Whether the step that has reported ``data`` had come to its migration."""
+    return bool(data.get("target_uuid"))
 
 
 def settle_step(run: Run, vm: VmDecision, source: Node, target: Node) -> None:

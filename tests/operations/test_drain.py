@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from django.db import OperationalError
 
 from nodes import access
+from nodes.engine.claim import claim, expire_all
+from nodes.engine.run import OperationRun, run_operation
 from nodes.engine.submit import cancel
 from nodes.events import SYSTEM
 from nodes.models import (
@@ -18,6 +21,7 @@ from nodes.models import (
     Scheduling,
     StepStatus,
 )
+from nodes.operations import vm_steps
 from nodes.operations.plan_run import PlanRun
 from nodes.operations.scheduling import cordon
 from nodes.permissions import MAINTAIN, VIEW
@@ -205,6 +209,46 @@ def test_a_vm_that_was_shut_down_meanwhile_stays_as_it_is(pair, nodes, run_vm, m
     assert ended.status == OperationStatus.SUCCEEDED, ended.error
     assert ended.steps.get(vm_uuid=vm.uuid).status == StepStatus.SKIPPED
     assert_exactly_once(pair, vm, on=one, state="shut off")
+
+
+def test_a_vm_that_was_shut_down_while_the_server_was_away_is_not_called_lost(
+    pair, nodes, run_vm, monkeypatch
+):
+    one, _two = pair
+    vm = run_vm("web")
+    operation = ask("disable-node", nodes[0])
+
+    def dies(*_arguments: object, **_options: object) -> None:
+        raise OperationalError("the process dies here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vm_steps, "_is_here", dies)
+        run_operation(OperationRun(operation, claim(operation.pk)))
+    assert steps_of(operation)["vm:web"] == "running"
+    one.virsh("-q", "destroy", vm.uuid)
+    expire_all()
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert steps_of(ended)["vm:web"] == "skipped"
+    assert_exactly_once(pair, vm, on=one, state="shut off")
+
+
+def test_a_new_vm_found_at_a_resume_asks_for_a_new_plan(pair, nodes, run_vm, monkeypatch):
+    known = run_vm("known")
+    operation = ask("disable-node", nodes[0])
+
+    def dies(*_arguments: object, **_options: object) -> None:
+        raise OperationalError("the process dies here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PlanRun, "deal_with_vms", dies)
+        run_operation(OperationRun(operation, claim(operation.pk)))
+    late = run_vm("late")
+    expire_all()
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "plan_changed")
+    for vm in (known, late):
+        assert_exactly_once(pair, vm, on=pair[0])
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=["source", "target"])
