@@ -27,16 +27,14 @@ from nodes.operations.options import Options
 from nodes.operations.planning import plan_changed, plan_for
 from nodes.operations.plans import Action, Plan, VmDecision
 from nodes.operations.slots import release_left_over
+from nodes.operations.vm_moves import move_vm, settle_step, was_moving
 from nodes.operations.vm_steps import (
     hypervisor_of,
-    move_vm,
     node_of,
-    settle_step,
     start_code,
     start_vm,
     stop_vm,
     vm_code,
-    was_moving,
     was_stopped_by,
 )
 

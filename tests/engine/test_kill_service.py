@@ -35,7 +35,7 @@ from nodes.models import (
     Scheduling,
     StepStatus,
 )
-from nodes.operations import coming_back, power_steps, vm_steps
+from nodes.operations import coming_back, power_steps, vm_moves, vm_steps
 from tests.engine.running import run_queued
 from tests.engine.test_kill import in_a_process, resume
 from tests.light_nodes import ask, clear, light_node, steps_of
@@ -63,6 +63,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LightHost, 
 def nodes(pair: tuple[LightHost, ...], settings: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Node, ...]:
     monkeypatch.setattr(power_steps, "LOOK_S", 0.2)
     monkeypatch.setattr(vm_steps, "LOOK_S", 0.2)
+    monkeypatch.setattr(vm_moves, "TELL_S", 0.2)
     monkeypatch.setattr(coming_back, "PAUSE_S", 0.3)
     settings.NODEADMIN_REBOOT_S = 60.0
     for host in pair:
@@ -206,14 +207,14 @@ def test_killed_in_the_middle_of_a_migration_the_vm_is_at_its_source_and_it_is_t
 
     def run_and_die() -> None:
         ask("disable-node", nodes[0])
-        progress = vm_steps._Pulse.progress
+        progress = vm_moves._Pulse.progress
 
         def dies(pulse: Any, told: Any) -> None:
             progress(pulse, told)
             if told.remaining_bytes:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        vm_steps._Pulse.progress = dies  # type: ignore[method-assign]
+        vm_moves._Pulse.progress = dies  # type: ignore[method-assign]
         run_queued()
 
     status = in_a_process(run_and_die)

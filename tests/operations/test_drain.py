@@ -21,7 +21,7 @@ from nodes.models import (
     Scheduling,
     StepStatus,
 )
-from nodes.operations import vm_steps
+from nodes.operations import vm_moves
 from nodes.operations.plan_run import PlanRun
 from nodes.operations.scheduling import cordon
 from nodes.permissions import MAINTAIN, VIEW
@@ -222,7 +222,7 @@ def test_a_vm_that_was_shut_down_while_the_server_was_away_is_not_called_lost(
         raise OperationalError("the process dies here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(vm_steps, "_is_here", dies)
+        patched.setattr(vm_moves, "_is_here", dies)
         run_operation(OperationRun(operation, claim(operation.pk)))
     assert steps_of(operation)["vm:web"] == "running"
     one.virsh("-q", "destroy", vm.uuid)
