@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -130,7 +131,7 @@ def _somebody_is_first(run: Run, code: str, places: Sequence[Place], since: str)
     waiting = OperationStep.objects.filter(
         status=StepStatus.RUNNING,
         operation__status=OperationStatus.RUNNING,
-        operation__lease_expires_at__gt=timezone.now(),
+        operation__lease_expires_at__gt=Now(),
         data__waits=True,
     ).exclude(operation=run.operation.pk, code=code)
     wanted = {place.key for place in places}
