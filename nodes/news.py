@@ -95,6 +95,7 @@ async def hear(told: Callable[[], None]) -> None:
             channel = await layer.new_channel()
             while True:
                 await layer.group_add(GROUP, channel)
+                told()  # whatever was sent before this one belonged to the group
                 await _hear_for(JOIN_AGAIN_S, layer, channel, told)
         except (RedisError, OSError) as error:
             log.warning("no news from other processes; changes show a second later", error=str(error))

@@ -113,9 +113,15 @@ class LoopbackSshd:
         self.start()
 
     def drop_connections(self) -> None:
-        """End the standing connections, the server itself goes on."""
+        """End the standing connections, the server itself goes on.
+
+        All stand still first: an sshd that saw its command end would still say so over the connection.
+        """
         if self._process is not None:
-            for child in reversed(descendants(self._process.pid)):
+            children = descendants(self._process.pid)
+            for child in children:
+                _signal(child, signal.SIGSTOP)
+            for child in reversed(children):
                 _kill(child)
 
     @property
@@ -306,7 +312,11 @@ def descendants(pid: int) -> list[int]:
 
 
 def _kill(pid: int) -> None:
+    _signal(pid, signal.SIGKILL)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         pass

@@ -52,8 +52,7 @@ class OperationQuerySet(models.QuerySet["Operation"]):
     def claimable(self) -> OperationQuerySet:
         """Queued, or running under a lease that has expired by the database's clock."""
         return self.filter(
-            Q(status=OperationStatus.QUEUED)
-            | Q(status=OperationStatus.RUNNING, lease_expires_at__lt=Now())
+            Q(status=OperationStatus.QUEUED) | Q(status=OperationStatus.RUNNING, lease_expires_at__lt=Now())
         )
 
 

@@ -220,8 +220,6 @@ async def test_a_socket_learns_from_a_worker_what_it_did(worker, wake_ups, monke
         messages = []
         while not messages or str(operation.pk) not in messages[-1]["ended"]:
             messages.append(await socket.message())
-    told = [line["status"] for message in messages for line in message["operations"]]
-    assert "running" in told
     assert any(line["vms_total"] == 1 for message in messages for line in message["nodes"])
 
 
