@@ -11,6 +11,7 @@ import importlib.metadata
 import re
 import shutil
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -35,6 +36,7 @@ RequiresMountsFor={MOUNT}
 # An emulated host that does everything itself takes its time.
 Environment=PYTHONPATH={MOUNT}/packages DJANGO_SETTINGS_MODULE=nodeadmin.settings.local
 Environment=NODEADMIN_DATA_DIR=/var/lib/nodeadmin NODEADMIN_HOST_TIMEOUT_S=60 NODEADMIN_PROBE_TIMEOUT_S=240
+Environment=NODEADMIN_REFRESH_S=0
 ExecStart=/usr/bin/python3 {MOUNT}/code/manage.py serve --port {PORT}
 Restart=on-failure
 
@@ -127,6 +129,8 @@ def _make_disk(folder: Path) -> Path:
     for name in _CODE:
         shutil.copytree(ROOT / name, tree / "code" / name)
     shutil.copy2(ROOT / "manage.py", tree / "code")
+    # Nothing can be written there, and the emulated host would compile all of it at every start.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(tree / "code")], check=True, timeout=120)
     for distribution in _distributions():
         for file in distribution.files or ():
             source = Path(str(distribution.locate_file(file)))
