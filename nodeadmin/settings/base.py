@@ -228,7 +228,12 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.la
 if NODEADMIN_REDIS_URL:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [NODEADMIN_REDIS_URL], "prefix": "nodeadmin"},
+        "CONFIG": {
+            # The layer waits 5 s for a message at a time, which is also redis-py's own limit for an answer:
+            # an idle socket would end with that. A Redis that is gone is known by its connection.
+            "hosts": [{"address": NODEADMIN_REDIS_URL, "socket_timeout": 30}],
+            "prefix": "nodeadmin",
+        },
     }
 # In each process of its own: a rate limit then holds for each web worker, and no request waits for Redis.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -41,6 +41,7 @@ class Worker:
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
+        self._asked = False
         self.log = folder / f"{name}.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -79,8 +80,9 @@ class Worker:
         self._process.wait()
 
     def ask_to_stop(self) -> None:
-        """SIGTERM, as systemd stops it."""
-        if self._process.poll() is None:
+        """SIGTERM, as systemd stops it: once. A second one, while Python ends, would find no handler."""
+        if not self._asked and self._process.poll() is None:
+            self._asked = True
             self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:
