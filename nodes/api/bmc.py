@@ -6,8 +6,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from nodes.api import inputs
-from nodes.api.answers import CertificateAnswer, OperationAnswer
+from nodes.api.answers import CertificateAnswer
 from nodes.api.idempotency import idempotent
+from nodes.api.operation_answers import OperationAnswer
 from nodes.api.schema import documented
 from nodes.api.viewsets import EXAMPLE_NODE, Endpoints
 from nodes.engine import bmc

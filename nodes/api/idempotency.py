@@ -24,8 +24,8 @@ from django.utils.translation import gettext as _
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from nodes.api.answers import OperationAnswer
 from nodes.api.exceptions import CONTENT_TYPE
+from nodes.api.operation_answers import OperationAnswer
 from nodes.api.rendering import encode_unknown
 from nodes.errors import IdempotencyKeyReused, InvalidInput, NodeBusy, UnknownNode, UnknownOperation
 from nodes.models import IdempotencyKey, Node, Operation, User

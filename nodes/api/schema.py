@@ -10,7 +10,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from nodes.api import answers, history_answers, log_answers, service_answers
+from nodes.api import answers, history_answers, log_answers, operation_answers, service_answers
 from nodes.errors import NodeAdminError
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
@@ -20,8 +20,8 @@ REF = "#/components/schemas/{name}"
 _ANSWERS: tuple[type, ...] = (
     answers.NodeDetail,
     answers.NodePage,
-    answers.OperationAnswer,
-    answers.OperationPage,
+    operation_answers.OperationAnswer,
+    operation_answers.OperationPage,
     answers.EventPage,
     history_answers.ChangePage,
     history_answers.DevicePage,

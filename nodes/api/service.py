@@ -9,9 +9,9 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from nodes.api.answers import OperationAnswer
 from nodes.api.idempotency import idempotent
 from nodes.api.inputs import NodeInput
+from nodes.api.operation_answers import OperationAnswer
 from nodes.api.schema import documented, ref
 from nodes.api.service_answers import ExportAnswer, ExportedSection
 from nodes.api.service_inputs import (

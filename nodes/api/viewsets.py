@@ -24,10 +24,9 @@ from nodes.api.answers import (
     NodeAnswer,
     NodeDetail,
     NodePage,
-    OperationAnswer,
-    OperationPage,
 )
 from nodes.api.idempotency import idempotent
+from nodes.api.operation_answers import OperationAnswer, OperationPage
 from nodes.api.schema import documented
 from nodes.api.service_inputs import RetryOperationInput
 from nodes.engine import bmc, requests

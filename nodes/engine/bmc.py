@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from nodes.engine.submit import submit
+from nodes.engine.submit import asking_user, submit
 from nodes.errors import BmcMissing, InvalidInput
 from nodes.events import Actor, NodeChanged, publish, record
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
@@ -33,7 +33,7 @@ def scan_certificate(actor: Actor, node: Node, url: str) -> tuple[BmcAddress, Sh
 
     Raises PermissionDenied, InvalidInput for the address, BmcUnreachable, BmcFailed.
     """
-    _require(actor, CHANGE, node)
+    require(asking_user(actor), CHANGE, node)
     address = parse_bmc_url(url)
     shown = show_certificate(address.host, address.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
     return address, shown
@@ -45,7 +45,7 @@ def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, Syste
     The stored password is never used for it: otherwise who may change a node could have it sent to a machine
     of their own. Raises PermissionDenied, InvalidInput, BmcUnreachable, BmcFailed.
     """
-    _require(actor, CHANGE, node)
+    require(asking_user(actor), CHANGE, node)
     target = BmcTarget(
         address=parse_bmc_url(given["url"]),
         user=given.get("user", ""),
@@ -80,7 +80,7 @@ def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc
 
 def remove_bmc(actor: Actor, node: Node) -> bool:
     """Forget the node's BMC and its password; False where there was none."""
-    _require(actor, CHANGE, node)
+    require(asking_user(actor), CHANGE, node)
     with transaction.atomic():
         before = Bmc.objects.filter(node=node).first()
         if before is None:
@@ -97,7 +97,7 @@ def power_on_node(
     actor: Actor, node: Node, *, request_id: str = "", idempotency: IdempotencyKey | None = None
 ) -> Operation:
     """Ask for the node to be switched on. Raises PermissionDenied, BmcMissing, NodeBusy."""
-    _require(actor, POWER, node)
+    require(asking_user(actor), POWER, node)
     if not has_bmc(node):
         raise BmcMissing(
             _("%s has no BMC: nothing could switch it on.") % node.name,
@@ -105,12 +105,6 @@ def power_on_node(
             field="node",
         )
     return submit("power-on-node", actor=actor, node=node, request_id=request_id, idempotency=idempotency)
-
-
-def _require(actor: Actor, permission: str, node: Node) -> None:
-    if actor.user is None:
-        raise InvalidInput(_("This needs a user who asks for it."))
-    require(actor.user, permission, node)
 
 
 def _fingerprint(text: str) -> str:

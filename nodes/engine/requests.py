@@ -21,7 +21,7 @@ from nodes.engine.service import (
     retry_planned,
     shutdown_node,
 )
-from nodes.engine.submit import submit
+from nodes.engine.submit import asking_user, submit
 from nodes.errors import HostKeyRequired, InvalidInput, NodeExists
 from nodes.events import Actor, NodeChanged, publish, record
 from nodes.hosts.target import HostKey
@@ -68,7 +68,7 @@ def add_node(
     Raises PermissionDenied, InvalidUri, InvalidInput, NodeExists, NodeBusy, and HostKeyRequired where an SSH
     address comes without the fingerprint that somebody has compared: before any contact.
     """
-    user = _user(actor)
+    user = asking_user(actor)
     require(user, ADD)
     login_uri, fields, secret = _login(uri, fingerprint, credential, required=True)
     refuse_taken_name(name)
@@ -89,7 +89,7 @@ def refresh_node(
     actor: Actor, node: Node, *, request_id: str = "", idempotency: IdempotencyKey | None = None
 ) -> Operation:
     """Ask for a new inventory; one that is under way already is the answer to all who ask."""
-    require(_user(actor), VIEW, node)
+    require(asking_user(actor), VIEW, node)
     return submit("refresh-node", actor=actor, node=node, request_id=request_id, idempotency=idempotency)
 
 
@@ -98,7 +98,7 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
 
     Raises InvalidInput with the field, NodeExists for a taken name.
     """
-    require(_user(actor), CHANGE, node)
+    require(asking_user(actor), CHANGE, node)
     fields = {EDITABLE[name]: value for name, value in changes.items() if name in EDITABLE}
     before = {column: getattr(node, column) for column in fields}
     changed = {column: value for column, value in fields.items() if before[column] != value}
@@ -135,7 +135,7 @@ def update_connection(
     idempotency: IdempotencyKey | None = None,
 ) -> Operation:
     """Ask for another address, credential or host key, to be checked before they replace the old ones."""
-    require(_user(actor), CHANGE, node)
+    require(asking_user(actor), CHANGE, node)
     current = access.read_uri(node.uri)
     wanted = access.read_uri(uri) if uri else current
     moved = (wanted.host, wanted.port) != (current.host, current.port)
@@ -177,12 +177,6 @@ def _refuse_stored_password(node: Node) -> None:
             remedy=_("Give the credential together with the new address."),
             field="credential",
         )
-
-
-def _user(actor: Actor) -> Any:
-    if actor.user is None:
-        raise InvalidInput(_("This needs a user who asks for it."))
-    return actor.user
 
 
 def _check_names(name: str, node_type: str) -> None:

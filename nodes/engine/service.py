@@ -15,30 +15,25 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from nodes.engine import confirm
-from nodes.engine.submit import submit
+from nodes.engine.submit import asking_user, known_kind, node_busy, refuse_unretriable, submit
 from nodes.errors import (
     ConfirmationRequired,
-    InvalidInput,
     LastEligibleNode,
-    NodeBusy,
     NodeHasRunningVms,
     PlanBlocked,
     VmStateUnknown,
 )
 from nodes.events import Actor, NodeChanged, publish, record
-from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, User
+from nodes.models import IdempotencyKey, Node, Operation
 from nodes.operations.base import PlannedKind, removed
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, complete
 from nodes.operations.planning import plan_changed, plan_for, refuse_unknown_overrides
 from nodes.operations.plans import Plan
 from nodes.operations.registry import kind_of
 from nodes.operations.scheduling import cordon, uncordon
-from nodes.permissions import DELETE as MAY_DELETE
-from nodes.permissions import MAINTAIN, POWER, require
+from nodes.permissions import MAINTAIN, require
 
 OptionsInput = Mapping[str, Any]
-
-PERMISSIONS = {DRAIN: MAINTAIN, RETURN: MAINTAIN, DELETE: MAY_DELETE, REBOOT: POWER, SHUTDOWN: POWER}
 
 
 def enable_node(
@@ -55,7 +50,7 @@ def enable_node(
 
     Raises as :func:`_planned`, and NodeBusy.
     """
-    require(_user(actor), MAINTAIN, node)
+    require(asking_user(actor), MAINTAIN, node)
     if options.get("return_vms"):
         return _planned(RETURN, actor, node, options, confirm_token, request_id, idempotency)
     with transaction.atomic():
@@ -78,7 +73,7 @@ def disable_node(
 
     Raises as :func:`_planned`, and NodeBusy.
     """
-    require(_user(actor), MAINTAIN, node)
+    require(asking_user(actor), MAINTAIN, node)
     if options.get("drain"):
         return _planned(DRAIN, actor, node, options, confirm_token, request_id, idempotency)
     with transaction.atomic():
@@ -139,10 +134,7 @@ def retry_planned(
 ) -> Operation:
     """The same work again, by a plan of what is found now. Raises as :func:`_planned`; InvalidInput for one
     that neither failed nor was cancelled, UnknownNode where its node has been removed."""
-    if operation.status not in (OperationStatus.FAILED, OperationStatus.CANCELLED):
-        raise InvalidInput(
-            _("Only an operation that failed or was cancelled can be retried."), field="operation"
-        )
+    refuse_unretriable(operation)
     if operation.node is None:
         raise removed()
     return _planned(
@@ -182,8 +174,8 @@ def _planned(
     one; PlanBlocked or its subclasses with the plan; ConfirmationInvalid; PlanChanged with the new plan and
     a new token.
     """
-    user = _user(actor)
-    require(user, PERMISSIONS[kind], node)
+    user = asking_user(actor)
+    require(user, known_kind(kind).permission, node)
     options = complete(kind, options)
     call = f"retry {retried.pk}" if retried is not None else kind
     confirmation = confirm.read(token, user, call, node, options) if token else None
@@ -217,12 +209,6 @@ def _planned(
     return operation
 
 
-def _user(actor: Actor) -> User:
-    if actor.user is None:
-        raise InvalidInput(_("This needs a user who asks for it."))
-    return actor.user
-
-
 def _lock(node: Node) -> None:
     """Let nobody else decide about the node until the transaction ends; UnknownNode where it is gone."""
     if not list(Node.objects.select_for_update().filter(pk=node.pk).values_list("pk")):
@@ -246,10 +232,7 @@ def _refuse_busy(node: Node) -> None:
     The database's constraint holds at the submission all the same.
     """
     if Operation.objects.unfinished().filter(subject=f"node:{node.uuid}", exclusive=True).exists():
-        raise NodeBusy(
-            _("Another operation is changing this node."),
-            remedy=_("Wait for it to end, or cancel it, and try again."),
-        )
+        raise node_busy()
 
 
 def _required(plan: Plan, token: str, expires_at: Any) -> ConfirmationRequired:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from nodes.errors import InvalidInput, NodeBusy
 from nodes.events import Actor, OperationChanged, publish, record
-from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep, StepStatus
+from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep, StepStatus, User
 from nodes.operations.base import JsonObject, OperationKind, PlannedKind, removed
 from nodes.operations.plans import Plan
 from nodes.operations.refresh_node import RefreshNode
@@ -54,9 +54,7 @@ def submit(
     Permissions are the caller's to check. Raises NodeBusy while another exclusive operation on the same
     subject is unfinished; a refresh that is asked for while one is unfinished gives that one.
     """
-    kind = kind_of(name)
-    if kind is None:
-        raise InvalidInput(_("There is no operation “%(kind)s”.") % {"kind": name})
+    kind = known_kind(name)
     draft = Operation(
         kind=name,
         node=node,
@@ -85,7 +83,7 @@ def submit(
         announce(draft)
         transaction.on_commit(partial(wake, draft.pk), robust=True)
         return draft
-    raise _busy()
+    raise node_busy()
 
 
 def _write(operation: Operation, kind: OperationKind, actor: Actor, key: IdempotencyKey | None) -> None:
@@ -120,11 +118,12 @@ def _in_the_way(draft: Operation, kind: OperationKind, error: IntegrityError) ->
         raise error
     found = Operation.objects.unfinished().filter(subject=draft.subject, exclusive=True).first()
     if found is not None and not isinstance(kind, RefreshNode):
-        raise _busy() from None
+        raise node_busy() from None
     return found
 
 
-def _busy() -> NodeBusy:
+def node_busy() -> NodeBusy:
+    """The error of a call that another exclusive operation on the same subject stands in the way of."""
     return NodeBusy(
         _("Another operation is changing this node."),
         remedy=_("Wait for it to end, or cancel it, and try again."),
@@ -204,6 +203,29 @@ def cancel(operation: Operation, *, actor: Actor) -> Operation:
     return operation
 
 
+def known_kind(name: str) -> OperationKind:
+    """The kind of that name. Raises InvalidInput where there is none."""
+    kind = kind_of(name)
+    if kind is None:
+        raise InvalidInput(_("There is no operation “%(kind)s”.") % {"kind": name})
+    return kind
+
+
+def asking_user(actor: Actor) -> User:
+    """Who asks. Raises InvalidInput for the system itself, which has no rights to check."""
+    if actor.user is None:
+        raise InvalidInput(_("This needs a user who asks for it."))
+    return actor.user
+
+
+def refuse_unretriable(operation: Operation) -> None:
+    """Raise InvalidInput for an operation that neither failed nor was cancelled."""
+    if operation.status not in (OperationStatus.FAILED, OperationStatus.CANCELLED):
+        raise InvalidInput(
+            _("Only an operation that failed or was cancelled can be retried."), field="operation"
+        )
+
+
 def retry(
     operation: Operation, *, actor: Actor, request_id: str = "", idempotency: IdempotencyKey | None = None
 ) -> Operation:
@@ -212,10 +234,7 @@ def retry(
     Raises InvalidInput for one that neither failed nor was cancelled, or that needs a secret that is gone,
     and UnknownNode where its node has been removed.
     """
-    if operation.status not in (OperationStatus.FAILED, OperationStatus.CANCELLED):
-        raise InvalidInput(
-            _("Only an operation that failed or was cancelled can be retried."), field="operation"
-        )
+    refuse_unretriable(operation)
     kind = kind_of(operation.kind)
     if operation.node is None and kind is not None and kind.needs_node:
         raise removed()

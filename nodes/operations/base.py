@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from nodes.errors import NodeAdminError, UnknownNode
 from nodes.events import Actor
-from nodes.models import Node, Operation, User
+from nodes.models import Node, Operation
 from nodes.operations.plans import Plan
 
 JsonObject = Mapping[str, Any]
@@ -149,16 +149,8 @@ class OperationKind(ABC):
 class PlannedKind(OperationKind):
     """A kind whose effect on VMs is planned, shown and confirmed before it is asked for.
 
-    Its steps come out of the confirmed plan, which the operation keeps.
+    Its steps come out of the confirmed plan, which the operation keeps (``planning.plan_for`` makes it).
     """
-
-    @abstractmethod
-    def plan(self, user: User | None, node: Node, options: JsonObject) -> Plan:
-        """What it would do now. Reads hosts, under deadlines; changes nothing.
-
-        ``user`` is who asks: VMs move only to nodes that they may maintain (None, the system, may all). What
-        cannot be read becomes a blocker of the plan, not an error.
-        """
 
     @abstractmethod
     def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:

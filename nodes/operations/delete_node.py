@@ -8,11 +8,10 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.events import NodeChanged, publish, record
-from nodes.models import Node, Operation, StepStatus, User
+from nodes.models import Node, Operation, StepStatus
 from nodes.models.event import Severity
 from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan, removed
 from nodes.operations.plan_run import PlanRun, check_step
-from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
 from nodes.operations.scheduling import cordon
 from nodes.operations.vm_steps import vm_step_plans
@@ -32,9 +31,6 @@ class DeleteNode(PlannedKind):
 
     def title(self, operation: Operation) -> str:
         return _("Delete %s") % operation.node_name
-
-    def plan(self, user: User | None, node: Node, options: JsonObject) -> Plan:
-        return plan_for(self.kind, user, node, options)
 
     def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:
         vms = vm_step_plans(plan)

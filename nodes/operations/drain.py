@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from nodes.models import Node, Operation, User
+from nodes.models import Operation
 from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan
 from nodes.operations.plan_run import PlanRun, check_step
-from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
 from nodes.operations.scheduling import cordon
 from nodes.operations.vm_steps import vm_step_plans
@@ -27,9 +26,6 @@ class DisableNode(PlannedKind):
 
     def title(self, operation: Operation) -> str:
         return _("Drain %s") % operation.node_name
-
-    def plan(self, user: User | None, node: Node, options: JsonObject) -> Plan:
-        return plan_for(self.kind, user, node, options)
 
     def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:
         return (check_step(), *vm_step_plans(plan), StepPlan("verify", _("Look at the node again")))

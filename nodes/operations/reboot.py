@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import HostError, VmStepsFailed
-from nodes.models import Node, Operation, User
+from nodes.models import Operation
 from nodes.operations.base import (
     DATABASE_AWAY,
     ClaimLost,
@@ -22,7 +22,6 @@ from nodes.operations.base import (
 )
 from nodes.operations.maintenance import enter_maintenance, maintenance_step, was_enabled
 from nodes.operations.plan_run import PlanRun, check_step
-from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
 from nodes.operations.power_steps import REBOOT, PowerCommand, PowerSteps
 from nodes.operations.scheduling import uncordon
@@ -43,9 +42,6 @@ class RebootNode(PlannedKind):
 
     def title(self, operation: Operation) -> str:
         return _("Reboot %s") % operation.node_name
-
-    def plan(self, user: User | None, node: Node, options: JsonObject) -> Plan:
-        return plan_for(self.kind, user, node, options)
 
     def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:
         return (

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from nodes.models import Node, Operation, User
+from nodes.models import Operation
 from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan
 from nodes.operations.plan_run import PlanRun, check_step
-from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
 from nodes.operations.scheduling import uncordon
 from nodes.operations.vm_steps import vm_step_plans
@@ -24,9 +23,6 @@ class EnableNode(PlannedKind):
 
     def title(self, operation: Operation) -> str:
         return _("Bring back the VMs of %s") % operation.node_name
-
-    def plan(self, user: User | None, node: Node, options: JsonObject) -> Plan:
-        return plan_for(self.kind, user, node, options)
 
     def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:
         return (check_step(), StepPlan("uncordon", _("Leave maintenance")), *vm_step_plans(plan))

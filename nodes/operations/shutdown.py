@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from nodes.models import Node, Operation, User
+from nodes.models import Operation
 from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan
 from nodes.operations.maintenance import maintenance_step
 from nodes.operations.plan_run import PlanRun, check_step
-from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
 from nodes.operations.power_steps import POWER_OFF, PowerSteps
 from nodes.operations.reboot import empty_and_send
@@ -26,9 +25,6 @@ class ShutdownNode(PlannedKind):
 
     def title(self, operation: Operation) -> str:
         return _("Shut down %s") % operation.node_name
-
-    def plan(self, user: User | None, node: Node, options: JsonObject) -> Plan:
-        return plan_for(self.kind, user, node, options)
 
     def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:
         return (

@@ -29,14 +29,9 @@
     const button = event.target.closest?.("[data-export]");
     if (!button) return;
     const name = button.dataset.export;
-    const token = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
     button.disabled = true;
     try {
-      const response = await fetch("/api/export-node", {
-        method: "POST",
-        headers: { "Content-Type": "application/json", "X-CSRFToken": token },
-        body: JSON.stringify({ node: name }),
-      });
+      const response = await window.nodeadminPost("export-node", { node: name });
       if (!response.ok) throw new Error((await response.json()).detail);
       const link = document.createElement("a");
       link.href = URL.createObjectURL(await response.blob());

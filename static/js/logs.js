@@ -226,7 +226,7 @@ function nodeadminLogs(root) {
     else Object.assign(body, filters(), query.mode === "live" && first?.time ? { until: first.time } : {});
     if (query.mode === "span") state("loading", "neutral");
     try {
-      const answer = await call("describe-node-logs", body);
+      const answer = await window.nodeadminCall("describe-node-logs", body);
       if (mine !== generation) return;
       // The first page of the live list ends with entries that are shown already: those of the same instant.
       const known = new Set(earlier ? [] : list.entries.slice(0, 200).map((entry) => entry.cursor));
@@ -251,18 +251,6 @@ function nodeadminLogs(root) {
     }
   }
 
-  async function call(endpoint, body) {
-    const token = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
-    const response = await fetch(`/api/${endpoint}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRFToken": token },
-      body: JSON.stringify(body),
-    });
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.detail || answer.title);
-    return answer;
-  }
-
   // ---- one entry ----
   async function openEntry(entry) {
     const fields = part("detail-fields");
@@ -275,7 +263,7 @@ function nodeadminLogs(root) {
       return;
     }
     try {
-      const answer = await call("describe-log-entry", { node, entry: entry.cursor });
+      const answer = await window.nodeadminCall("describe-log-entry", { node, entry: entry.cursor });
       if (list.opened?.entry !== entry) return;
       const whole = answer.fields.find((field) => field.name === "MESSAGE");
       if (whole) part("detail-message").textContent = whole.value;
@@ -343,7 +331,7 @@ function nodeadminLogs(root) {
   };
 
   function open() {
-    call("list-log-sources", { node }).then(
+    window.nodeadminCall("list-log-sources", { node }).then(
       (sources) => {
         const names = [...sources.aliases, ...sources.units, ...sources.identifiers.map((name) => `identifier:${name}`)];
         part("service").list.replaceChildren(...names.map((name) => new Option("", name)));

@@ -4,6 +4,22 @@
 (function () {
   const root = document.documentElement;
 
+  // ---- the API, as the user who has signed in ----
+  window.nodeadminPost = (endpoint, body) => fetch(`/api/${endpoint}`, {
+    method: "POST",
+    headers: {
+      "Content-Type": "application/json",
+      "X-CSRFToken": JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"],
+    },
+    body: JSON.stringify(body),
+  });
+  window.nodeadminCall = async (endpoint, body) => {
+    const response = await window.nodeadminPost(endpoint, body);
+    const answer = await response.json();
+    if (!response.ok) throw new Error(answer.detail || answer.title);
+    return answer;
+  };
+
   // ---- theme: system, light, dark in turn ----
   const THEMES = ["system", "light", "dark"];
   function turnTheme() {

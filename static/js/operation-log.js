@@ -63,7 +63,7 @@
     const body = { operation, cursor, limit: PAGE };
     for (const [name, value] of Object.entries(query)) if (value) body[name] = value;
     try {
-      const answer = await call("list-operation-log", body);
+      const answer = await window.nodeadminCall("list-operation-log", body);
       if (mine !== generation) return;
       failures = 0;
       take(answer);
@@ -97,18 +97,6 @@
     if (!list.following) fresh += answer.lines.length;
     count();
   }
-  async function call(endpoint, body) {
-    const token = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
-    const response = await fetch(`/api/${endpoint}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRFToken": token },
-      body: JSON.stringify(body),
-    });
-    const answer = await response.json();
-    if (!response.ok) throw new Error(answer.detail || answer.title);
-    return answer;
-  }
-
   // ---- one entry ----
   function openEntry(entry) {
     part("detail").hidden = !entry;

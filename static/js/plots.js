@@ -24,11 +24,7 @@
   const words = { cpu: (v) => (v === null ? "–" : `${Math.round(v)} %`), memory: size, net: (v) => `${size(v)}/s`, disk: (v) => `${size(v)}/s` };
 
   async function load() {
-    const response = await fetch("/api/describe-node-figures", {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRFToken": JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"] },
-      body: JSON.stringify({ node: area.dataset.liveNode, span }),
-    });
+    const response = await window.nodeadminPost("describe-node-figures", { node: area.dataset.liveNode, span });
     if (!response.ok) return;
     answer = await response.json();
     area.hidden = answer.times.length < 2;
