@@ -169,6 +169,7 @@ class LibvirtHost:
 
     def stop(self) -> None:
         self.stop_libvirtd()
+        self._end_vms()
         if hasattr(self, "sshd"):
             self.sshd.stop()
         if self._keeper is not None:
@@ -176,6 +177,16 @@ class LibvirtHost:
             self._keeper.wait(5)
             if self._keeper.stdout is not None:
                 self._keeper.stdout.close()
+
+    def _end_vms(self) -> None:
+        """What QEMU still runs: it is no child of the daemon's and outlives it."""
+        for pidfile in (self.folder / "run" / "qemu").glob("*.pid"):
+            pid = int(pidfile.read_text())
+            try:
+                if "qemu" in Path(f"/proc/{pid}/comm").read_text():
+                    os.kill(pid, signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
 
     def __enter__(self) -> Self:
         try:

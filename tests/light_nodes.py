@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nodes import access
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM, Actor
-from nodes.models import Credential, Node, Operation, OperationStep, User
+from nodes.models import Credential, Node, Operation, OperationStep, Scheduling, User
 from nodes.operations.base import PlannedKind
+from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
 from nodes.operations.registry import kind_of
 from nodes.operations.scheduling import cordon
 from tests.factories import make_node
-from tests.lighthosts import LightHost
+from tests.lighthosts import LightHost, TinyVm, assert_exactly_once, comes_true
 
 
 def light_node(host: LightHost, **fields: Any) -> Node:
@@ -38,9 +38,8 @@ def clear(host: LightHost) -> None:
 
 
 def plan_of(kind: str, node: Node, user: User | None = None, **options: Any) -> Plan:
-    planned = kind_of(kind)
-    assert isinstance(planned, PlannedKind)
-    return planned.plan(user, node, options)
+    assert isinstance(kind_of(kind), PlannedKind)
+    return plan_for(kind, user, node, options)
 
 
 def ask(
@@ -55,12 +54,23 @@ def ask(
     return operation
 
 
+def assert_rebooted(
+    operation: Operation, hosts: Sequence[LightHost], vm: TinyVm, *, commands: int, where: str
+) -> None:
+    """The first host had so many power commands in all, shows the boot of the last one, and is in service
+    with ``vm`` running on it alone."""
+    host = hosts[0]
+    assert len(host.power_commands) == commands, where
+    assert operation.result is not None
+    assert operation.result["boot_id"] == host.boot_id, where
+    assert_exactly_once(hosts, vm, on=host)
+    node = Node.objects.get(name=host.name)
+    assert (node.scheduling, node.connection) == (Scheduling.ENABLED, "online"), where
+
+
 def wait_until(true: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Look until it is ``true``; an assertion fails where it does not become so."""
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.1)
+    assert comes_true(true, timeout_s), "it did not come about in time"
 
 
 def steps_of(operation: Operation) -> dict[str, str]:

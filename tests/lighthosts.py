@@ -34,7 +34,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -387,3 +387,13 @@ def assert_exactly_once(
     processes = {host.name: host.vm_processes(vm) for host in hosts}
     expected = 0 if state == "shut off" else 1
     assert sum(len(pids) for pids in processes.values()) == expected, f"{vm.name}: {processes}"
+
+
+def comes_true(what: Callable[[], bool], within_s: float = 10.0) -> bool:
+    """Whether ``what`` is so, now or within this time."""
+    deadline = time.monotonic() + within_s
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -38,7 +38,7 @@ from nodes.models import (
 from nodes.operations import coming_back, power_steps, vm_moves, vm_steps
 from tests.engine.running import run_queued
 from tests.engine.test_kill import in_a_process, resume
-from tests.light_nodes import ask, clear, light_node, steps_of
+from tests.light_nodes import ask, assert_rebooted, clear, light_node, steps_of
 from tests.lighthosts import AVAILABLE, LightHost, TinyVm, assert_exactly_once, guest_kernel, light_pair
 
 pytestmark = [
@@ -244,12 +244,7 @@ def test_a_reboot_killed_anywhere_reboots_once_and_the_vm_comes_back(
         nonlocal commands
         operation = check_ended(where)
         commands += 1
-        assert len(pair[0].power_commands) == commands, where
-        assert operation.result is not None
-        assert operation.result["boot_id"] == pair[0].boot_id, where
-        assert_exactly_once(pair, vm, on=pair[0])
-        node = Node.objects.get(pk=nodes[0].pk)
-        assert (node.scheduling, node.connection) == (Scheduling.ENABLED, "online"), where
+        assert_rebooted(operation, pair, vm, commands=commands, where=where)
 
     walk(tmp_path, pair, submit, check, points=30)
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from nodes.hosts.connection import connect
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt_errors import LibvirtCallFailed
 from tests.hosts.migration_driver import Order, driven
-from tests.lighthosts import AVAILABLE, LightHost, TinyVm, guest_kernel, light_pair
+from tests.lighthosts import AVAILABLE, LightHost, TinyVm, comes_true, guest_kernel, light_pair
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare")
 
@@ -115,7 +115,7 @@ def test_jobs_on_disks_and_snapshots_and_saves_are_seen(
     )
     assert _of(hypervisor, vm).block_jobs == ("vda",)
     host.virsh("blockjob", vm.name, "vda", "--abort")
-    assert _comes_true(lambda: _of(hypervisor, vm).block_jobs == ())
+    assert comes_true(lambda: _of(hypervisor, vm).block_jobs == ())
     host.virsh("managedsave", vm.name)
     saved = _of(hypervisor, vm)
     assert (saved.state, saved.reason, saved.managed_save) == ("shutoff", "saved", True)
@@ -131,8 +131,8 @@ def test_both_halves_of_a_migration_show_their_jobs(
     host.start_vm(vm)
     order = Order(host.sshd.target(), pair[1].sshd.target(), vm.uuid, bandwidth_mib_s=1)
     with driven(order), connect(pair[1].sshd.target()) as other:
-        assert _comes_true(lambda: _of(hypervisor, vm).job == "migration_out")
-        assert _comes_true(lambda: _of(other.hypervisor(), vm).job == "migration_in")
+        assert comes_true(lambda: _of(hypervisor, vm).job == "migration_out")
+        assert comes_true(lambda: _of(other.hypervisor(), vm).job == "migration_in")
         assert _of(other.hypervisor(), vm).state == "paused"
 
 
@@ -143,7 +143,7 @@ def test_an_obedient_guest_shuts_down_when_asked_and_another_when_forced(
     for vm in (obedient, stubborn):
         host.start_vm(vm)
     # The button reaches only a guest that has come to listen to it.
-    assert _comes_true(lambda: _asked_and_off(hypervisor, obedient))
+    assert comes_true(lambda: _asked_and_off(hypervisor, obedient))
     domains.shut_down(hypervisor, stubborn.uuid)
     domains.shut_down(hypervisor, obedient.uuid)
     assert _of(hypervisor, stubborn).state == "running"
@@ -254,12 +254,3 @@ def _of(hypervisor: Hypervisor, vm: TinyVm) -> domains.DomainFacts:
     facts = domains.find_domain(hypervisor, vm.uuid)
     assert facts is not None
     return facts
-
-
-def _comes_true(what: Callable[[], bool], within_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True

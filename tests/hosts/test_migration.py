@@ -30,6 +30,7 @@ from tests.lighthosts import (
     LightHost,
     TinyVm,
     assert_exactly_once,
+    comes_true,
     guest_kernel,
     light_pair,
     where,
@@ -117,7 +118,7 @@ def test_one_that_does_not_converge_is_aborted_at_its_deadline_and_runs_on(
     pair: Pair, restless: TinyVm
 ) -> None:
     pair[0].start_vm(restless)
-    assert _comes_true(lambda: _writes(pair[0], restless))
+    assert comes_true(lambda: _writes(pair[0], restless))
     seen: list[Progress] = []
     with both(pair) as (source, target):
         started = time.monotonic()
@@ -269,7 +270,7 @@ def test_a_target_lost_while_it_may_have_started_the_vm_does_not_set_the_source_
     with connect(one.sshd.target()) as first, connect(two.sshd.target()) as second:
         call = _Background(lambda: _slow_migration(first, second, vm))
         _freeze_and_let_it_end(pair, first, vm)
-        assert _comes_true(lambda: one.vm_state(vm) == "paused", 20)
+        assert comes_true(lambda: one.vm_state(vm) == "paused", 20)
         time.sleep(0.5)
         two.sshd.drop_connections()
         error = call.ended(15)
@@ -318,7 +319,7 @@ def test_a_process_killed_while_the_memory_goes_leaves_the_vm_where_it_was(
     pair[0].start_vm(restless)
     order = Order(pair[0].sshd.target(), pair[1].sshd.target(), restless.uuid, bandwidth_mib_s=2)
     with driven(order) as process:
-        assert _comes_true(lambda: pair[1].vm_processes(restless) != [])
+        assert comes_true(lambda: pair[1].vm_processes(restless) != [])
         time.sleep(0.5)
         process.kill()
         process.wait(5)
@@ -372,7 +373,7 @@ def _happening(what: Callable[[], None], after_s: float) -> Iterator[None]:
 
 def _freeze_and_let_it_end(pair: Pair, first: HostConnection, vm: TinyVm) -> None:
     """The memory goes from QEMU to QEMU; what the target's libvirt is asked then stays unanswered."""
-    assert _comes_true(lambda: pair[1].vm_processes(vm) != [] and _moves(first, vm))
+    assert comes_true(lambda: pair[1].vm_processes(vm) != [] and _moves(first, vm))
     pair[1].freeze_libvirtd()
     pair[0].virsh("migrate-setspeed", vm.name, "1000")
 
@@ -392,12 +393,3 @@ def _writes(host: LightHost, vm: TinyVm) -> bool:
 def _slow_migration(first: HostConnection, second: HostConnection, vm: TinyVm) -> None:
     source, target = first.hypervisor(), second.hypervisor()
     migrate(source, target, vm.uuid, address=HERE, timeout_s=60, bandwidth_mib_s=1)
-
-
-def _comes_true(what: Callable[[], bool], within_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from nodes.errors import BootIdChanged, HostUnreachable, InsufficientRightsOnHos
 from nodes.hosts import power
 from nodes.hosts.connection import connect
 from nodes.hosts.target import HostTarget
-from tests.lighthosts import AVAILABLE, LightHost
+from tests.lighthosts import AVAILABLE, LightHost, comes_true
 from tests.sshd import TemporaryUser
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare")
@@ -31,7 +30,7 @@ def test_a_reboot_is_over_when_another_boot_id_shows(host: LightHost) -> None:
         assert power.boot_id(connection.shell) == before
         assert power.is_stopping(connection.shell) is False
         power.reboot(connection.shell, before)
-    assert _comes_true(lambda: not host.is_on)
+    assert comes_true(lambda: not host.is_on)
     assert host.wait_on()
     with connect(host.sshd.target()) as connection:
         assert power.boot_id(connection.shell) not in ("", before)
@@ -58,7 +57,7 @@ def test_a_host_that_is_off_answers_nothing_and_one_without_sshd_still_answers(h
     host.sshd.start()
     with connect(target) as connection:
         power.power_off(connection.shell, host.boot_id)
-    assert _comes_true(lambda: not power.answers(target, 0.5))
+    assert comes_true(lambda: not power.answers(target, 0.5))
     assert host.power_commands == ["poweroff"]
     host.power_on()
     assert power.answers(target, 2)
@@ -89,8 +88,8 @@ def test_a_user_without_sudo_is_told_what_to_allow_and_one_with_it_may(host: Lig
             with pytest.raises(InsufficientRightsOnHost):
                 power.power_off(connection.shell, host.boot_id)
             power.reboot(connection.shell, host.boot_id)
-            assert _comes_true(lambda: host.power_commands == ["reboot"])
-            assert _comes_true(lambda: not host.is_on)
+            assert comes_true(lambda: host.power_commands == ["reboot"])
+            assert comes_true(lambda: not host.is_on)
         assert host.wait_on()
 
 
@@ -101,12 +100,3 @@ def test_what_is_no_boot_id_is_never_sent(host: LightHost) -> None:
         with pytest.raises(BootIdChanged):
             power.reboot(connection.shell, str(uuid.uuid4()))
     assert host.power_commands == []
-
-
-def _comes_true(what, within_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nodes.models import Event, MigrationSlot, Node, Operation, OperationStatus, Scheduling, StepStatus
-from tests.light_nodes import ask, clear, light_node
+from tests.light_nodes import ask, assert_rebooted, clear, light_node
 from tests.lighthosts import LightHost, TinyVm, assert_exactly_once, guest_kernel, light_pair
 from tests.scale.processes import Worker, wait_until
 
@@ -126,11 +126,6 @@ def test_another_worker_ends_the_reboot_of_a_killed_one_and_the_command_was_sent
         nonlocal commands
         operation = check_ended(where)
         commands += 1
-        assert len(pair[0].power_commands) == commands, where
-        assert operation.result is not None
-        assert operation.result["boot_id"] == pair[0].boot_id, where
-        assert_exactly_once(pair, vm, on=pair[0])
-        node = Node.objects.get(pk=nodes[0].pk)
-        assert (node.scheduling, node.connection) == (Scheduling.ENABLED, "online"), where
+        assert_rebooted(operation, pair, vm, commands=commands, where=where)
 
     walk(tmp_path, submit, check, REBOOT)
