@@ -80,6 +80,12 @@ class Visit:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
 
     def _console(self, message: Any) -> None:
+        # What a newer search, or leaving the page, ends while it is under way, htmx reports as two errors.
+        if message.text.startswith("htmx:sendAbort") and self.faults[-1:] == [
+            message.text.replace("sendAbort", "afterRequest", 1)
+        ]:
+            self.faults.pop()
+            return
         # A refused form is answered with 422, which Chromium reports as a failed load.
         if message.type in ("error", "warning") and "422" not in message.text:
             self.faults.append(message.text)
