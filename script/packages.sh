@@ -44,14 +44,27 @@ SCALE_PACKAGES="$SERVER_PACKAGES
     redis-server            messages between them: a server of nodeadmin's own, on a Unix socket
 "
 
+# What the lab needs: real hosts in QEMU (tests/lab).
+LAB_PACKAGES="
+    qemu-system-x86         runs the hosts of the lab
+    qemu-utils              makes their disks
+    vde2                    the switch that joins them
+    mmdebstrap              builds the image they start from
+    debian-archive-keyring  the keys that its packages are checked with
+    e2fsprogs               writes it to a disk
+    binutils                assembles the system of the smallest VM
+    openssh-client          logs in to the hosts of the lab
+    python3                 drives all of this
+"
+
 # What the tests need on top: a browser, and hosts to test on.
-TEST_PACKAGES="$SCALE_PACKAGES
+TEST_PACKAGES="$SCALE_PACKAGES$LAB_PACKAGES
     chromium                the browser that the page tests drive
     fonts-dejavu-core       letters for its screenshots
     fonts-noto-cjk          Chinese letters for its screenshots
     openssh-server          sshd: the remote hosts of the tests, on loopback
-    mmdebstrap              to build the disk image of the test hosts
-    e2fsprogs               to build the disk image of the test hosts
+    systemd-journal-remote  journals for the tests to read
+    busybox                 a shell and tools as on the smallest hosts
     lvm2                    logical volumes among the test disks
     nvme-cli                NVMe disks among the test disks
     git                     tests that look at the tree
