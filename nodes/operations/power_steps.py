@@ -185,7 +185,8 @@ class PowerSteps:
         while True:
             try:
                 if power.boot_id(self._shell()) != boot_id:
-                    step.report(_("It has ended that boot."), data={"gone_at": _now()})
+                    # When it went was not seen: the time down counts from the command.
+                    step.report(_("It has ended that boot."))
                     return True
             except HostError:
                 step.report(_("It answers no more."), data={"gone_at": _now()})
@@ -208,17 +209,19 @@ class PowerSteps:
                 self.run, step, self.node, boot_id_before=before, timeout_s=settings.NODEADMIN_REBOOT_S
             )
             seconds = self._seconds_down()
-            step.report(
-                _("Back after %d s: another boot ID, and libvirt answers.") % seconds,
-                data={"boot_id": back.boot_id, "boot_id_before": before, "down_s": seconds},
-            )
+            words = _("Back: another boot ID, and libvirt answers.")
+            if seconds is not None:
+                words = _("Back after %d s: another boot ID, and libvirt answers.") % seconds
+            data = {"boot_id": back.boot_id, "boot_id_before": before, "down_s": seconds}
+            step.report(words, data=data)
             with self.run.fenced():
                 note_back(self.node)
 
-    def _seconds_down(self) -> float:
+    def _seconds_down(self) -> float | None:
+        """Seconds since the host was seen to fall silent, else since the command; None where neither is known."""
         since = self.run.data_of("gone").get("gone_at") or self.run.data_of("command").get("sent_at")
         if not since:
-            return 0.0
+            return None
         return round((timezone.now() - datetime.fromisoformat(str(since))).total_seconds(), 1)
 
     def off(self) -> bool:
