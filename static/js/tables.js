@@ -118,7 +118,8 @@
       }
       if (this.count) {
         const all = this.original.length;
-        const form = shown === all ? this.count.dataset.all : this.count.dataset.some;
+        const { one, all: every, some } = this.count.dataset;
+        const form = shown < all ? some : all === 1 ? one : every;
         this.count.textContent = form.replace("{n}", shown).replace("{all}", all);
       }
     }
