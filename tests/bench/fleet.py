@@ -20,11 +20,14 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
 
+from tests.bench.figures import Report
 from tests.bench.lossy_link import LossyLink
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = 4
 TICK = os.sysconf("SC_CLK_TCK")
+LOOK_S = 0.05
+report = Report()
 
 
 def read_arguments() -> argparse.Namespace:
@@ -176,25 +179,45 @@ class Fleet:
         return times
 
 
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def commits(seconds: float) -> int | None:
+    """Wait so long; the transactions that others have committed meanwhile, None where it is not SQLite."""
+    from django.db import connection
+
+    end = time.monotonic() + seconds
+    if connection.vendor != "sqlite":
+        time.sleep(seconds)
+        return None
+    versions = set()
+    while time.monotonic() < end:
+        with connection.cursor() as cursor:
+            versions.add(cursor.execute("PRAGMA data_version").fetchone()[0])
+        time.sleep(LOOK_S)
+    return len(versions) - 1
 
 
-def watch_quietly(fleet: Fleet, running: list[subprocess.Popen[bytes]], seconds: int) -> None:
+def watch_quietly(
+    fleet: Fleet, running: list[subprocess.Popen[bytes]], seconds: int, period_s: float
+) -> None:
+    """What it costs while nothing happens, and whether anything is said to have happened."""
     from nodes.models import Event
 
     events = Event.objects.filter(kind="node_offline").count()
     before = [(cpu_s(process.pid), written_bytes(process.pid)) for process in running]
     beats, begun = fleet.beats(), time.monotonic()
-    time.sleep(seconds)
+    written_times = commits(seconds)
     took = time.monotonic() - begun
     for process, (spent, written) in zip(running, before, strict=True):
-        say(f"cpu_percent_of_one_core {100 * (cpu_s(process.pid) - spent) / took:.1f}")
-        say(f"written_kib_per_s {(written_bytes(process.pid) - written) / took / 1024:.0f}")
-        say(f"memory_rss_mib {rss_bytes(process.pid) / 2**20:.0f}")
-    say(f"beats_stored_per_s {(fleet.beats() - beats) / took:.1f}")
-    say(f"false_offline {Event.objects.filter(kind='node_offline').count() - events}")
+        rss = rss_bytes(process.pid)
+        cost = (
+            f"{(written_bytes(process.pid) - written) / took / 1024:.0f} KiB/s written, "
+            f"{rss / 2**20:.0f} MiB of memory, {rss / 1024 / fleet.count:.0f} KiB a node"
+        )
+        report.figure("monitor_cores", (cpu_s(process.pid) - spent) / took, 1.0, cost)
+    if written_times is not None:
+        report.figure("transactions_per_s", written_times / took, 5.0)
+    stored, sent = (fleet.beats() - beats) / took, fleet.count / period_s
+    report.figure("beats_sent_over_stored", sent / stored, 1.02, f"{stored:.1f} stored a second")
+    report.figure("false_offline", Event.objects.filter(kind="node_offline").count() - events, 0)
 
 
 def silence_a_tenth(fleet: Fleet, hosts: SimulatedHosts, period_s: float) -> None:
@@ -213,21 +236,25 @@ def silence_a_tenth(fleet: Fleet, hosts: SimulatedHosts, period_s: float) -> Non
         time.sleep(0.2)
     rows = Event.objects.filter(kind="node_offline", id__gt=last, node_name__in=names)
     delays = sorted(at.timestamp() - begun for at in rows.values_list("created_at", flat=True))
-    say(f"black_holes {len(victims)} found {len(delays)} slowest_s {delays[-1] if delays else -1:.1f}")
+    report.figure("black_holes_not_found", len(victims) - len(delays), 0, f"of {len(victims)}")
+    if delays:
+        report.figure("slowest_found_s", delays[-1], 2 * period_s, f"median {median(delays):.1f} s")
     others = Node.objects.exclude(name__in=names)
-    say(f"others_offline {others.exclude(connection='online').count()}")
+    report.figure("others_offline", others.exclude(connection="online").count(), 0)
     fresh = Heartbeat.objects.filter(node__in=others)
     ages = [time.time() - seen.timestamp() for seen in fresh.values_list("seen_at", flat=True)]
-    say(f"others_oldest_beat_s {max(ages):.1f}")
+    report.figure("others_oldest_beat_s", max(ages), 3 * period_s)
     hosts.tell("wake", victims)
     begun_again = time.monotonic()
     fleet.wait_online(60)
-    say(f"all_back_s {time.monotonic() - begun_again:.1f}")
+    report.say(f"all back after {time.monotonic() - begun_again:.1f} s")
     # Before and after together: what else the machine does meets both halves of the comparison.
     quiet += fleet.list_times(rounds)
-    for name, figure in (("p95", lambda times: quantiles(times, n=20)[-1]), ("median", median)):
-        before, during = 1000 * figure(quiet), 1000 * figure(loud)
-        say(f"list_{name}_ms quiet {before:.1f} with_black_holes {during:.1f} ratio {during / before:.2f}")
+    p95 = [quantiles(times, n=20)[-1] for times in (loud, quiet)]
+    behind = (
+        f"{1000 * p95[1]:.1f} ms before; median {1000 * median(loud):.1f} and {1000 * median(quiet):.1f} ms"
+    )
+    report.figure("list_p95_with_black_holes", p95[0] / p95[1], 1.05, behind)
 
 
 def kill_one(fleet: Fleet, running: list[subprocess.Popen[bytes]]) -> None:
@@ -243,12 +270,12 @@ def kill_one(fleet: Fleet, running: list[subprocess.Popen[bytes]]) -> None:
         if rest == len(mine):
             break
         time.sleep(0.1)
-    say(f"taken_over {len(mine)} nodes in {time.time() - begun:.1f} s")
+    report.figure("taken_over_s", time.time() - begun, 15, f"{len(mine)} nodes")
     while (
         min(Heartbeat.objects.filter(pk__in=mine).values_list("seen_at", flat=True)).timestamp() < begun + 1
     ):
         time.sleep(0.2)
-    say(f"all_beat_again_s {time.time() - begun:.1f}")
+    report.say(f"all of them beat again after {time.time() - begun:.1f} s")
 
 
 def count_doubles() -> None:
@@ -265,7 +292,7 @@ def count_doubles() -> None:
         moments.sort()
         total += len(moments)
         doubles += sum(later - earlier < 0.05 for earlier, later in pairwise(moments))
-    say(f"points_stored {total} doubles {doubles}")
+    report.figure("beats_stored_twice", doubles, 0, f"of {total}")
 
 
 def main() -> None:
@@ -289,7 +316,8 @@ def main() -> None:
         stack.callback(hosts.close)
         run(arguments, hosts)
         if link is not None:
-            say(f"packets_passed {link.passed} lost {link.lost}")
+            report.say(f"{link.passed} packets passed, {link.lost} were lost")
+    report.finish()
 
 
 def run(arguments: argparse.Namespace, hosts: SimulatedHosts) -> None:
@@ -304,9 +332,9 @@ def run(arguments: argparse.Namespace, hosts: SimulatedHosts) -> None:
     call_command("migrate", verbosity=0)
     fleet = Fleet(arguments.nodes, hosts)
     with monitors(arguments.monitors) as running:
-        say(f"all_online_s {fleet.wait_online(30 + arguments.nodes / 5):.1f}")
+        report.say(f"all online after {fleet.wait_online(30 + arguments.nodes / 5):.1f} s")
         time.sleep(10)
-        watch_quietly(fleet, running, arguments.seconds)
+        watch_quietly(fleet, running, arguments.seconds, arguments.period)
         if arguments.loss is None:
             silence_a_tenth(fleet, hosts, arguments.period)
         if arguments.kill:
