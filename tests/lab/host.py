@@ -39,9 +39,11 @@ for round in 1 2 3 4 5; do
 done
 [ ! "$missing" ] || { echo "without an interface: $missing"; exit 1; }
 [ -d /sys/class/net/bond0 ] || exit 0
-for second in $(seq 60); do
+for second in $(seq 80); do
   set -- $(cat /sys/class/net/bond0/bonding/slaves)
   [ $# = 2 ] && exit 0
+  # Where making the bond timed out, networkd gives it no ports until it is started anew.
+  [ $second != 20 ] || systemctl restart systemd-networkd
   sleep 1
 done
 echo "ports of bond0: $*"
