@@ -10,6 +10,7 @@ itself is conditional on that boot ID, so one that is sent twice meets no host t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ class PowerSteps:
         while True:
             try:
                 if power.boot_id(self._shell()) != boot_id:
-                    # When it went was not seen: the time down counts from the command.
+                    # When it went was not seen: it was away and is back.
                     step.report(_("It has ended that boot."))
                     return True
             except HostError:
@@ -209,20 +210,28 @@ class PowerSteps:
                 self.run, step, self.node, boot_id_before=before, timeout_s=settings.NODEADMIN_REBOOT_S
             )
             seconds = self._seconds_down()
-            words = _("Back: another boot ID, and libvirt answers.")
-            if seconds is not None:
-                words = _("Back after %d s: another boot ID, and libvirt answers.") % seconds
-            data = {"boot_id": back.boot_id, "boot_id_before": before, "down_s": seconds}
-            step.report(words, data=data)
+            step.report(
+                _("Back after %d s: another boot ID, and libvirt answers.") % math.ceil(seconds)
+                if seconds is not None
+                else _("Back: another boot ID, and libvirt answers."),
+                data={"boot_id": back.boot_id, "boot_id_before": before, "down_s": seconds},
+            )
             with self.run.fenced():
                 note_back(self.node)
 
     def _seconds_down(self) -> float | None:
-        """Seconds since the host was seen to fall silent, else since the command; None where neither is known."""
-        since = self.run.data_of("gone").get("gone_at") or self.run.data_of("command").get("sent_at")
+        """From when it fell silent until now; where that was not seen (a host that was back before anyone
+        looked, or the one that nodeadmin itself runs on), from when it took the command.
+
+        Rounded up: what was away was so for longer than 0 s. None where the clock tells nothing, as on a
+        host whose own was set in between.
+        """
+        gone, command = self.run.data_of("gone"), self.run.data_of("command")
+        since = gone.get("gone_at") or command.get("accepted_at") or command.get("sent_at")
         if not since:
             return None
-        return round((timezone.now() - datetime.fromisoformat(str(since))).total_seconds(), 1)
+        seconds = (timezone.now() - datetime.fromisoformat(str(since))).total_seconds()
+        return math.ceil(seconds * 10) / 10 if seconds > 0 else None
 
     def off(self) -> bool:
         """The step that proves that the host is off; False where it is up again with another boot.

@@ -11,6 +11,7 @@ from nodes.engine.claim import expire_all
 from nodes.engine.submit import cancel
 from nodes.events import SYSTEM
 from nodes.models import Event, Node, Operation, OperationStatus, Scheduling, StepStatus
+from nodes.operations import power_steps
 from nodes.operations.power_steps import PowerSteps
 from tests.engine.running import in_background, run_queued
 from tests.light_nodes import ask, plan_of, steps_of, wait_until
@@ -38,6 +39,31 @@ def test_a_reboot_moves_stops_and_brings_back_as_confirmed(pair, nodes, run_vm, 
     assert node.boot_id == one.boot_id
     reasons = Event.objects.filter(node=node, kind="node_offline").values_list("data__reason", flat=True)
     assert list(reasons) == ["rebooting"]
+
+
+def test_a_host_that_is_back_before_anyone_looks_was_away_since_it_took_the_command(pair, nodes, monkeypatch):
+    one, _two = pair
+    before = one.boot_id
+    look = PowerSteps.gone
+
+    def looks_late(steps: PowerSteps) -> None:
+        wait_until(lambda: one.boot_id != before and one.is_on)
+        look(steps)
+
+    monkeypatch.setattr(PowerSteps, "gone", looks_late)
+    ask("reboot-node", nodes[0])
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert ended.result["down_s"] >= one.boot_s
+
+
+def test_a_clock_that_went_backwards_tells_no_time_down(pair, nodes, monkeypatch):
+    ask("reboot-node", nodes[0])
+    monkeypatch.setattr(power_steps, "_now", lambda: (timezone.now() + timedelta(hours=1)).isoformat())
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert ended.result["down_s"] is None
+    assert ended.steps.get(code="back").message.startswith("Back: another boot ID")
 
 
 def test_a_reboot_with_running_vms_and_no_word_for_them_is_refused(pair, nodes, run_vm):
