@@ -264,6 +264,14 @@ class BootIdChanged(HostError):
     layer = "power"
 
 
+class CommandTooLate(HostError):
+    """The power command reached the host later than it may, and was not carried out."""
+
+    code, http_status, retryable = "command_too_late", 504, True
+    title = "The command reached the host too late"
+    layer = "power"
+
+
 class PowerRefused(HostError):
     code, http_status = "power_refused", 502
     title = "The host refused the power command"

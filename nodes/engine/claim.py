@@ -13,11 +13,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
@@ -32,6 +32,8 @@ class Claim:
 
     operation_id: uuid.UUID
     token: int
+    left_at: datetime | None = None
+    """When the lease of the run before ended, whose process was gone by then; None for the first run."""
 
     def rows(self) -> OperationQuerySet:
         """The operation's row as long as the claim holds; else none."""
@@ -51,6 +53,14 @@ class Claim:
                 raise ClaimLost()
             yield
 
+    def renew(self) -> None:
+        """Prolong the lease: nobody else takes the operation over for that long from now on.
+
+        Raises ClaimLost where somebody has.
+        """
+        if not self.rows().update(lease_expires_at=lease_end()):
+            raise ClaimLost()
+
 
 def runner_name() -> str:
     """This process, for people who read the row."""
@@ -65,16 +75,17 @@ def claim(operation_id: uuid.UUID) -> Claim | None:
     """Claim the operation; None where somebody else was faster or it has ended."""
     with transaction.atomic():
         row = Operation.objects.claimable().filter(pk=operation_id)
+        before = row.select_for_update().values("started_at", "lease_expires_at").first()
         taken = row.update(
             status=OperationStatus.RUNNING,
             claimed_by=runner_name(),
             claim_token=F("claim_token") + 1,
             lease_expires_at=lease_end(),
         )
-        if not taken:
+        if not taken or before is None:
             return None
         token = Operation.objects.values_list("claim_token", flat=True).get(pk=operation_id)
-    return Claim(operation_id, token)
+    return Claim(operation_id, token, before["lease_expires_at"] if before["started_at"] else None)
 
 
 def renew(claims: list[Claim]) -> list[Claim]:
@@ -94,4 +105,8 @@ def release(held: Claim) -> None:
 def expire_all() -> int:
     """End every lease: for a runner that has proved to be the only one, after a crash of the one before."""
     running = Operation.objects.filter(status=OperationStatus.RUNNING)
-    return running.update(lease_expires_at=Now() - timedelta(seconds=1))
+    count = running.count()
+    # Those that are over stay as they are: they tell since when nobody has looked after the operation.
+    going = running.filter(Q(lease_expires_at=None) | Q(lease_expires_at__gte=Now()))
+    going.update(lease_expires_at=Now() - timedelta(seconds=1))
+    return count

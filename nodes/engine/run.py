@@ -46,11 +46,17 @@ class OperationRun:
         self.operation = operation
         self.actor = Actor(operation.requested_by, operation.source_ip)
         self.resumed = operation.started_at is not None
+        self.left_at = held.left_at
         self._claim = held
         self.lost = threading.Event()
 
     def fenced(self) -> AbstractContextManager[None]:
         return self._claim.fenced()
+
+    def renew(self) -> None:
+        if self.lost.is_set():
+            raise ClaimLost()
+        self._claim.renew()
 
     def check_cancelled(self) -> None:
         if self.lost.is_set():

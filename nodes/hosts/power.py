@@ -2,7 +2,9 @@
 
 The command carries the boot ID that was recorded with the decision and does nothing on a host that shows
 another one: sent a second time, it cannot hit a host that has rebooted already
-(Documentation/admin-guide/sysctl/kernel.rst, random/boot_id).
+(Documentation/admin-guide/sysctl/kernel.rst, random/boot_id). It also carries the uptime up to which it holds
+and does nothing later (proc_uptime(5)): what a process sends that stood still for a while, and for which
+another has decided meanwhile, comes to nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable
 
 from nodes.errors import (
     BootIdChanged,
+    CommandTooLate,
     HostTimeout,
     HostUnreachable,
     InsufficientRightsOnHost,
@@ -25,11 +28,13 @@ from nodes.hosts.shell import CommandResult, ConnectionLost, Shell, with_sudo
 from nodes.hosts.target import HostTarget
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+UPTIME = "/proc/uptime"
 READ_S = 10.0
 COMMAND_S = 30.0
 """systemctl enqueues the job and returns; a busy host takes its time even for that."""
 
 _OTHER_BOOT = 75
+_TOO_LATE = 76
 _SENDING = "nodeadmin: sending"
 _STATES = frozenset(
     {"initializing", "starting", "running", "degraded", "maintenance", "stopping", "offline", "unknown"}
@@ -58,19 +63,31 @@ def boot_id(shell: Shell) -> str:
     return text
 
 
-def reboot(shell: Shell, expected_boot_id: str) -> None:
-    """Have the host reboot, if it is still in the boot ``expected_boot_id``.
+def uptime_s(shell: Shell) -> float:
+    """For how long the host has been up, by its own clock, which only runs forward. Raises ProbeFailed."""
+    result = shell.run(f"cat {UPTIME}", timeout_s=READ_S)
+    try:
+        return float(result.stdout.split()[0])
+    except (IndexError, ValueError) as error:
+        raise ProbeFailed(
+            f"The host's uptime could not be read: {result.error_text or 'there is none'}."
+        ) from error
+
+
+def reboot(shell: Shell, expected_boot_id: str, until_s: float) -> None:
+    """Have the host reboot, if it is still in the boot ``expected_boot_id``, and up for ``until_s`` at most.
 
     Returns when the command was accepted, which ends the connection soon, or as soon as the connection ends
-    under it. Raises BootIdChanged (nothing was sent), InsufficientRightsOnHost, PowerRefused (systemctl's
-    words); HostTimeout or HostUnreachable leave open whether it was carried out: the boot ID will tell.
+    under it. Raises BootIdChanged and CommandTooLate (nothing was done), InsufficientRightsOnHost,
+    PowerRefused (systemctl's words); HostTimeout or HostUnreachable leave open whether it was carried out:
+    the boot ID will tell.
     """
-    _command(shell, REBOOT, expected_boot_id)
+    _command(shell, REBOOT, expected_boot_id, until_s)
 
 
-def power_off(shell: Shell, expected_boot_id: str) -> None:
-    """Have the host switch itself off, if it is still in the boot ``expected_boot_id``. As :func:`reboot`."""
-    _command(shell, POWER_OFF, expected_boot_id)
+def power_off(shell: Shell, expected_boot_id: str, until_s: float) -> None:
+    """Have the host switch itself off, under the same conditions and with the same errors."""
+    _command(shell, POWER_OFF, expected_boot_id, until_s)
 
 
 def is_stopping(shell: Shell) -> bool | None:
@@ -102,12 +119,13 @@ def answers(target: HostTarget, timeout_s: float = 5.0) -> bool:
     return True
 
 
-def _command(shell: Shell, command: str, expected_boot_id: str) -> None:
+def _command(shell: Shell, command: str, expected_boot_id: str, until_s: float) -> None:
     expected = str(uuid.UUID(expected_boot_id))
     # One command and not two: between looking and acting, the host cannot reboot without ending this shell.
     script = (
         f"export LC_ALL=C; read -r now <{BOOT_ID} || exit 74; "
         f'[ "$now" = {shlex.quote(expected)} ] || exit {_OTHER_BOOT}; '
+        f'read -r up _ <{UPTIME} && [ "${{up%%.*}}" -lt {int(until_s)} ] || exit {_TOO_LATE}; '
         f"echo {shlex.quote(_SENDING)}; "
         f"{with_sudo(command, sudo=True, is_root=shell.is_root)}"
     )
@@ -118,6 +136,12 @@ def _command(shell: Shell, command: str, expected_boot_id: str) -> None:
         raise BootIdChanged(
             "The host shows another boot ID than the recorded one, so nothing was sent to it.",
             remedy="Look at the host's state, and decide again.",
+        )
+    if result.exit_status == _TOO_LATE:
+        raise CommandTooLate(
+            "The command reached the host so late that what it was decided by may no longer hold. It was "
+            "not carried out.",
+            remedy="Try it again; if it happens again, look at the way to the host.",
         )
     said = result.stderr.decode("utf-8", errors="replace")
     if any(text in said for text in _NO_RIGHTS):

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
 from django.db import InterfaceError, OperationalError
@@ -83,6 +84,10 @@ class Run(Protocol):
     def resumed(self) -> bool:
         """Whether an earlier run of the operation was cut off."""
 
+    @property
+    def left_at(self) -> datetime | None:
+        """When the run before was given up, as its lease had ended; None for the first run."""
+
     def step(self, code: str, *, even_cancelled: bool = False) -> AbstractContextManager[StepHandle]:
         """Run a block as the step ``code``: started, ended and, where it raises, failed in its row.
 
@@ -104,6 +109,9 @@ class Run(Protocol):
 
     def add_steps(self, steps: Sequence[StepPlan]) -> None:
         """Append steps that were not known at submission; those that exist already stay as they are."""
+
+    def renew(self) -> None:
+        """Make sure that nobody takes the operation over for a whole lease from now on. Raises ClaimLost."""
 
     def check_cancelled(self) -> None:
         """Raise OperationCancelled where a cancel was asked for, ClaimLost where the claim is gone."""

@@ -86,11 +86,16 @@ class PlanRun:
         """Raise ConfirmationExpired where the last step ended longer ago than a confirmation lives."""
         ended = self.run.operation.steps.filter(status__in=ENDED_WELL).aggregate(at=Max("finished_at"))
         since: datetime = ended["at"] or self.run.operation.created_at
-        if timezone.now() - since > timedelta(seconds=settings.NODEADMIN_CONFIRMATION_LIFE_S):
-            raise ConfirmationExpired(
-                _("The last step ended at %s; what was confirmed then may no longer hold.")
-                % since.isoformat(timespec="seconds"),
-                remedy=_("Ask for a new plan."),
+        if _is_stale(since):
+            raise _expired(_("The last step ended at %s; what was confirmed then may no longer hold."), since)
+
+    def _require_attended(self) -> None:
+        """Raise ConfirmationExpired where nobody has gone on with the operation for that long: a server that
+        was down for hours neither stops a VM nor takes a host down as soon as it is back."""
+        since = self.run.left_at
+        if since is not None and _is_stale(since):
+            raise _expired(
+                _("The server was away since %s; what was confirmed before may no longer hold."), since
             )
 
     # -- the VMs -----------------------------------------------------------------------------------
@@ -105,6 +110,8 @@ class PlanRun:
         if self.run.resumed:
             self._settle_interrupted(go_on=go_on)
             release_left_over(self.run)
+            if not go_on or self.plan.of(Action.STOP):
+                self._require_attended()
             if empties:
                 self.ensure_fits()
         left = [vm for vm in self._acting() if not self.done(vm_code(vm))]
@@ -223,6 +230,14 @@ class PlanRun:
     def stopped_here(self) -> list[VmDecision]:
         """The VMs that were to come back and that this operation has asked to stop."""
         return [vm for vm in self.plan.decisions if vm.restart and was_stopped_by(self.run, vm)]
+
+
+def _is_stale(since: datetime) -> bool:
+    return timezone.now() - since > timedelta(seconds=settings.NODEADMIN_CONFIRMATION_LIFE_S)
+
+
+def _expired(words: str, since: datetime) -> ConfirmationExpired:
+    return ConfirmationExpired(words % since.isoformat(timespec="seconds"), remedy=_("Ask for a new plan."))
 
 
 def _stays(vm: VmDecision) -> bool:

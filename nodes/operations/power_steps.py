@@ -5,7 +5,8 @@
 
 What has been committed tells a later run how far this one came: with the step ``intent`` done, the boot ID
 that the command is for is on record, and the host's own boot ID says whether it was carried out. The command
-itself is conditional on that boot ID, so one that is sent twice meets no host that has come up again.
+itself is conditional on that boot ID, so one that is sent twice meets no host that has come up again; and it
+holds no longer than the lease under which it was sent, so none comes after another run has decided otherwise.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import (
+    CommandTooLate,
     HostError,
     HostStayedAway,
     HostStayedUp,
@@ -41,8 +43,12 @@ from nodes.operations.connection_state import note_back, note_power
 from nodes.operations.plan_run import PlanRun
 
 LOOK_S = 2.0
+FRESH_S = 60.0
+"""How old what was seen of the VMs may be when the command reaches the host."""
+TRIES = 5
+"""A command that reaches its host too late is decided upon and sent again, so many times in all."""
 
-Send = Callable[[Shell, str], None]
+Send = Callable[[Shell, str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,8 @@ class PowerSteps:
     def command(self, what: PowerCommand) -> None:
         """The step in which the command is sent, unless an earlier run's has been carried out.
 
-        Raises what :meth:`intent` raises, and PowerRefused, BootIdChanged, InsufficientRightsOnHost.
+        Raises what :meth:`intent` raises, and PowerRefused, BootIdChanged, CommandTooLate,
+        InsufficientRightsOnHost.
         """
         if self.work.done("command"):
             return
@@ -115,16 +122,28 @@ class PowerSteps:
             else:
                 if self.run.resumed:
                     step.report(_("It has not been carried out."), data={"sent_at": None})
-                    self._ensure_fit()
                 self._send(step, what, boot_id)
         if what.comes_back:
             with self.run.fenced():
                 note_power(self.node, ConnectionReason.REBOOTING, _("Rebooted by an operation."))
 
     def _send(self, step: StepHandle, what: PowerCommand, boot_id: str) -> None:
+        for left in reversed(range(TRIES)):
+            try:
+                self._send_once(step, what, boot_id)
+                return
+            except CommandTooLate:
+                if not left:
+                    raise
+
+    def _send_once(self, step: StepHandle, what: PowerCommand, boot_id: str) -> None:
+        shell, until_s = self._cleared()
         step.report(_("Sends the command."), data={"sent_at": _now()})
         try:
-            what.send(self._shell(), boot_id)
+            what.send(shell, boot_id, until_s)
+        except CommandTooLate as error:
+            step.report(error.message, data={"sent_at": None})
+            raise
         except (HostUnreachable, HostTimeout) as error:
             # It may have arrived all the same; the boot ID will tell.
             step.warn(_("The connection ended while the command was sent: %s") % error.message)
@@ -133,6 +152,20 @@ class PowerSteps:
             step.report(_("It was refused."), data={"sent_at": None})
             raise
         step.report(_("The host has taken the command."), data={"accepted_at": _now()})
+
+    def _cleared(self) -> tuple[Shell, float]:
+        """The host's shell, and the uptime of the host up to which the command may come: until then what was
+        seen of the VMs is fresh, and nobody else can have taken the operation over.
+
+        Raises where the command may not be sent.
+        """
+        looked_at_s = power.uptime_s(self._shell())
+        self._ensure_fit()
+        shell = self._shell()
+        until_s = min(looked_at_s + FRESH_S, power.uptime_s(shell) + settings.NODEADMIN_LEASE_S)
+        self.run.check_cancelled()
+        self.run.renew()
+        return shell, until_s
 
     def _carried_out(self, step: StepHandle, what: PowerCommand, boot_id: str) -> bool:
         """Whether the boot on record has ended or is ending. Waits for the host where it does not answer.

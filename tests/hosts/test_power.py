@@ -8,14 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from nodes.errors import BootIdChanged, HostUnreachable, InsufficientRightsOnHost, PowerRefused
+from nodes.errors import (
+    BootIdChanged,
+    CommandTooLate,
+    HostUnreachable,
+    InsufficientRightsOnHost,
+    PowerRefused,
+)
 from nodes.hosts import power
 from nodes.hosts.connection import connect
+from nodes.hosts.shell import Shell
 from nodes.hosts.target import HostTarget
 from tests.lighthosts import AVAILABLE, LightHost, comes_true
 from tests.sshd import TemporaryUser
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare")
+
+
+def soon(shell: Shell) -> float:
+    """An uptime of the host up to which a command is sure to arrive."""
+    return power.uptime_s(shell) + 600
 
 
 @pytest.fixture
@@ -29,7 +41,7 @@ def test_a_reboot_is_over_when_another_boot_id_shows(host: LightHost) -> None:
     with connect(host.sshd.target()) as connection:
         assert power.boot_id(connection.shell) == before
         assert power.is_stopping(connection.shell) is False
-        power.reboot(connection.shell, before)
+        power.reboot(connection.shell, before, soon(connection.shell))
     assert comes_true(lambda: not host.is_on)
     assert host.wait_on()
     with connect(host.sshd.target()) as connection:
@@ -44,8 +56,18 @@ def test_a_command_sent_twice_does_not_hit_the_host_that_has_rebooted(host: Ligh
     with connect(host.sshd.target()) as connection:
         for command in (power.reboot, power.power_off):
             with pytest.raises(BootIdChanged):
-                command(connection.shell, before)
+                command(connection.shell, before, soon(connection.shell))
         assert power.is_stopping(connection.shell) is False
+    assert host.power_commands == []
+
+
+def test_a_command_that_comes_late_is_not_carried_out(host: LightHost) -> None:
+    with connect(host.sshd.target()) as connection:
+        now = power.uptime_s(connection.shell)
+        assert now > 0
+        for command in (power.reboot, power.power_off):
+            with pytest.raises(CommandTooLate):
+                command(connection.shell, host.boot_id, now)
     assert host.power_commands == []
 
 
@@ -56,7 +78,7 @@ def test_a_host_that_is_off_answers_nothing_and_one_without_sshd_still_answers(h
     assert power.answers(target, 2), "a refusal is an answer"
     host.sshd.start()
     with connect(target) as connection:
-        power.power_off(connection.shell, host.boot_id)
+        power.power_off(connection.shell, host.boot_id, soon(connection.shell))
     assert comes_true(lambda: not power.answers(target, 0.5))
     assert host.power_commands == ["poweroff"]
     host.power_on()
@@ -72,7 +94,7 @@ def test_a_host_whose_name_is_not_known_is_not_called_silent() -> None:
 def test_a_refusal_is_told_in_the_hosts_words(host: LightHost) -> None:
     host.refuse_power("Failed to reboot system via logind: There's already a shutdown in progress\n")
     with connect(host.sshd.target()) as connection, pytest.raises(PowerRefused) as caught:
-        power.reboot(connection.shell, host.boot_id)
+        power.reboot(connection.shell, host.boot_id, soon(connection.shell))
     assert "already a shutdown in progress" in caught.value.message
     assert host.is_on
 
@@ -81,13 +103,13 @@ def test_a_user_without_sudo_is_told_what_to_allow_and_one_with_it_may(host: Lig
     with TemporaryUser("power") as user:
         target = host.sshd.target(user=user.name)
         with connect(target) as connection, pytest.raises(InsufficientRightsOnHost) as caught:
-            power.reboot(connection.shell, host.boot_id)
+            power.reboot(connection.shell, host.boot_id, soon(connection.shell))
         assert "systemctl reboot" in caught.value.remedy
         assert host.power_commands == []
         with user.sudoers("ALL=(root) NOPASSWD: /usr/bin/systemctl reboot"), connect(target) as connection:
             with pytest.raises(InsufficientRightsOnHost):
-                power.power_off(connection.shell, host.boot_id)
-            power.reboot(connection.shell, host.boot_id)
+                power.power_off(connection.shell, host.boot_id, soon(connection.shell))
+            power.reboot(connection.shell, host.boot_id, soon(connection.shell))
             assert comes_true(lambda: host.power_commands == ["reboot"])
             assert comes_true(lambda: not host.is_on)
         assert host.wait_on()
@@ -96,7 +118,7 @@ def test_a_user_without_sudo_is_told_what_to_allow_and_one_with_it_may(host: Lig
 def test_what_is_no_boot_id_is_never_sent(host: LightHost) -> None:
     with connect(host.sshd.target()) as connection:
         with pytest.raises(ValueError, match="UUID"):
-            power.reboot(connection.shell, "$(touch /tmp/never)")
+            power.reboot(connection.shell, "$(touch /tmp/never)", soon(connection.shell))
         with pytest.raises(BootIdChanged):
-            power.reboot(connection.shell, str(uuid.uuid4()))
+            power.reboot(connection.shell, str(uuid.uuid4()), soon(connection.shell))
     assert host.power_commands == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -9,10 +10,13 @@ from django.utils import timezone
 
 from nodes.engine.claim import expire_all
 from nodes.engine.submit import cancel
+from nodes.errors import HostError
 from nodes.events import SYSTEM
+from nodes.hosts import power
+from nodes.hosts.shell import Shell
 from nodes.models import Event, Node, Operation, OperationStatus, Scheduling, StepStatus
-from nodes.operations import power_steps
-from nodes.operations.power_steps import PowerSteps
+from nodes.operations import power_steps, reboot
+from nodes.operations.power_steps import PowerCommand, PowerSteps
 from tests.engine.running import in_background, run_queued
 from tests.light_nodes import ask, plan_of, steps_of, wait_until
 from tests.lighthosts import TinyVm, assert_exactly_once
@@ -168,6 +172,14 @@ class Died(Exception):
     """The process dies here."""
 
 
+class Killed(BaseException):
+    """The process dies here, and nothing that it would still do is done."""
+
+
+def killed(*_arguments: object) -> None:
+    raise Killed
+
+
 def run_until(monkeypatch: pytest.MonkeyPatch, operation: Operation, method: str) -> None:
     """Run the operation up to ``method`` of its power steps, and leave it as a dead process would."""
 
@@ -195,6 +207,73 @@ def test_down_for_longer_than_the_confirmation_lives_the_server_reboots_nothing(
     assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "confirmation_expired")
     assert len(one.power_commands) == before
     assert_exactly_once(pair, vm, on=two)
+
+
+def test_a_server_that_was_away_for_hours_while_vms_were_stopped_reboots_nothing(
+    pair, nodes, run_vm, obedient, monkeypatch, settings
+):
+    one, _two = pair
+    before = len(one.power_commands)
+    vm = run_vm("web", kernel=obedient)
+    ask("reboot-node", nodes[0], vm_policy="stop", restart_vms=True)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(PowerSteps, "intent", killed)
+        run_queued()
+    assert_exactly_once(pair, vm, on=one, state="shut off")
+    long_ago = timezone.now() - timedelta(seconds=settings.NODEADMIN_CONFIRMATION_LIFE_S + 1)
+    Operation.objects.update(lease_expires_at=long_ago)
+    assert expire_all() == 1, "a start does not make a lease younger that is over"
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "confirmation_expired")
+    assert len(one.power_commands) == before
+    assert_exactly_once(pair, vm, on=one)
+
+
+def test_a_run_that_stood_still_before_its_command_sends_none_after_another_has_decided(
+    pair, nodes, run_vm, monkeypatch, settings
+):
+    settings.NODEADMIN_LEASE_S = 2.0
+    one, _two = pair
+    before = len(one.power_commands)
+    stands, goes_on = threading.Event(), threading.Event()
+    errors: list[str] = []
+
+    def stands_still(shell: Shell, boot_id: str, until_s: float) -> None:
+        stands.set()
+        assert goes_on.wait(60)
+        try:
+            power.reboot(shell, boot_id, until_s)
+        except HostError as error:
+            errors.append(error.code)
+            raise
+
+    monkeypatch.setattr(reboot, "REBOOT", PowerCommand(stands_still, comes_back=True))
+    operation = ask("reboot-node", nodes[0])
+    first = in_background()
+    assert stands.wait(60)
+    wait_until(lambda: Operation.objects.claimable().exists())
+    late = run_vm("late")
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "plan_changed")
+    goes_on.set()
+    first.result(60)
+    assert errors == ["command_too_late"]
+    operation.refresh_from_db()
+    assert operation.error["code"] == "plan_changed"
+    assert len(one.power_commands) == before
+    assert_exactly_once(pair, late, on=one)
+
+
+def test_a_command_that_comes_too_late_is_decided_upon_and_sent_again(pair, nodes, monkeypatch):
+    one, _two = pair
+    before = len(one.power_commands)
+    uptime_s, told = power.uptime_s, [0.0, 0.0]
+    monkeypatch.setattr(power, "uptime_s", lambda shell: told.pop() if told else uptime_s(shell))
+    operation = ask("reboot-node", nodes[0])
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert len(one.power_commands) == before + 1
+    assert operation.log_entries.filter(step_code="command", message__contains="late").count() == 1
 
 
 def test_a_host_that_has_filled_again_is_not_rebooted_by_a_resumed_operation(
