@@ -7,7 +7,6 @@ stopped only where the confirmed plan says so.
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -19,9 +18,10 @@ from nodes.errors import (
     VmDidNotStop,
 )
 from nodes.hosts import domains
+from nodes.hosts.deadlines import Clock
 from nodes.hosts.domains import DomainFacts
 from nodes.hosts.hypervisor import Hypervisor
-from nodes.models import Node
+from nodes.models import Node, StepStatus
 from nodes.operations.base import OperationCancelled, Run, StepHandle, StepPlan
 from nodes.operations.plans import Action, Plan, VmDecision
 
@@ -83,19 +83,22 @@ def node_of(uuid: str, name: str) -> Node:
 def stop_vm(run: Run, vm: VmDecision, node: Node, *, timeout_s: float, force: bool) -> None:
     """The step in which the guest is asked to shut down, and waited for.
 
-    Only ``force`` ends one that does not listen. Raises VmDidNotStop; the VM then runs as before.
+    Only ``force`` ends one that does not listen. Raises VmDidNotStop; the VM then still runs.
     """
     with run.step(vm_code(vm)) as step:
-        if not _active(node, vm):
-            ours = bool(step.data.get("asked_at"))
+        found = domains.find_domain(hypervisor_of(node), vm.vm_uuid)
+        ours = bool(step.data.get("asked_at"))
+        if found is None and not ours:
+            step.skip(_("It is no longer on this host."))
+            return
+        if found is None or not found.active:
             step.report(_("It is off.") if ours else _("It was off already."), data={"result": "stopped"})
             return
-        if not step.data.get("asked_at"):
+        if not ours:
             # Written before it is done: whoever finds it off after a crash knows that it was us.
             step.report(_("Asks the guest to shut down."), data={"asked_at": timezone.now().isoformat()})
-        asked_at = datetime.fromisoformat(step.data["asked_at"])
-        end = asked_at + timedelta(seconds=timeout_s)
-        if _wait_until_off(run, step, vm, node, end):
+        # Each run gives the guest the whole time: the one before may have died without having asked it.
+        if _wait_until_off(run, step, vm, node, Clock(timeout_s)):
             step.report(_("It has shut down."), data={"result": "stopped"})
         elif force:
             step.warn(_("It did not shut down in %d s, and is forced off, as was confirmed.") % timeout_s)
@@ -104,7 +107,7 @@ def stop_vm(run: Run, vm: VmDecision, node: Node, *, timeout_s: float, force: bo
             step.report(_("It was forced off."), data={"result": "stopped", "forced": True})
         else:
             raise VmDidNotStop(
-                _("%(vm)s did not shut down in %(seconds)d s; it runs as before.")
+                _("%(vm)s did not shut down in %(seconds)d s. It still runs; a slow guest may yet go off.")
                 % {"vm": vm.vm_name, "seconds": timeout_s},
                 remedy=_("Shut it down from inside, wait longer, or confirm that it may be forced off."),
             )
@@ -122,7 +125,10 @@ def start_vm(run: Run, vm: VmDecision, node: Node) -> None:
             step.skip(_("It was not stopped by this operation."))
             return
         if _active(node, vm):
-            step.report(_("It runs already."), data={"result": "started"})
+            if run.status_of(vm_code(vm)) == StepStatus.SUCCEEDED:
+                step.report(_("It runs already."), data={"result": "started"})
+            else:
+                step.warn(_("It still runs, and may yet go off, as it was asked to."))
             return
         domains.start(hypervisor_of(node), vm.vm_uuid)
         if not _active(node, vm):
@@ -130,8 +136,8 @@ def start_vm(run: Run, vm: VmDecision, node: Node) -> None:
         step.report(_("It runs."), data={"result": "started"})
 
 
-def _wait_until_off(run: Run, step: StepHandle, vm: VmDecision, node: Node, end: datetime) -> bool:
-    """Ask the guest, again and again, until it is off or ``end`` has come; at least once."""
+def _wait_until_off(run: Run, step: StepHandle, vm: VmDecision, node: Node, clock: Clock) -> bool:
+    """Ask the guest, again and again, until it is off or the ``clock`` has passed; at least once."""
     asked = 0.0
     while True:
         if time.monotonic() - asked >= ASK_AGAIN_S:
@@ -139,14 +145,15 @@ def _wait_until_off(run: Run, step: StepHandle, vm: VmDecision, node: Node, end:
             asked = time.monotonic()
         if not _active(node, vm):
             return True
-        if timezone.now() >= end:
+        if clock.passed:
             return False
+        time.sleep(LOOK_S)
+        # After the pause, however long it has become: who has lost the claim asks for nothing any more.
         try:
             run.check_cancelled()
         except OperationCancelled:
             step.warn(_("Cancelled while the guest was shutting down: it may still go off."))
             raise
-        time.sleep(LOOK_S)
 
 
 def _active(node: Node, vm: VmDecision) -> bool:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError
+from django.db.models import F
+from django.utils import timezone
 
 from nodes import access
 from nodes.engine.claim import claim, expire_all
 from nodes.engine.run import OperationRun, run_operation
 from nodes.engine.submit import cancel
 from nodes.events import SYSTEM
+from nodes.hosts import domains
 from nodes.models import (
     Event,
     MigrationSlot,
     Node,
+    Operation,
     OperationLogEntry,
     OperationStatus,
     Scheduling,
     StepStatus,
 )
-from nodes.operations import vm_moves
+from nodes.operations import vm_moves, vm_steps
 from nodes.operations.plan_run import PlanRun
 from nodes.operations.scheduling import cordon
 from nodes.permissions import MAINTAIN, VIEW
@@ -231,6 +237,61 @@ def test_a_vm_that_was_shut_down_while_the_server_was_away_is_not_called_lost(
     assert ended.status == OperationStatus.SUCCEEDED, ended.error
     assert steps_of(ended)["vm:web"] == "skipped"
     assert_exactly_once(pair, vm, on=one, state="shut off")
+
+
+def test_a_guest_that_an_earlier_run_may_not_have_asked_gets_its_time_before_it_is_forced(
+    pair, nodes, run_vm, obedient, monkeypatch
+):
+    vm = run_vm("web", kernel=obedient)
+    operation = ask("disable-node", nodes[0], vm_policy="stop", stop_timeout_s=30, force_stop=True)
+
+    def dies(*_arguments: object, **_options: object) -> None:
+        raise OperationalError("the process dies here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(domains, "shut_down", dies)
+        run_operation(OperationRun(operation, claim(operation.pk)))
+    step = operation.steps.get(vm_uuid=vm.uuid)
+    step.data["asked_at"] = (timezone.now() - timedelta(minutes=10)).isoformat()
+    step.save()
+    expire_all()
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert_exactly_once(pair, vm, on=pair[0], state="shut off")
+    assert "forced" not in ended.steps.get(vm_uuid=vm.uuid).data
+
+
+def test_who_has_lost_the_claim_over_a_pause_asks_no_guest_any_more(pair, nodes, run_vm, monkeypatch):
+    vm = run_vm("deaf")
+    operation = ask("disable-node", nodes[0], vm_policy="stop", stop_timeout_s=60)
+    asked: list[str] = []
+
+    def pauses(_seconds: float) -> None:
+        Operation.objects.update(claim_token=F("claim_token") + 1)
+
+    monkeypatch.setattr(vm_steps, "ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(vm_steps, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pauses))
+    monkeypatch.setattr(domains, "shut_down", lambda _hypervisor, uuid: asked.append(uuid))
+    run_operation(OperationRun(operation, claim(operation.pk)))
+    assert asked == [vm.uuid]
+    assert_exactly_once(pair, vm, on=pair[0])
+
+
+def test_a_vm_that_has_left_meanwhile_is_not_called_off(pair, nodes, run_vm, monkeypatch):
+    one, _two = pair
+    vm = run_vm("web")
+    ask("disable-node", nodes[0], vm_policy="stop")
+    checked = PlanRun.check
+
+    def then_leaves(work: PlanRun) -> None:
+        checked(work)
+        one.remove_vms(vm)
+
+    monkeypatch.setattr(PlanRun, "check", then_leaves)
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    step = ended.steps.get(vm_uuid=vm.uuid)
+    assert (step.status, step.message) == (StepStatus.SKIPPED, "It is no longer on this host.")
 
 
 def test_a_new_vm_found_at_a_resume_asks_for_a_new_plan(pair, nodes, run_vm, monkeypatch):
