@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from django.utils.translation import gettext as _
 
 from nodes import access
+from nodes.errors import NodeBusy
 from nodes.events import NodeChanged, publish, record
 from nodes.models import Node, Operation, StepStatus
 from nodes.models.event import Severity
@@ -14,6 +15,7 @@ from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan, remove
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.scheduling import cordon
+from nodes.operations.slots import in_use
 from nodes.operations.vm_steps import vm_step_plans
 from nodes.permissions import DELETE
 
@@ -73,7 +75,14 @@ class DeleteNode(PlannedKind):
                 severity=Severity.WARNING,
                 data={"uuid": key, "uri": node.uri, "forced": forced},
             )
-            Node.objects.filter(pk=node.pk).delete()
+            busy = in_use(node)
+            _count, gone = Node.objects.filter(pk=node.pk).delete()
+            # Counted again: a place that was taken in between goes with the node.
+            if (busy or gone.get("nodes.MigrationSlot")) and not forced:
+                raise NodeBusy(
+                    _("A VM is on its way to this node or off it, by another operation."),
+                    remedy=_("Wait for it to end, and try again."),
+                )
             run.operation.node = None
             publish(NodeChanged(key, node.name))
         access.pool().drop_node(key)

@@ -7,9 +7,10 @@ inserts a row for the source and one for the target, both or none.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -17,12 +18,16 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from nodes.errors import UnknownNode
 from nodes.models import MigrationSlot, Node, OperationStatus, OperationStep, StepStatus
 from nodes.models.migration import Direction
 from nodes.models.operation import UNFINISHED
 from nodes.operations.base import Run, StepHandle
 
 POLL_S = 0.5
+ABANDONED = timedelta(minutes=2)
+"""An operation that nobody has gone on with for so long holds no place any more. libvirt ended its migrations
+long ago, and those who wait may be the very threads that would have to go on with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ def migration_place(run: Run, step: StepHandle, code: str, source: Node, target:
     """Hold a place out of ``source`` and one into ``target`` for the step ``code``, once there are any.
 
     Who has waited longer goes first. Waiting shows in the step, and a cancel or a lost claim ends it. A step
-    resumed after a crash finds the places it held.
+    resumed after a crash finds the places it held. Raises UnknownNode where one of the nodes is removed.
     """
     places = (
         Place(source.pk, Direction.OUT, settings.NODEADMIN_MIGRATIONS_OUT),
@@ -93,29 +98,54 @@ def _wait(run: Run, step: StepHandle, code: str, places: Sequence[Place], source
 
 def _take(run: Run, code: str, places: Sequence[Place], *, since: str) -> bool:
     """Take all ``places`` or none. ``since``: the time from which this step has been waiting, "" for now."""
-    with run.fenced():
-        ended = MigrationSlot.objects.filter(node__in={place.node_id for place in places})
-        ended.exclude(operation__status__in=UNFINISHED).delete()
-        held = MigrationSlot.objects.filter(operation=run.operation.pk, step_code=code)
-        if held.count() == len(places):
-            return True
-        held.delete()
-        numbers = [number for place in places if (number := place.free_number()) is not None]
-        if len(numbers) < len(places) or _somebody_is_first(run, code, places, since):
-            return False
-        try:
-            with transaction.atomic():
-                for place, number in zip(places, numbers, strict=True):
-                    MigrationSlot.objects.create(
-                        node_id=place.node_id,
-                        direction=place.direction,
-                        number=number,
-                        operation=run.operation,
-                        step_code=code,
-                    )
-        except IntegrityError:  # another process took the number in between
-            return False
+    try:
+        with run.fenced():
+            return _take_now(run, code, places, since)
+    except IntegrityError:  # a node was removed in between, which is told at the next try
+        return False
+
+
+def _take_now(run: Run, code: str, places: Sequence[Place], since: str) -> bool:
+    ids = {place.node_id for place in places}
+    if Node.objects.filter(pk__in=ids).count() < len(ids):
+        raise UnknownNode(
+            _("One of the two nodes has been removed meanwhile. The VM was not touched."),
+            remedy=_("Ask for a new plan."),
+        )
+    _free(ids)
+    held = MigrationSlot.objects.filter(operation=run.operation.pk, step_code=code)
+    if held.count() == len(places):
+        return True
+    held.delete()
+    numbers = [number for place in places if (number := place.free_number()) is not None]
+    if len(numbers) < len(places) or _somebody_is_first(run, code, places, since):
+        return False
+    try:
+        with transaction.atomic():
+            for place, number in zip(places, numbers, strict=True):
+                MigrationSlot.objects.create(
+                    node_id=place.node_id,
+                    direction=place.direction,
+                    number=number,
+                    operation=run.operation,
+                    step_code=code,
+                )
+    except IntegrityError:  # another process took the number in between
+        return False
     return True
+
+
+def _free(nodes: Collection[int]) -> None:
+    """Give back the places of these nodes whose operation has ended, or was abandoned."""
+    slots = MigrationSlot.objects.filter(node__in=nodes)
+    slots.exclude(operation__status__in=UNFINISHED).delete()
+    slots.filter(operation__lease_expires_at__lt=Now() - ABANDONED).delete()
+
+
+def in_use(node: Node) -> bool:
+    """Whether a migration into the node or out of it may be under way."""
+    _free([node.pk])
+    return MigrationSlot.objects.filter(node=node.pk).exists()
 
 
 def _somebody_is_first(run: Run, code: str, places: Sequence[Place], since: str) -> bool:

@@ -12,7 +12,14 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import HostError, MigrationAborted, MigrationFailed, PlanChanged, VmStateUnknown
+from nodes.errors import (
+    HostError,
+    MigrationAborted,
+    MigrationFailed,
+    PlanChanged,
+    UnknownNode,
+    VmStateUnknown,
+)
 from nodes.hosts import domains, migration
 from nodes.hosts.migration import Outcome, Progress
 from nodes.models import Node, Scheduling
@@ -30,7 +37,8 @@ def move_vm(run: Run, vm: VmDecision, source: Node, target: Node) -> None:
     """The step in which ``vm`` moves from ``source`` to ``target``.
 
     Raises MigrationFailed, MigrationTimeout and other HostErrors, saying where the VM is; VmStateUnknown
-    where that could not be read on both hosts; PlanChanged where the target takes no VMs any more.
+    where that could not be read on both hosts; PlanChanged where the target takes no VMs any more, and
+    UnknownNode where it has been removed.
     """
     with run.step(vm_code(vm)) as step:
         if was_moving(step.data):
@@ -106,8 +114,10 @@ def _is_here(step: StepHandle, vm: VmDecision, source: Node, target: Node) -> bo
 
 def _refuse_cordoned(target: Node, source: Node) -> None:
     """Nothing moves to a node that was put into maintenance since the plan was made."""
-    target.refresh_from_db(fields=["scheduling"])
-    if target.scheduling != Scheduling.ENABLED:
+    scheduling = Node.objects.filter(pk=target.pk).values_list("scheduling", flat=True).first()
+    if scheduling is None:
+        raise UnknownNode(_("The node %s has been removed.") % target.name, remedy=_("Ask for a new plan."))
+    if scheduling != Scheduling.ENABLED:
         raise PlanChanged(
             _("%(target)s is in maintenance now; the VM runs on %(source)s as before.")
             % {"target": target.name, "source": source.name},

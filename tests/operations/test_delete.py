@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from nodes import access
-from nodes.models import Bmc, Credential, Event, Node, Operation, OperationStatus
+from nodes.models import Bmc, Credential, Event, MigrationSlot, Node, Operation, OperationStatus
+from nodes.operations import delete_node, vm_moves
 from nodes.operations.plan_run import PlanRun
 from tests.engine.running import run_queued
+from tests.factories import make_operation
 from tests.light_nodes import ask, plan_of, steps_of
 from tests.lighthosts import TinyVm, assert_exactly_once
 
@@ -56,6 +60,43 @@ def test_a_vm_that_appears_meanwhile_keeps_the_node(pair, nodes, run_vm, monkeyp
     (ended,) = run_queued()
     assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "plan_changed")
     assert Node.objects.filter(pk=nodes[0].pk).exists()
+
+
+@pytest.mark.parametrize("taken", ["before", "in between"])
+def test_a_node_to_which_a_vm_is_moving_stays(pair, nodes, monkeypatch, taken):
+    other = make_operation(nodes[1], kind="disable-node", status=OperationStatus.RUNNING)
+
+    def take() -> bool:
+        MigrationSlot.objects.create(
+            node=nodes[0], direction="in", number=0, operation=other, step_code="vm:1"
+        )
+        return False
+
+    ask("delete-node", nodes[0])
+    if taken == "before":
+        take()
+    else:
+        monkeypatch.setattr(delete_node, "in_use", lambda _node: take())
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "node_busy")
+    assert Node.objects.filter(pk=nodes[0].pk).exists()
+    assert not Event.objects.filter(kind="node_removed").exists()
+
+
+def test_a_vm_whose_target_was_removed_stays_and_says_so(pair, nodes, run_vm, monkeypatch):
+    vm = run_vm("web")
+    operation = ask("disable-node", nodes[0])
+    is_here = vm_moves._is_here
+
+    def then_removed(*arguments: Any) -> bool:
+        Node.objects.filter(pk=nodes[1].pk).delete()
+        return is_here(*arguments)
+
+    monkeypatch.setattr(vm_moves, "_is_here", then_removed)
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["vms"][0]["code"]) == (OperationStatus.FAILED, "unknown_node")
+    assert_exactly_once(pair, vm, on=pair[0])
+    assert steps_of(operation)["vm:web"] == "failed"
 
 
 def test_a_host_that_is_gone_for_good_is_let_go_by_force_alone(pair, nodes, settings):

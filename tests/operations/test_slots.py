@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from nodes.engine.claim import claim
 from nodes.engine.run import OperationRun
+from nodes.errors import UnknownNode
 from nodes.models import MigrationSlot, Node, Operation, OperationStatus, OperationStep, StepStatus
 from nodes.operations.base import OperationCancelled
 from nodes.operations.slots import migration_place, release_left_over
@@ -136,6 +137,39 @@ def test_a_place_that_an_ended_operation_left_is_free():
     mover.go.set()
     mover.join(10)
     assert taken() == set()
+
+
+def test_a_place_that_nobody_has_gone_on_with_for_minutes_is_free_and_a_younger_one_is_not():
+    """Else all threads could wait for an operation that needs one of them to be resumed."""
+    one, two = make_node("one"), make_node("two")
+    dead = running(one, "vm:dead")
+    for number in range(2):
+        MigrationSlot.objects.create(
+            node=two, direction="in", number=number, operation=dead.operation, step_code=f"vm:{number}"
+        )
+    rows = Operation.objects.filter(pk=dead.operation.pk)
+    rows.update(lease_expires_at=timezone.now() - timedelta(seconds=30))
+    mover = Mover(running(make_node("three"), "vm:a"), "vm:a", one, two).begun()
+    assert not mover.inside.wait(1.2)
+    rows.update(lease_expires_at=timezone.now() - timedelta(minutes=3))
+    assert mover.inside.wait(10)
+    mover.go.set()
+    mover.join(10)
+
+
+def test_nobody_waits_for_a_place_of_a_node_that_has_been_removed():
+    one, two = make_node("one"), make_node("two")
+    run = running(one, "vm:a", "vm:b", "vm:c")
+    movers = [Mover(run, code, one, two).begun() for code in ("vm:a", "vm:b")]
+    assert all(mover.inside.wait(10) for mover in movers)
+    third = Mover(run, "vm:c", one, two).begun()
+    assert not third.inside.wait(1)
+    Node.objects.filter(pk=two.pk).delete()
+    third.join(10)
+    assert isinstance(third.error, UnknownNode)
+    for mover in movers:
+        mover.go.set()
+        mover.join(10)
 
 
 def test_a_resumed_step_finds_its_own_place_and_those_of_ended_steps_are_given_back():
