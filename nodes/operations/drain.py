@@ -33,7 +33,8 @@ class DisableNode(PlannedKind):
     def execute(self, run: Run) -> JsonObject:
         work = PlanRun(run)
         work.check()
-        cordon(work.node, reason=work.options.reason, actor=run.actor, operation=run.operation)
+        with run.fenced():
+            cordon(work.node, reason=work.options.reason, actor=run.actor, operation=run.operation)
         work.deal_with_vms(go_on=True)
         with run.step("verify") as step:
             left = work.ensure_empty()

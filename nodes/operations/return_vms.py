@@ -11,7 +11,7 @@ from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.scheduling import uncordon
-from nodes.operations.vm_steps import vm_step_plans
+from nodes.operations.vm_steps import vm_code, vm_step_plans
 from nodes.permissions import MAINTAIN
 
 
@@ -35,4 +35,9 @@ class EnableNode(PlannedKind):
                 if not uncordon(work.node, actor=run.actor, operation=run.operation):
                     step.skip(_("The node is enabled already."))
         work.deal_with_vms(go_on=True, empties=False)
-        return {"returned": [vm.vm_name for vm in work.plan.decisions if vm.source_uuid]}
+        returned: list[str] = []
+        left: list[str] = []
+        for vm in work.plan.decisions:
+            moved = run.data_of(vm_code(vm)).get("result") == "moved"
+            (returned if moved else left).append(vm.vm_name)
+        return {"returned": returned, "left": left}

@@ -33,11 +33,12 @@ def read_world(
     if isinstance(own, NodeAdminError):
         return World(str(node.uuid), node.name, last_known(node), others=found.others, fault=_reason(own))
     hosts = [host for row in found.nodes if isinstance(host := _host(row), Host)]
+    # Before the hosts are asked: a VM that arrives meanwhile may count twice, but never not at all.
+    room = promised(before) if targets else {}
     seen = look([own], hosts, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
     source = seen.hosts[own.uuid]
     known = source.domains is not None
     vms = tuple(planned_vm(facts, source.storage) for facts in source.domains or ())
-    room = promised(before) if targets else {}
     return World(
         node_uuid=own.uuid,
         node_name=node.name,
@@ -59,6 +60,7 @@ def read_return(user: User | None, node: Node, *, before: Operation | None) -> W
     if isinstance(own, NodeAdminError):
         return World(str(node.uuid), node.name, fault=_reason(own))
     sources = [host for row in allowed if isinstance(host := _host(row), Host)]
+    room = promised(before).get(own.uuid, Promised())
     seen = look(sources, [own], timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S, only=frozenset(moved))
     vms: list[PlannedVm] = []
     notes: list[str] = []
@@ -74,7 +76,6 @@ def read_return(user: User | None, node: Node, *, before: Operation | None) -> W
     if gone:
         notes.append(_("No longer where they were moved to, or not to be seen: %s.") % ", ".join(gone))
     here = seen.hosts[own.uuid]
-    room = promised(before).get(own.uuid, Promised())
     return World(
         node_uuid=own.uuid,
         node_name=node.name,

@@ -68,6 +68,27 @@ def test_a_drain_moves_every_vm_and_its_return_brings_them_back(pair, nodes, run
     assert {"node_disabled", "node_enabled", "disable_node_succeeded", "enable_node_succeeded"} <= set(kinds)
 
 
+def test_a_return_names_what_came_back_and_what_did_not(pair, nodes, run_vm, monkeypatch):
+    one, two = pair
+    comes, goes_off = run_vm("comes"), run_vm("goes-off")
+    ask("disable-node", nodes[0])
+    run_queued()
+    checked = PlanRun.check
+
+    def then_shut_down(work: PlanRun) -> None:
+        checked(work)
+        two.virsh("-q", "destroy", goes_off.uuid)
+
+    monkeypatch.setattr(PlanRun, "check", then_shut_down)
+    nodes[0].refresh_from_db()
+    ask("enable-node", nodes[0], return_vms=True)
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert ended.result == {"returned": ["comes"], "left": ["goes-off"]}
+    assert_exactly_once(pair, comes, on=one)
+    assert_exactly_once(pair, goes_off, on=two, state="shut off")
+
+
 def test_what_is_running_stops_only_where_the_plan_says_so(pair, nodes, run_vm, obedient):
     one, two = pair
     moves, stops = run_vm("moves"), run_vm("stops", kernel=obedient)
