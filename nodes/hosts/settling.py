@@ -44,10 +44,13 @@ class Verdict(StrEnum):
     LOST = "lost"
 
 
-def settle(source: Hypervisor, target: Hypervisor, uuid: str, *, timeout_s: float = 60.0) -> Outcome:
+def settle(
+    source: Hypervisor, target: Hypervisor, uuid: str, *, known_before: bool = True, timeout_s: float = 60.0
+) -> Outcome:
     """Read both hosts anew, bring a migration that was cut short to its one possible end, and say which.
 
-    Harmless where none was under way. Waits up to ``timeout_s`` for libvirt to clear up by itself: the
+    ``known_before``: whether the target had a definition of the VM before the migration began. Harmless where
+    none was under way. Waits up to ``timeout_s`` for libvirt to clear up by itself: the
     daemons notice after some 30 s that a client has vanished. Raises VmStateUnknown where a host does not
     answer or does not get done, VmInBothPlaces and VmLost; nothing has then been touched.
     """
@@ -57,7 +60,7 @@ def settle(source: Hypervisor, target: Hypervisor, uuid: str, *, timeout_s: floa
     bad_clock = Clock(SURE_S)
     while True:
         here, there = _read(source, uuid), _read(target, uuid)
-        verdict = judge(here, there, patient=not clock.passed)
+        verdict = judge(here, there, patient=not clock.passed, known_before=known_before)
         if verdict in (Verdict.MOVED, Verdict.STAYED):
             if verdict is Verdict.MOVED:
                 _forget_migrated(source, target, here, there)
@@ -76,11 +79,20 @@ def settle(source: Hypervisor, target: Hypervisor, uuid: str, *, timeout_s: floa
         time.sleep(LOOK_AGAIN_S)
 
 
-def judge(here: DomainFacts | None, there: DomainFacts | None, *, patient: bool = True) -> Verdict:
+def judge(
+    here: DomainFacts | None,
+    there: DomainFacts | None,
+    *,
+    patient: bool = True,
+    known_before: bool = True,
+) -> Verdict:
     """The reading of what source and target say of one VM (None: the host does not know it).
 
     Without ``patient`` nothing is waited for any more: a half that is still being received counts as active,
     and a job that is left on a VM which a migration has paused counts as none.
+
+    A definition that the target did not have before (``known_before``) came with the end of the migration:
+    the VM may have run there and ended, and must not go on at the source from before that.
     """
     here_active, there_active = _is_active(here), _is_active(there)
     if (here_active and _state(here) is None) or (there_active and _state(there) is None):
@@ -94,7 +106,10 @@ def judge(here: DomainFacts | None, there: DomainFacts | None, *, patient: bool 
     if there_active and not here_active:
         return Verdict.MOVED
     if here_active and not there_active:
-        return Verdict.RESUME if _is_between(here) else Verdict.STAYED
+        if not _is_between(here):
+            return Verdict.STAYED
+        ran_there = there is not None and not known_before and there.reason != "failed"
+        return Verdict.UNKNOWN if ran_there else Verdict.RESUME
     if here_active and there_active:
         return Verdict.FINISH if _is_between(here) and _state(there) == "running" else Verdict.BOTH
     return Verdict.LOST
@@ -200,6 +215,13 @@ def _failure(
 def _unknown(
     source: Hypervisor, target: Hypervisor, here: DomainFacts | None, there: DomainFacts | None
 ) -> VmStateUnknown:
+    if _is_between(here) and there is not None and not there.active:
+        return VmStateUnknown(
+            f"The VM may have run on the target after its migration: {_words(source, target, here, there)}. "
+            "Nothing was touched.",
+            remedy=f"If it ran on {target.address}, destroy it on {source.address} and start it there; if it "
+            f"did not, let it go on with virsh resume on {source.address}.",
+        )
     return VmStateUnknown(
         f"libvirt has not got done with the VM: {_words(source, target, here, there)}.",
         remedy="Look at the VM on both hosts: virsh domstate --reason, virsh domjobinfo.",

@@ -79,10 +79,12 @@ def settle(run: Run, vm: VmDecision, source: Node, target: Node) -> Outcome:
     Asks again for a while where a host does not answer. Raises VmStateUnknown where one still does not, and
     VmLost or VmInBothPlaces where there is nothing that may be done.
     """
+    known = bool(run.data_of(vm_code(vm)).get("known_there", True))
     end = time.monotonic() + settings.NODEADMIN_SETTLE_S
     while True:
         try:
-            return migration.settle(hypervisor_of(source), hypervisor_of(target), vm.vm_uuid)
+            here, there = hypervisor_of(source), hypervisor_of(target)
+            return migration.settle(here, there, vm.vm_uuid, known_before=known)
         except HostError as error:
             unclear = isinstance(error, VmStateUnknown) or error.retryable
             if not unclear:
@@ -91,7 +93,7 @@ def settle(run: Run, vm: VmDecision, source: Node, target: Node) -> Outcome:
                 raise VmStateUnknown(
                     _("What became of %(vm)s cannot be told: %(why)s")
                     % {"vm": vm.vm_name, "why": error.message},
-                    remedy=_("Once both hosts answer, try again. Until then nothing was touched."),
+                    remedy=error.remedy or _("Once both hosts answer, try again. Nothing was touched."),
                 ) from error
         _check_claim(run)
         time.sleep(SETTLE_PAUSE_S)
@@ -126,7 +128,11 @@ def _refuse_cordoned(target: Node, source: Node) -> None:
 
 
 def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: Node) -> None:
-    step.report(_("Moves to %s.") % target.name, data={"target_uuid": str(target.uuid), "result": ""})
+    known = domains.find_domain(hypervisor_of(target), vm.vm_uuid) is not None
+    step.report(
+        _("Moves to %s.") % target.name,
+        data={"target_uuid": str(target.uuid), "known_there": known, "result": ""},
+    )
     pulse = _Pulse(run, step)
     try:
         migration.migrate(

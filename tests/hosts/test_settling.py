@@ -64,6 +64,27 @@ def test_what_is_done_has_one_reading(
 
 
 @pytest.mark.parametrize(
+    ("there", "verdict"),
+    [
+        (None, Verdict.RESUME),
+        (vm("shutoff", "failed"), Verdict.RESUME),
+        (OFF, Verdict.UNKNOWN),
+        (vm("shutoff", "crashed"), Verdict.UNKNOWN),
+        (vm("shutoff", "unknown"), Verdict.UNKNOWN),
+        (vm("shutoff"), Verdict.UNKNOWN),
+        (RUNS, Verdict.FINISH),
+    ],
+)
+def test_what_may_have_run_at_the_target_does_not_go_on_at_the_source(
+    there: DomainFacts | None, verdict: Verdict
+) -> None:
+    assert judge(BETWEEN, there, known_before=False) is verdict
+    assert judge(BETWEEN, there, known_before=False, patient=False) is verdict
+    # A VM that was never paused for its last memory cannot have run anywhere else.
+    assert judge(RUNS, OFF, known_before=False) is Verdict.STAYED
+
+
+@pytest.mark.parametrize(
     ("here", "there", "at_last"),
     [
         (SENDS, RECEIVES, Verdict.BOTH),

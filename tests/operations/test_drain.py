@@ -62,6 +62,7 @@ def test_a_drain_moves_every_vm_and_its_return_brings_them_back(pair, nodes, run
     assert ended.status == OperationStatus.SUCCEEDED, ended.error
     for vm in vms:
         assert_exactly_once(pair, vm, on=one)
+        assert ended.steps.get(vm_uuid=vm.uuid).data["known_there"] is False
     node.refresh_from_db()
     assert node.scheduling == Scheduling.ENABLED
     kinds = list(Event.objects.filter(node=node).values_list("kind", flat=True))
