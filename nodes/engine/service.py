@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from nodes.engine import confirm
@@ -26,9 +27,10 @@ from nodes.errors import (
 from nodes.events import Actor, NodeChanged, publish, record
 from nodes.models import IdempotencyKey, Node, Operation
 from nodes.operations.base import PlannedKind, removed
+from nodes.operations.candidates import still_possible
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, complete
 from nodes.operations.planning import plan_changed, plan_for, refuse_unknown_overrides
-from nodes.operations.plans import Plan
+from nodes.operations.plans import Action, Plan
 from nodes.operations.registry import kind_of
 from nodes.operations.scheduling import cordon, uncordon
 from nodes.permissions import MAINTAIN, require
@@ -187,31 +189,37 @@ def _planned(
         raise _blocked(plan)
     if confirmation is None:
         raise _required(plan, *confirm.issue(user, call, node, options, plan))
-    if confirmation.digest != plan.digest():
-        new_token, expires_at = confirm.issue(user, call, node, options, plan)
-        raise plan_changed(
-            confirmation.shown, plan, confirm_token=new_token, expires_at=expires_at.isoformat()
-        )
-    with transaction.atomic():
-        _lock(node)
-        confirm.redeem(confirmation)
-        operation = submit(
-            kind,
-            actor=actor,
-            node=node,
-            params=options,
-            plan=plan,
-            request_id=request_id,
-            idempotency=idempotency,
-        )
-        if kind == DRAIN:
-            cordon(node, reason=options.get("reason", ""), actor=actor, operation=operation)
-    return operation
+    if confirmation.digest == plan.digest():
+        with transaction.atomic():
+            _lock(node, plan)
+            if still_possible(plan, node):
+                confirm.redeem(confirmation)
+                operation = submit(
+                    kind,
+                    actor=actor,
+                    node=node,
+                    params=options,
+                    plan=plan,
+                    request_id=request_id,
+                    idempotency=idempotency,
+                )
+                if kind == DRAIN:
+                    cordon(node, reason=options.get("reason", ""), actor=actor, operation=operation)
+                return operation
+        # Another call was faster, and took a node out of service that this plan counts on.
+        plan = plan_for(kind, user, node, options, prefer=confirmation.targets)
+        if plan.is_blocked:
+            raise _blocked(plan)
+    new_token, expires_at = confirm.issue(user, call, node, options, plan)
+    raise plan_changed(confirmation.shown, plan, confirm_token=new_token, expires_at=expires_at.isoformat())
 
 
-def _lock(node: Node) -> None:
-    """Let nobody else decide about the node until the transaction ends; UnknownNode where it is gone."""
-    if not list(Node.objects.select_for_update().filter(pk=node.pk).values_list("pk")):
+def _lock(node: Node, plan: Plan | None = None) -> None:
+    """Let nobody else decide about the node, and those to which ``plan`` moves VMs, until the transaction
+    ends; UnknownNode where it is gone."""
+    targets = {vm.target_uuid for vm in plan.of(Action.MIGRATE)} if plan is not None else set()
+    rows = Node.objects.filter(Q(pk=node.pk) | Q(uuid__in=targets)).order_by("pk")
+    if node.pk not in rows.select_for_update().values_list("pk", flat=True):
         raise removed()
 
 

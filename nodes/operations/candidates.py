@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce
 
 from nodes.models import Connection, Node, Operation, Scheduling, StepStatus, User
 from nodes.models.node import NodeQuerySet
-from nodes.operations.options import DELETE, DRAIN, REBOOT, SHUTDOWN
+from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, Options
 from nodes.operations.placing import OVERHEAD_BYTES
 from nodes.operations.plans import Action, Plan, VmDecision
 from nodes.permissions import MAINTAIN, nodes_for
@@ -53,6 +53,22 @@ def candidates(
     if wanted:
         found += usable.filter(uuid__in=wanted)
     return Candidates(tuple(found), bool(found) or eligible.exists())
+
+
+def still_possible(plan: Plan, node: Node) -> bool:
+    """Whether the nodes that ``plan`` counts on still take VMs, by what the database knows now.
+
+    For the transaction that submits it: of two drains that were planned at once, each onto the other's node,
+    one is then told so before it has begun.
+    """
+    if plan.kind == RETURN:
+        return True
+    eligible = _eligible(node, None)
+    targets = {vm.target_uuid for vm in plan.of(Action.MIGRATE)}
+    if targets and eligible.filter(uuid__in=targets).count() < len(targets):
+        return False
+    needs_another = plan.kind == DRAIN and Options.of(plan.kind, plan.options).may_migrate
+    return not needs_another or bool(targets) or eligible.exists()
 
 
 def _eligible(node: Node, before: Operation | None) -> NodeQuerySet:

@@ -14,6 +14,8 @@ from guardian.shortcuts import remove_perm
 
 from nodes import access
 from nodes.api.service_answers import PlanAnswer, VmDecisionAnswer
+from nodes.engine import service
+from nodes.events import SYSTEM
 from nodes.models import (
     Connection,
     Credential,
@@ -27,6 +29,7 @@ from nodes.models import (
     User,
 )
 from nodes.operations.plans import Plan
+from nodes.operations.scheduling import cordon
 from nodes.permissions import CHANGE, DELETE, MAINTAIN, POWER, VIEW
 from tests.factories import grant, make_node, make_operation, make_snapshot
 
@@ -252,6 +255,30 @@ def test_a_plan_that_is_blocked_meanwhile_is_refused_with_its_blockers(administr
     status, answer = call("reboot-node", body | {"confirm_token": token})
     assert (status, answer["code"]) == (409, "node_has_running_vms")
     assert unchanged(idle)
+
+
+def test_of_two_drains_planned_at_once_the_later_one_is_told_before_it_begins(
+    administrator, api, idle, monkeypatch
+):
+    """Each counts on the other's node: both would be in maintenance, and no node in service any more."""
+    call = api(administrator)
+    other = make_node("beta", uri="test:///default")
+    body = {"node": NODE, "drain": True}
+    token = token_for(call, "disable-node", body)
+    planned, overtaken = service.plan_for, []
+
+    def overtakes(*arguments: Any, **options: Any) -> Plan:
+        plan = planned(*arguments, **options)
+        if not overtaken:
+            overtaken.append(cordon(other, reason="", actor=SYSTEM))
+        return plan
+
+    monkeypatch.setattr(service, "plan_for", overtakes)
+    status, answer = call("disable-node", body | {"confirm_token": token})
+    assert (status, answer["code"]) == (409, "last_eligible_node")
+    idle.refresh_from_db()
+    assert idle.scheduling == Scheduling.ENABLED
+    assert not Operation.objects.exists() and not UsedConfirmation.objects.exists()
 
 
 # -- twice -----------------------------------------------------------------------------------------
