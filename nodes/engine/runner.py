@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import close_old_connections, connection
 
 from nodes.engine.claim import Claim, claim, release, renew
 from nodes.engine.purge import purge
@@ -93,13 +94,8 @@ class Runner:
         while not self._stopping.is_set():
             self._wake.wait(settings.NODEADMIN_SWEEP_S)
             self._wake.clear()
-            try:
-                self._sweep()
-                self._purge_daily()
-            except DatabaseError:
-                log.exception("the sweep for operations failed; it goes on")
-            finally:
-                close_old_connections()
+            _in_any_case(self._sweep, "the sweep for operations failed; it goes on")
+            _in_any_case(self._purge_daily, "the daily purge failed; the next one tries again")
 
     def _sweep(self) -> None:
         with self._guard:
@@ -136,18 +132,13 @@ class Runner:
 
     def _lease_loop(self) -> None:
         while not self._ended.wait(settings.NODEADMIN_LEASE_S / 3):
-            self._renew()
+            _in_any_case(self._renew, "leases could not be renewed; the next round tries again")
 
     def _renew(self) -> None:
         with self._guard:
             held = dict(self._runs)
-        try:
-            for lost in renew([claim_ for claim_, _run in held.values()]):
-                held[lost.operation_id][1].lost.set()
-        except DatabaseError:
-            log.exception("leases could not be renewed; the next round tries again")
-        finally:
-            close_old_connections()
+        for lost in renew([claim_ for claim_, _run in held.values()]):
+            held[lost.operation_id][1].lost.set()
 
     def _purge_daily(self) -> None:
         """Asked once an hour; of all processes that ask, one a day is told to."""
@@ -156,3 +147,14 @@ class Runner:
         self._purge_asked = time.monotonic()
         if Chore.objects.take("purge", PURGE_EVERY):
             log.info("purged", **purge())
+
+
+def _in_any_case(work: Callable[[], None], words: str) -> None:
+    """One round of a loop. Whatever goes wrong is logged: a loop that ended by it would leave operations
+    unclaimed, or their leases to run out, for as long as the process lives."""
+    try:
+        work()
+        close_old_connections()
+    except Exception:
+        log.exception(words)
+        connection.close()

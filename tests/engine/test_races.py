@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from django.db import InterfaceError
 from django.utils import timezone
 
 from nodes import access
@@ -13,6 +14,7 @@ from nodes.engine import submit as submitting
 from nodes.engine.claim import claim
 from nodes.engine.embedded import EmbeddedRunner
 from nodes.engine.run import OperationRun, run_operation
+from nodes.engine.runner import Runner
 from nodes.engine.submit import cancel, retry, submit
 from nodes.errors import UnknownNode
 from nodes.events import SYSTEM, Actor
@@ -31,6 +33,7 @@ from nodes.operations.snapshots import Taken, store_snapshot
 from tests.engine.running import run_queued
 from tests.factories import make_node, make_operation, make_snapshot, make_user
 from tests.inventory.documents import host_document
+from tests.light_nodes import wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -163,6 +166,39 @@ def test_a_secret_that_no_key_opens_stops_its_own_operation_and_neither_lists_no
     assert ended.error["code"] == "credential_unreadable"
     node.refresh_from_db()
     assert "NODEADMIN_SEAL_KEYS" in node.connection_detail
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", [InterfaceError("connection already closed"), RuntimeError("unforeseen")])
+def test_a_runner_outlives_whatever_goes_wrong_in_a_sweep_and_a_renewal(
+    tmp_path, monkeypatch, settings, error
+):
+    settings.NODEADMIN_LEASE_S = 2.0
+    failed: set[str] = set()
+
+    def fails_once(name: str) -> None:
+        real = getattr(Runner, name)
+
+        def fails(runner: Runner) -> None:
+            if name not in failed:
+                failed.add(name)
+                raise error
+            real(runner)
+
+        monkeypatch.setattr(Runner, name, fails)
+
+    for name in ("_sweep", "_renew"):
+        fails_once(name)
+    operation = submit("refresh-node", actor=SYSTEM, node=make_node(uri="test:///default"))
+    runner = EmbeddedRunner(tmp_path)
+    runner.start()
+    try:
+        wait_until(lambda: Operation.objects.get(pk=operation.pk).is_finished)
+        wait_until(lambda: failed == {"_sweep", "_renew"})
+        assert all(thread.is_alive() for thread in runner._loops)
+    finally:
+        runner.stop()
+    assert Operation.objects.get(pk=operation.pk).status == OperationStatus.SUCCEEDED
 
 
 def test_the_runner_never_takes_an_operation_over_from_itself(tmp_path):
