@@ -226,12 +226,20 @@ class PowerSteps:
                 step.report(_("It answers no more."), data={"gone_at": _now()})
                 return False
             if time.monotonic() >= end:
-                raise HostStayedUp(
-                    _("%s took the command and still runs.") % self.node.name,
-                    remedy=_("Something holds up its shutdown. Look at its console or journal."),
-                )
+                raise self._stayed_up()
             self.run.check_cancelled()
             time.sleep(LOOK_S)
+
+    def _stayed_up(self) -> HostStayedUp:
+        if self.run.data_of("command").get("accepted_at"):
+            return HostStayedUp(
+                _("%s took the command and still runs.") % self.node.name,
+                remedy=_("Something holds up its shutdown. Look at its console or journal."),
+            )
+        return HostStayedUp(
+            _("%s still runs; whether the command has reached it is not known.") % self.node.name,
+            remedy=_("Look at its console or journal. If it is not on its way down, ask for a new plan."),
+        )
 
     def back(self) -> None:
         """The step in which the host is back: another boot ID, and libvirt answers. Raises HostError."""

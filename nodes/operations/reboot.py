@@ -81,6 +81,11 @@ class RebootNode(PlannedKind):
         except OperationCancelled:
             run.log(_("No longer waited for. The VMs that were stopped stay off."), "warning")
             raise
+        except HostError:
+            owed = ", ".join(vm.vm_name for vm in power.work.stopped_here())
+            if owed:
+                run.log(_("These VMs were stopped for the reboot, and stay off: %s.") % owed, "warning")
+            raise
 
     def _inventory(self, work: PlanRun) -> list[str]:
         """Keep what the host is now, with what the reboot has changed; gives what went wrong."""

@@ -99,8 +99,9 @@ def _evidence(data: Mapping[str, Any]) -> Iterator[str]:
         yield _("Its BMC says: %s") % data["bmc"]
 
 
-def changes_of(operation: Operation) -> list[Line] | None:
-    """What changed in the inventory while the host restarted; None for kinds that restart nothing."""
+def changes_of(operation: Operation, steps: Iterable[OperationStep]) -> list[Line] | None:
+    """What changed in the inventory while the host restarted; None for kinds that restart nothing, and where
+    no inventory was taken that could tell."""
     node, begun = operation.node, operation.started_at
     if operation.kind not in RESTARTS or node is None or begun is None or not operation.is_finished:
         return None
@@ -108,4 +109,6 @@ def changes_of(operation: Operation) -> list[Line] | None:
         node=node, observed_at__gte=begun, observed_at__lte=operation.finished_at
     )
     titles = section_titles()
-    return [line_of(node, row, titles) for row in rows[:MOST_CHANGES]]
+    found = [line_of(node, row, titles) for row in rows[:MOST_CHANGES]]
+    taken = any(step.code == "inventory" and step.status == StepStatus.SUCCEEDED for step in steps)
+    return found if found or taken else None

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from nodes.engine.claim import expire_all
 from nodes.engine.submit import cancel
-from nodes.errors import HostError
+from nodes.errors import HostError, HostTimeout
 from nodes.events import SYSTEM
 from nodes.hosts import power
 from nodes.hosts.shell import Shell
@@ -120,6 +120,39 @@ def test_a_cancel_before_the_command_starts_the_stopped_vms_again(pair, nodes, r
     assert len(one.power_commands) == before
     for vm in (deaf, stopped):
         assert_exactly_once(pair, vm, on=one)
+
+
+def test_what_a_host_that_does_not_come_back_owes_is_named(pair, nodes, run_vm, obedient, monkeypatch):
+    one, _two = pair
+    run_vm("web", kernel=obedient)
+    run_vm("off-for-good", kernel=obedient, memory_mib=16)
+
+    def never(*_arguments: object, **_options: object) -> None:
+        raise HostTimeout("The host was not back in time.")
+
+    monkeypatch.setattr(power_steps, "wait_until_back", never)
+    ask("reboot-node", nodes[0], vm_policy="stop", restart_vms=True)
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["detail"]) == (OperationStatus.FAILED, "The host was not back in time.")
+    lines = ended.log_entries.filter(level="warning").values_list("message", flat=True)
+    assert "These VMs were stopped for the reboot, and stay off: off-for-good, web." in lines
+    assert one.wait_on()
+
+
+def test_a_command_that_may_not_have_arrived_is_not_called_taken(pair, nodes, monkeypatch, settings):
+    settings.NODEADMIN_POWER_OFF_S = 1.0
+    one, _two = pair
+    before = len(one.power_commands)
+
+    def lost_on_the_way(_shell: Shell, _boot_id: str, _until_s: float) -> None:
+        raise HostTimeout("Nothing was heard of it.")
+
+    monkeypatch.setattr(reboot, "REBOOT", PowerCommand(lost_on_the_way, comes_back=True))
+    ask("reboot-node", nodes[0])
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "host_stayed_up")
+    assert "whether the command has reached it is not known" in ended.error["detail"]
+    assert len(one.power_commands) == before
 
 
 def test_a_refused_command_fails_with_its_words_and_the_host_goes_on(pair, nodes, run_vm, obedient):

@@ -78,6 +78,15 @@ def test_a_reboot_is_proved_by_its_boot_ids_and_says_what_changed(admin_page, no
     assert "5.10" not in page.text
 
 
+def test_a_reboot_without_an_inventory_after_it_does_not_say_that_nothing_changed(admin_page, node, read):
+    operation = make_operation(node, "reboot-node", "failed")
+    step = add_step(operation, 0, status="cancelled", title="Take the inventory", code="inventory")
+    assert "What changed in the inventory" not in read(show(admin_page, operation)).text
+    step.status = "succeeded"
+    step.save()
+    assert "the hardware is what it was before" in read(show(admin_page, operation)).text
+
+
 def test_a_shutdown_is_proved_by_its_evidence(admin_page, node, read):
     operation = make_operation(node, "shutdown-node", "succeeded")
     facts = {"off": True, "accepted_at": "2026-03-01T10:00:00+00:00", "silent_s": 30, "bmc": "Off"}

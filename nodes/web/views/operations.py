@@ -153,7 +153,7 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
         "retryable": again and not operation.params.get("has_secret") and operation.kind != ADD,
         "retry_url": retry_url(operation) if again else "",
         "proof": proof_of(steps),
-        "changes": changes_of(operation),
+        "changes": changes_of(operation, steps),
         "shown": plan_view.show(operation.plan) if operation.plan else None,
         "reads_logs": reads_logs(user, operation),
     }
