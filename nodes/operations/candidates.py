@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.conf import settings
-from django.db.models import BigIntegerField, F, Q, Value
+from django.db.models import BigIntegerField, F, Max, Q, Value
 from django.db.models.functions import Coalesce
 
-from nodes.models import Connection, Node, Operation, Scheduling, StepStatus, User
+from nodes.models import Connection, Event, Node, Operation, Scheduling, StepStatus, User
 from nodes.models.node import NodeQuerySet
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, Options
 from nodes.operations.placing import OVERHEAD_BYTES
@@ -128,7 +129,9 @@ class Moved:
 
 
 def moved_away(node: Node, *, look_back: int = 20) -> dict[str, Moved]:
-    """By VM UUID what the newest operation that moved any VM off ``node`` moved, failed ones too."""
+    """By VM UUID what the newest operation that moved any VM off ``node`` moved, failed ones too, and those
+    before it in the same maintenance: a drain that failed half-way and the one that took up the rest.
+    """
     ended = (
         Operation.objects.filter(node=node, kind__in=LEAVING)
         .exclude(plan=None)
@@ -136,11 +139,25 @@ def moved_away(node: Node, *, look_back: int = 20) -> dict[str, Moved]:
         .prefetch_related("steps")
         .defer("secret")
     )
+    found: dict[str, Moved] = {}
+    begun: datetime | None = None
     for operation in ended[:look_back]:
-        found = _moved_by(operation)
-        if found:
-            return found
-    return {}
+        if begun is not None and operation.created_at < begun:
+            break
+        moved = _moved_by(operation)
+        if moved and not found:
+            begun = _in_service_before(operation)
+        found = moved | found
+    return found
+
+
+def _in_service_before(operation: Operation) -> datetime | None:
+    """When the node last left maintenance before the operation; None where nothing tells of it."""
+    events = Event.objects.filter(
+        node=operation.node_id, kind="node_enabled", created_at__lt=operation.created_at
+    )
+    found: datetime | None = events.aggregate(at=Max("created_at"))["at"]
+    return found
 
 
 def _moved_by(operation: Operation) -> dict[str, Moved]:

@@ -7,11 +7,13 @@ import time
 import pytest
 
 from nodes import access
+from nodes.events import SYSTEM
 from nodes.models import Connection, Node, OperationStatus, Scheduling, SnapshotSection, StepStatus
 from nodes.operations.candidates import candidates, moved_away, promised
 from nodes.operations.placing import OVERHEAD_BYTES
 from nodes.operations.planning import plan_for
 from nodes.operations.plans import Action, Plan, VmDecision
+from nodes.operations.scheduling import uncordon
 from nodes.permissions import MAINTAIN, VIEW
 from tests.factories import grant, make_node, make_operation, make_snapshot
 from tests.light_nodes import ask
@@ -257,6 +259,26 @@ def test_what_the_newest_operation_that_moved_any_moved_may_come_back():
     drain_of(node, away, status=OperationStatus.FAILED)
     assert set(moved_away(node)) == {"u-1"}
     assert moved_away(away) == {}
+
+
+def test_what_was_moved_in_the_same_maintenance_comes_back_and_what_was_before_does_not():
+    node, away, elsewhere = make_node(), make_node(), make_node()
+
+    def moved(uuid: str, to: Node, status: str) -> None:
+        row = VmDecision(uuid, uuid, "running", Action.MIGRATE, to.name, str(to.uuid))
+        plan = Plan("disable-node", node.name, str(node.uuid), {}, (row,))
+        operation = make_operation(node, "disable-node", status, plan=plan.to_dict())
+        operation.steps.create(position=0, code=f"vm:{uuid}", title="Move", status=StepStatus.SUCCEEDED)
+
+    moved("u-of-last-year", away, OperationStatus.SUCCEEDED)
+    node.scheduling = Scheduling.MAINTENANCE
+    node.save()
+    uncordon(node, actor=SYSTEM)
+    moved("u-1", away, OperationStatus.FAILED)
+    moved("u-2", away, OperationStatus.CANCELLED)
+    moved("u-1", elsewhere, OperationStatus.SUCCEEDED)
+    found = {uuid: row.to for uuid, row in moved_away(node).items()}
+    assert found == {"u-1": str(elsewhere.uuid), "u-2": str(away.uuid)}
 
 
 def test_vms_come_back_from_where_they_are(pair, nodes, run_vm):
