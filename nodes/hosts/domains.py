@@ -38,6 +38,7 @@ __all__ = [
     "find_domain",
     "force_off",
     "keep_autostart",
+    "known_names",
     "list_domains",
     "machine_supported",
     "remove_remnant",
@@ -88,6 +89,15 @@ def list_domains(hypervisor: Hypervisor, *, timeout_s: float = 15.0) -> tuple[Do
     with ThreadPoolExecutor(min(AT_ONCE, len(rows)), thread_name_prefix="host: domain") as pool:
         found = list(pool.map(lambda row: _with_details(hypervisor, row, clock), rows))
     return tuple(sorted((facts for facts in found if facts is not None), key=lambda f: (f.name, f.uuid)))
+
+
+def known_names(hypervisor: Hypervisor, *, timeout_s: float = 15.0) -> dict[str, str]:
+    """The UUIDs of all domains of the host by their names, switched off ones too. Raises HostError."""
+
+    def work(connection: libvirt.virConnect) -> dict[str, str]:
+        return {domain.name(): domain.UUIDString() for domain in connection.listAllDomains()}
+
+    return hypervisor.run(work, what="Asking for the names of VMs", timeout_s=timeout_s)
 
 
 def find_domain(hypervisor: Hypervisor, uuid: str, *, timeout_s: float = 15.0) -> DomainFacts | None:

@@ -12,7 +12,7 @@ from nodes import access
 from nodes.errors import HostError, HostUnreachable, NodeAdminError
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.domains import DomainFacts, Room, list_domains, room
+from nodes.hosts.domains import DomainFacts, Room, known_names, list_domains, room
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt_facts import collect
 from nodes.hosts.target import HostTarget
@@ -43,7 +43,8 @@ class SeenHost:
     """What a host said.
 
     ``fault``: it cannot be reached; ``libvirt_fault``: it can, but its libvirt cannot. ``domains`` and
-    ``room`` are None where they were not asked for or not answered.
+    ``room`` are None where they were not asked for or not answered. ``names``: the UUIDs of a target's VMs by
+    their names.
     """
 
     host: Host
@@ -56,6 +57,7 @@ class SeenHost:
     networks: HostNetworks = field(default_factory=HostNetworks)
     domains: tuple[DomainFacts, ...] | None = None
     room: Room | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHost:
@@ -80,6 +82,7 @@ def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHos
             seen.domains = list_domains(hypervisor, timeout_s=_within(clock))
         if wants_room:
             seen.room = room(hypervisor, timeout_s=_within(clock))
+            seen.names = known_names(hypervisor, timeout_s=_within(clock))
         seen.hypervisor = hypervisor
     except HostUnreachable as error:
         seen.fault = error

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import NodeAdminError
+from nodes.hosts.domains import DomainFacts
 from nodes.inventory.domain_xml import read_domain
 from nodes.models import Node, Operation, SnapshotSection, User
 from nodes.operations.candidates import Candidates, Promised, candidates, moved_away, promised
@@ -184,6 +185,7 @@ def _fits(target: Host, seen: Seen) -> tuple[dict[str, Reasons], dict[str, tuple
             xml = read_domain(root)
             reasons = (
                 *_refused(verdicts),
+                *_name_taken(facts, there),
                 *missing_on_target(xml.disks, source.storage, there.storage),
                 *missing_networks(xml.interfaces, there.networks),
                 *_unreachable(reach, source.host, target),
@@ -200,6 +202,16 @@ def _refused(verdicts: Verdicts) -> Iterable[Reason]:
         yield Reason("hypervisor_differs", verdicts.machine[1])
     if verdicts.cpu[0] is False:
         yield Reason("cpu_incompatible", verdicts.cpu[1])
+
+
+def _name_taken(facts: DomainFacts, there: SeenHost) -> Iterable[Reason]:
+    """libvirt takes in no VM whose name another one has, be that one switched off."""
+    if there.names.get(facts.name, facts.uuid) != facts.uuid:
+        yield Reason(
+            "name_taken_on_target",
+            _("has another VM of the name “%s”") % facts.name,
+            _("Rename one of the two, or remove the other one where it is of no use."),
+        )
 
 
 def _unreachable(reach: tuple[bool | None, str], source: Host, target: Host) -> Iterable[Reason]:

@@ -65,6 +65,15 @@ def test_a_target_without_the_vms_emulator_does_not_take_it(pair, nodes, run_vm)
     assert moves(plan) == {"web": "light2"}
 
 
+def test_a_target_that_has_another_vm_of_the_name_does_not_take_it(pair, nodes, run_vm):
+    run_vm("web")
+    run_vm("free")
+    pair[1].define_vm(TinyVm("web"))
+    plan = plan_for("disable-node", None, nodes[0], {})
+    assert codes(plan) == {"web": ["name_taken_on_target"]}
+    assert moves(plan) == {"free": "light2"}
+
+
 def test_a_local_disk_and_a_disk_file_of_the_same_name_elsewhere_are_no_shared_storage(
     pair, nodes, run_vm, tmp_path
 ):
