@@ -40,6 +40,10 @@ _STATES = frozenset(
     {"initializing", "starting", "running", "degraded", "maintenance", "stopping", "offline", "unknown"}
 )
 """What ``systemctl is-system-running`` says (systemctl(1))."""
+_PREPARES = (
+    "busctl --timeout=3 get-property org.freedesktop.login1 /org/freedesktop/login1 "
+    "org.freedesktop.login1.Manager PreparingForShutdown"
+)
 _NO_RIGHTS = (
     "a password is required",
     "is not in the sudoers file",
@@ -91,9 +95,19 @@ def power_off(shell: Shell, expected_boot_id: str, until_s: float) -> None:
 
 
 def is_stopping(shell: Shell) -> bool | None:
-    """Whether the host is on its way down; None where it cannot tell. Raises HostUnreachable, HostTimeout."""
-    result = shell.run("LC_ALL=C systemctl is-system-running", timeout_s=READ_S)
-    word = result.stdout.decode("ascii", errors="replace").strip()
+    """Whether the host is on its way down; None where it cannot tell. Raises HostUnreachable, HostTimeout.
+
+    systemd-logind, which takes the command, may hold it back for some seconds for those who asked for a delay
+    (https://systemd.io/INHIBITOR_LOCKS/); systemd itself says “running” until then, and logind that it
+    prepares for it.
+    """
+    result = shell.run(
+        f"export LC_ALL=C; systemctl is-system-running; {_PREPARES} 2>/dev/null", timeout_s=READ_S
+    )
+    lines = result.stdout.decode("ascii", errors="replace").split("\n")
+    if "b true" in lines:
+        return True
+    word = lines[0].strip()
     if word not in _STATES or word == "unknown":
         return None
     return word == "stopping"

@@ -61,6 +61,17 @@ def test_a_command_sent_twice_does_not_hit_the_host_that_has_rebooted(host: Ligh
     assert host.power_commands == []
 
 
+def test_a_host_whose_shutdown_is_held_back_for_a_moment_is_stopping(host: LightHost) -> None:
+    with connect(host.sshd.target()) as connection:
+        # What systemd says, and after it what logind does.
+        (host.folder / "state").write_text("running\nb true\n")
+        assert power.is_stopping(connection.shell) is True
+        (host.folder / "state").write_text("running\nb false\n")
+        assert power.is_stopping(connection.shell) is False
+        (host.folder / "state").write_text("degraded\n")
+        assert power.is_stopping(connection.shell) is False
+
+
 def test_a_command_that_comes_late_is_not_carried_out(host: LightHost) -> None:
     with connect(host.sshd.target()) as connection:
         now = power.uptime_s(connection.shell)
