@@ -94,12 +94,13 @@ def renew(claims: list[Claim]) -> list[Claim]:
     return [held for held in claims if not held.rows().update(lease_expires_at=end)]
 
 
-def release(held: Claim) -> None:
-    """Give the operation back unfinished, so that another runner takes it over at once.
+def release(held: Claim, *, at_once: bool = True) -> None:
+    """Give the operation back unfinished, so that another runner takes it over: at once, or after a lease.
 
     What its run still meets, such as connections that are closed as this process ends, is written nowhere.
     """
-    held.rows().update(lease_expires_at=Now() - timedelta(seconds=1), claim_token=F("claim_token") + 1)
+    end = Now() - timedelta(seconds=1) if at_once else lease_end()
+    held.rows().update(lease_expires_at=end, claim_token=F("claim_token") + 1)
 
 
 def expire_all() -> int:

@@ -71,8 +71,11 @@ class Runner:
             thread.join(STOP_WAIT_S)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._guard:
+            stuck = {held for held, _run in self._runs.values()}
         for held, _run in left:
-            release(held)
+            # One that hangs in a call may still have something on its way to a host.
+            release(held, at_once=held not in stuck)
 
     def _wait_for_runs(self) -> None:
         deadline = time.monotonic() + STOP_WAIT_S

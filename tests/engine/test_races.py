@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from django.db import InterfaceError
 from django.utils import timezone
 
 from nodes import access
+from nodes.engine import runner as runners
 from nodes.engine import submit as submitting
 from nodes.engine.claim import claim
 from nodes.engine.embedded import EmbeddedRunner
@@ -166,6 +168,32 @@ def test_a_secret_that_no_key_opens_stops_its_own_operation_and_neither_lists_no
     assert ended.error["code"] == "credential_unreadable"
     node.refresh_from_db()
     assert "NODEADMIN_SEAL_KEYS" in node.connection_detail
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_hangs_as_a_runner_stops_is_taken_over_after_a_lease_and_what_ended_at_once(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runners, "STOP_WAIT_S", 0.3)
+    hangs = submit("refresh-node", actor=SYSTEM, node=make_node("hangs", uri="test:///default"))
+    breaks_off = submit("refresh-node", actor=SYSTEM, node=make_node("breaks-off", uri="test:///default"))
+    begun, over = threading.Semaphore(0), threading.Event()
+
+    def stands(run: OperationRun) -> None:
+        begun.release()
+        (over if run.operation.pk == hangs.pk else run.lost).wait(60)
+        run.check_cancelled()
+
+    monkeypatch.setattr(runners, "run_operation", stands)
+    runner = EmbeddedRunner(tmp_path)
+    runner.start()
+    assert begun.acquire(timeout=30) and begun.acquire(timeout=30)
+    runner.stop()
+    claimable = set(Operation.objects.claimable().values_list("pk", flat=True))
+    over.set()
+    assert claimable == {breaks_off.pk}
+    hangs.refresh_from_db()
+    assert (hangs.status, hangs.claim_token) == (OperationStatus.RUNNING, 2)
 
 
 @pytest.mark.django_db(transaction=True)
