@@ -218,7 +218,8 @@ def _unseen(world: World, plan: Plan, options: Options) -> Plan:
 
 
 def _unknown(vm: PlannedVm, action: Action) -> VmDecision:
-    reason = Reason("vm_state_unknown", _("Its state cannot be read now."))
+    remedy = _("See what stands in the way of the node as a whole.")
+    reason = Reason("vm_state_unknown", _("Its state cannot be read now."), remedy)
     return VmDecision(
         vm_uuid=vm.uuid,
         vm_name=vm.name,

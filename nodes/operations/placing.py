@@ -94,7 +94,8 @@ def _rank(room: _Room, need: int) -> tuple[int, int, str, str]:
 
 def _why_nowhere(vm: PlannedVm, targets: Sequence[Target], rooms: Sequence[_Room], others: bool) -> Reason:
     if vm.memory_bytes is None:
-        return Reason("vm_state_unknown", _("How much memory it takes could not be read."))
+        text = _("How much memory it takes could not be read.")
+        return Reason("vm_state_unknown", text, _("Look at it on the host."))
     if not targets:
         return _none_allowed() if others else _none_at_all()
     room_of = {room.target.uuid: room for room in rooms}

@@ -67,6 +67,7 @@ def _held_by_pool(disk: Disk, host: HostStorage) -> Reason | None:
             "non_shared_pool",
             _("Disk %(target)s is in the pool “%(pool)s”, of which it cannot be told whether it is shared.")
             % {"target": disk.target, "pool": disk.pool},
+            _("Look at the pool on the host (virsh pool-info), or stop the VM."),
         )
     if is_shared_pool(pool, host.mounts):
         return None

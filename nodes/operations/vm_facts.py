@@ -85,7 +85,8 @@ def _held(
 ) -> Reasons:
     """Reasons that it cannot leave its host while it runs."""
     if root is None or xml is None:
-        return (Reason("vm_state_unknown", _("Its description could not be read.")),)
+        text = _("Its description could not be read.")
+        return (Reason("vm_state_unknown", text, _("Look at it on the host.")),)
     found: list[Reason] = []
     if facts.state in ("crashed", "shutdown"):
         text = _("Its state is “%s”: only a VM that runs is migrated.") % facts.state

@@ -121,14 +121,16 @@ def _host(node: Node) -> Host | NodeAdminError:
 
 
 def _reason(error: NodeAdminError) -> Reason:
-    return Reason(error.code, str(error.message), str(error.remedy))
+    remedy = str(error.remedy) or _("See that the host and its libvirt answer, and ask for a new plan.")
+    return Reason(error.code, str(error.message), remedy)
 
 
 def _libvirt_reason(source: SeenHost) -> Reason | None:
     if source.libvirt_fault is not None:
         return _reason(source.libvirt_fault)
     if source.fault is None and source.domains is None:
-        return Reason("libvirt_unavailable", _("libvirt gave no list of VMs."))
+        remedy = _("See that libvirt on the host answers, and ask for a new plan.")
+        return Reason("libvirt_unavailable", _("libvirt gave no list of VMs."), remedy)
     return None
 
 
@@ -199,9 +201,11 @@ def _fits(target: Host, seen: Seen) -> tuple[dict[str, Reasons], dict[str, tuple
 
 def _refused(verdicts: Verdicts) -> Iterable[Reason]:
     if verdicts.machine[0] is False:
-        yield Reason("hypervisor_differs", verdicts.machine[1])
+        remedy = _("Install the same QEMU on another node, or stop the VM.")
+        yield Reason("hypervisor_differs", verdicts.machine[1], remedy)
     if verdicts.cpu[0] is False:
-        yield Reason("cpu_incompatible", verdicts.cpu[1])
+        remedy = _("Give the VM a processor model that another node offers as well, or stop it.")
+        yield Reason("cpu_incompatible", verdicts.cpu[1], remedy)
 
 
 def _name_taken(facts: DomainFacts, there: SeenHost) -> Iterable[Reason]:

@@ -408,6 +408,7 @@ def test_whatever_the_world_no_target_is_overfilled_and_the_order_of_what_was_re
     for row in made.decisions:
         assert (row.action == Action.MIGRATE) == bool(row.target_uuid)
         assert (row.action == Action.BLOCKED) == bool(row.blockers)
+        assert all(reason.remedy or reason == DEVICE for reason in row.blockers)
     shuffled = world(*data.draw(st.permutations(vms)), targets=tuple(data.draw(st.permutations(targets))))
     assert plan(shuffled, DRAIN).digest() == made.digest()
     # Made again with what was shown, it is the same plan, though there is more room everywhere meanwhile.

@@ -62,6 +62,7 @@ def test_a_target_without_the_vms_emulator_does_not_take_it(pair, nodes, run_vm)
     pair[0].start_vm(OwnQemu("odd"))
     plan = plan_for("disable-node", None, nodes[0], {})
     assert codes(plan) == {"odd": ["hypervisor_differs"]}
+    assert "QEMU" in next(vm for vm in plan.decisions if vm.blockers).blockers[0].remedy
     assert moves(plan) == {"web": "light2"}
 
 
