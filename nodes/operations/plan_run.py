@@ -110,13 +110,16 @@ class PlanRun:
         if self.run.resumed:
             self._settle_interrupted(go_on=go_on)
             release_left_over(self.run)
+        left = [vm for vm in self._acting() if not self.done(vm_code(vm))]
+        if not go_on and any(self.run.status_of(vm_code(vm)) == StepStatus.FAILED for vm in left):
+            raise self._failure()
+        if self.run.resumed:
+            # First of all: what a failure or a cancel has begun to give back is no VM that is in the way.
+            self.run.check_cancelled()
             if not go_on or self.plan.of(Action.STOP):
                 self._require_attended()
             if empties:
                 self.ensure_fits()
-        left = [vm for vm in self._acting() if not self.done(vm_code(vm))]
-        if not go_on and any(self.run.status_of(vm_code(vm)) == StepStatus.FAILED for vm in left):
-            raise self._failure()
         self._do([vm for vm in left if vm_code(vm) not in self._given_up], self._act, go_on=go_on)
         if any(not self.done(vm_code(vm)) for vm in left):
             raise self._failure()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -15,7 +16,8 @@ from nodes.events import SYSTEM
 from nodes.hosts import power
 from nodes.hosts.shell import Shell
 from nodes.models import Event, Node, Operation, OperationStatus, Scheduling, StepStatus
-from nodes.operations import power_steps, reboot
+from nodes.operations import plan_run, power_steps, reboot
+from nodes.operations.base import OperationCancelled
 from nodes.operations.power_steps import PowerCommand, PowerSteps
 from tests.engine.running import in_background, run_queued
 from tests.light_nodes import ask, plan_of, steps_of, wait_until
@@ -119,6 +121,39 @@ def test_a_cancel_before_the_command_starts_the_stopped_vms_again(pair, nodes, r
     assert ended.status == OperationStatus.CANCELLED
     assert len(one.power_commands) == before
     for vm in (deaf, stopped):
+        assert_exactly_once(pair, vm, on=one)
+
+
+@pytest.mark.parametrize("why", ["failure", "cancel"])
+def test_killed_while_it_gives_back_a_reboot_ends_as_it_would_have(
+    pair, nodes, run_vm, obedient, monkeypatch, why
+):
+    one, _two = pair
+    before = len(one.power_commands)
+    vms = [run_vm("obeys", kernel=obedient)] + ([run_vm("deaf")] if why == "failure" else [])
+    operation = ask("reboot-node", nodes[0], vm_policy="stop", restart_vms=True, stop_timeout_s=4)
+    start = plan_run.start_vm
+
+    def then_killed(*arguments: Any) -> None:
+        start(*arguments)
+        raise Killed
+
+    def cancelled(_steps: PowerSteps) -> None:
+        cancel(operation, actor=SYSTEM)
+        raise OperationCancelled
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(plan_run, "start_vm", then_killed)
+        patched.setattr(PowerSteps, "intent", cancelled)
+        run_queued()
+    expire_all()
+    (ended,) = run_queued()
+    if why == "failure":
+        assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "vm_steps_failed")
+    else:
+        assert ended.status == OperationStatus.CANCELLED, ended.error
+    assert len(one.power_commands) == before
+    for vm in vms:
         assert_exactly_once(pair, vm, on=one)
 
 
