@@ -22,10 +22,15 @@ being ended shows states of its own meanwhile."""
 
 
 class Outcome(StrEnum):
-    """Where the VM is: on the target, or still on the source (where a migration may be tried again)."""
+    """Where the VM is: on the target, or still on the source (where a migration may be tried again).
+
+    :func:`settle` never gives ENDED: that a VM is off on its source because somebody shut it down there is
+    for who knows that the target never had anything of it.
+    """
 
     MOVED = "moved"
     STAYED = "stayed"
+    ENDED = "ended"
 
 
 class Verdict(StrEnum):

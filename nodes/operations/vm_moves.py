@@ -18,6 +18,7 @@ from nodes.errors import (
     MigrationFailed,
     PlanChanged,
     UnknownNode,
+    VmLost,
     VmStateUnknown,
 )
 from nodes.hosts import domains, migration
@@ -42,16 +43,22 @@ def move_vm(run: Run, vm: VmDecision, source: Node, target: Node) -> None:
     """
     with run.step(vm_code(vm)) as step:
         if was_moving(step.data):
-            if settle(run, vm, source, target) is Outcome.MOVED:
+            outcome = settle(run, vm, source, target)
+            if outcome is Outcome.MOVED:
                 _moved(step, _("It had arrived already."))
+                return
+            if outcome is Outcome.ENDED:
+                _ended(step)
                 return
         elif not _is_here(step, vm, source, target):
             return
         with migration_place(run, step, vm_code(vm), source, target):
             _refuse_cordoned(target, source)
             started = time.monotonic()
-            _migrate(run, step, vm, source, target)
-            _moved(step, _("It runs on %s.") % target.name, seconds=time.monotonic() - started)
+            if _migrate(run, step, vm, source, target) is Outcome.MOVED:
+                _moved(step, _("It runs on %s.") % target.name, seconds=time.monotonic() - started)
+            else:
+                _ended(step)
 
 
 def was_moving(data: JsonObject) -> bool:
@@ -68,6 +75,8 @@ def settle_step(run: Run, vm: VmDecision, source: Node, target: Node) -> None:
         outcome = settle(run, vm, source, target)
         if outcome is Outcome.MOVED:
             _moved(step, _("It had arrived before the server was cut off."))
+        elif outcome is Outcome.ENDED:
+            _ended(step)
         else:
             step.report(data={"stayed": True})
             step.postpone()
@@ -76,8 +85,9 @@ def settle_step(run: Run, vm: VmDecision, source: Node, target: Node) -> None:
 def settle(run: Run, vm: VmDecision, source: Node, target: Node) -> Outcome:
     """What became of a migration, read from both hosts, and brought to an end where it hangs half-way.
 
-    Asks again for a while where a host does not answer. Raises VmStateUnknown where one still does not, and
-    VmLost or VmInBothPlaces where there is nothing that may be done.
+    ENDED where it was shut down meanwhile. Asks again for a while where a host does not answer. Raises
+    VmStateUnknown where one still does not, and VmLost or VmInBothPlaces where there is nothing that may be
+    done.
     """
     known = bool(run.data_of(vm_code(vm)).get("known_there", True))
     end = time.monotonic() + settings.NODEADMIN_SETTLE_S
@@ -85,6 +95,10 @@ def settle(run: Run, vm: VmDecision, source: Node, target: Node) -> Outcome:
         try:
             here, there = hypervisor_of(source), hypervisor_of(target)
             return migration.settle(here, there, vm.vm_uuid, known_before=known)
+        except VmLost:
+            if _was_shut_down(vm, source, target):
+                return Outcome.ENDED
+            raise
         except HostError as error:
             unclear = isinstance(error, VmStateUnknown) or error.retryable
             if not unclear:
@@ -99,6 +113,15 @@ def settle(run: Run, vm: VmDecision, source: Node, target: Node) -> Outcome:
         time.sleep(SETTLE_PAUSE_S)
 
 
+def _was_shut_down(vm: VmDecision, source: Node, target: Node) -> bool:
+    """Whether it is off on its source because its guest or somebody there has ended it, and the target has
+    nothing of it. Raises HostError."""
+    here = domains.find_domain(hypervisor_of(source), vm.vm_uuid)
+    there = domains.find_domain(hypervisor_of(target), vm.vm_uuid)
+    ended = here is not None and not here.active and here.reason in ("shutdown", "destroyed")
+    return ended and there is None
+
+
 def _is_here(step: StepHandle, vm: VmDecision, source: Node, target: Node) -> bool:
     """Whether there is something to move; where not, the step is ended with what was found."""
     here = domains.find_domain(hypervisor_of(source), vm.vm_uuid)
@@ -110,8 +133,12 @@ def _is_here(step: StepHandle, vm: VmDecision, source: Node, target: Node) -> bo
     elif here is None:
         step.skip(_("It is no longer on this host."))
     else:
-        step.skip(_("It has been shut down meanwhile, and stays as it is."))
+        _ended(step)
     return False
+
+
+def _ended(step: StepHandle) -> None:
+    step.skip(_("It has been shut down meanwhile, and stays as it is."))
 
 
 def _refuse_cordoned(target: Node, source: Node) -> None:
@@ -127,7 +154,8 @@ def _refuse_cordoned(target: Node, source: Node) -> None:
         )
 
 
-def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: Node) -> None:
+def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: Node) -> Outcome:
+    """MOVED, or ENDED where the VM was shut down on its way; raises where it stayed."""
     known = domains.find_domain(hypervisor_of(target), vm.vm_uuid) is not None
     step.report(
         _("Moves to %s.") % target.name,
@@ -150,8 +178,9 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
         error = caught
     # Whoever has taken the operation over settles it; two who do at once would be in each other's way.
     _check_claim(run)
-    if settle(run, vm, source, target) is Outcome.MOVED:
-        return
+    outcome = settle(run, vm, source, target)
+    if outcome is not Outcome.STAYED:
+        return outcome
     if isinstance(error, MigrationAborted):
         run.check_cancelled()
     if error is None:

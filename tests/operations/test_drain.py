@@ -239,6 +239,22 @@ def test_a_vm_that_was_shut_down_meanwhile_stays_as_it_is(pair, nodes, run_vm, m
     assert_exactly_once(pair, vm, on=one, state="shut off")
 
 
+def test_a_vm_that_is_shut_down_on_its_way_stays_as_it_is_and_is_not_called_lost(
+    pair, nodes, run_vm, restless, settings
+):
+    settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S = 16
+    one, _two = pair
+    vm = run_vm("busy", kernel=restless)
+    operation = ask("disable-node", nodes[0])
+    runner = in_background()
+    wait_until(lambda: bool(operation.steps.get(vm_uuid=vm.uuid).data.get("remaining_bytes")))
+    one.virsh("-q", "destroy", vm.uuid)
+    (ended,) = runner.result()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert steps_of(ended)["vm:busy"] == "skipped"
+    assert_exactly_once(pair, vm, on=one, state="shut off")
+
+
 def test_a_vm_that_was_shut_down_while_the_server_was_away_is_not_called_lost(
     pair, nodes, run_vm, monkeypatch
 ):
