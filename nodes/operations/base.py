@@ -118,7 +118,8 @@ class Run(Protocol):
 
 
 class OperationCancelled(Exception):
-    """Raised inside an operation at the first safe point after a cancel."""
+    """Raised inside an operation at the first safe point after a cancel; its words are the operation's last,
+    where a cancel leaves something that people should know."""
 
 
 class OperationKind(ABC):

@@ -36,7 +36,7 @@ from nodes.errors import (
 from nodes.hosts import power
 from nodes.hosts.shell import Shell
 from nodes.models import ConnectionReason
-from nodes.operations.base import Run, StepHandle
+from nodes.operations.base import OperationCancelled, Run, StepHandle
 from nodes.operations.bmc import OFF, power_state
 from nodes.operations.coming_back import wait_until_back
 from nodes.operations.connection_state import note_back, note_power
@@ -204,6 +204,13 @@ class PowerSteps:
         )
 
     # -- after -------------------------------------------------------------------------------------
+
+    def let_go(self) -> OperationCancelled:
+        """What a cancel after the command comes to: the host does what it was told to do."""
+        words = _("%s has been told to go down, which a cancel does not undo. It is no longer waited for.")
+        words %= self.node.name
+        owed = ", ".join(vm.vm_name for vm in self.work.stopped_here())
+        return OperationCancelled(f"{words} {_('Stopped for it, and off: %s.') % owed}" if owed else words)
 
     def gone(self, code: str = "gone") -> None:
         """The step in which the host ends its boot. Raises HostStayedUp."""

@@ -79,8 +79,7 @@ class RebootNode(PlannedKind):
             power.gone()
             power.back()
         except OperationCancelled:
-            run.log(_("No longer waited for. The VMs that were stopped stay off."), "warning")
-            raise
+            raise power.let_go() from None
         except HostError:
             owed = ", ".join(vm.vm_name for vm in power.work.stopped_here())
             if owed:
@@ -139,9 +138,11 @@ def empty_and_send(work: PlanRun, power: PowerSteps, command: PowerCommand, reas
         power.command(command)
     except (ClaimLost, *DATABASE_AWAY):
         raise
-    except Exception:
+    except Exception as error:
         if not power.sent:
             _give_back(work)
+        elif isinstance(error, OperationCancelled):
+            raise power.let_go() from None
         raise
 
 

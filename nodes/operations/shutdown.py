@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.utils.translation import gettext as _
 
 from nodes.models import Operation
-from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan
+from nodes.operations.base import JsonObject, OperationCancelled, PlannedKind, Run, StepPlan
 from nodes.operations.maintenance import maintenance_step
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
@@ -40,5 +40,8 @@ class ShutdownNode(PlannedKind):
         work = PlanRun(run)
         power = PowerSteps(work)
         empty_and_send(work, power, POWER_OFF, _("Is being shut down"))
-        off = power.off()
+        try:
+            off = power.off()
+        except OperationCancelled:
+            raise power.let_go() from None
         return {"off": off, **{name: run.data_of("off").get(name) for name in ("accepted_at", "silent_s")}}

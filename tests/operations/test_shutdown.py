@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nodes.models import ConnectionReason, Node, OperationStatus, Scheduling
-from tests.engine.running import run_queued
+from nodes.engine.submit import cancel
+from nodes.events import SYSTEM
+from nodes.models import ConnectionReason, Event, Node, OperationStatus, Scheduling
+from tests.engine.running import in_background, run_queued
 from tests.light_nodes import ask, steps_of, wait_until
 from tests.lighthosts import assert_exactly_once
 from tests.operations.test_reboot import run_until
@@ -59,6 +61,21 @@ def test_a_host_that_was_started_again_meanwhile_is_not_called_off(pair, nodes, 
     assert ended.result["off"] is False
     assert Node.objects.get(pk=nodes[0].pk).connection == "online"
     assert one.power_commands.count("poweroff") == 2
+
+
+def test_a_cancel_after_the_command_says_that_the_host_goes_down_all_the_same(pair, nodes, settings):
+    one, _two = pair
+    settings.NODEADMIN_SILENCE_S = 60.0
+    operation = ask("shutdown-node", nodes[0])
+    runner = in_background()
+    wait_until(lambda: steps_of(operation)["off"] == "running")
+    cancel(operation, actor=SYSTEM)
+    (ended,) = runner.result()
+    wait_until(lambda: not one.is_on)
+    one.power_on()
+    assert ended.status == OperationStatus.CANCELLED
+    assert "told to go down, which a cancel does not undo" in ended.message
+    assert Event.objects.get(kind="shutdown_node_cancelled").message.endswith(ended.message)
 
 
 def test_a_host_that_takes_the_command_and_stays_up_is_said_to_do_so(pair, nodes, settings):
