@@ -175,6 +175,17 @@ def _finish_unexpected(run: OperationRun, kind: OperationKind | None, error: Exc
 
 def _check_rights(run: OperationRun, kind: OperationKind) -> None:
     """Rights may have been withdrawn since the operation was asked for."""
+    try:
+        _require_rights(run, kind)
+    except PermissionDenied:
+        if not (run.resumed and kind.denied(run)):
+            raise
+        run.log(
+            _("The rights for this were withdrawn; what is left of it is owed, and done."), LogLevel.WARNING
+        )
+
+
+def _require_rights(run: OperationRun, kind: OperationKind) -> None:
     user = run.operation.requested_by
     if user is None:
         if run.operation.requested_by_name:

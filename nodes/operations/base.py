@@ -150,6 +150,11 @@ class OperationKind(ABC):
     def execute(self, run: Run) -> JsonObject | None:
         """Do it. Gives the operation's result, or raises a NodeAdminError that says why not."""
 
+    def denied(self, run: Run) -> bool:
+        """Whether what is left is owed to the VMs, and done all the same, though a resume finds the rights
+        withdrawn from who asked. Where not, what was taken from the VMs is given back here."""
+        return False
+
     def subject(self, node: Node | None, node_name: str) -> str:
         """What an exclusive operation of this kind excludes others from."""
         return f"node:{node.uuid}" if node is not None else f"name:{node_name}"

@@ -73,6 +73,15 @@ class RebootNode(PlannedKind):
             )
         return self._result(run)
 
+    def denied(self, run: Run) -> bool:
+        if run.operation.node is None:
+            return False
+        work = PlanRun(run)
+        if PowerSteps(work).sent:
+            return True
+        _give_back(work)
+        return False
+
     def _wait(self, run: Run, power: PowerSteps) -> None:
         """Until the host is back. Only this may be cancelled after the command: what follows is owed."""
         try:
