@@ -17,7 +17,7 @@ import msgspec
 from nodes.errors import InvalidCursor, InvalidInput
 from nodes.hosts.journal import check_cursor
 from nodes.hosts.journal_filters import JournalFilters, read_filters
-from nodes.hosts.qemu_logs import check_places
+from nodes.hosts.qemu_logs import bounded, check_places
 
 MAX_CURSOR = 32 << 10
 _VERSION = 1
@@ -47,7 +47,7 @@ class LogCursor:
             self.filters.to_json(),
             self.newest_first,
             self.journal,
-            {name: list(place) for name, place in self.files.items()},
+            {name: list(place) for name, place in bounded(self.files).items()},
         )
         return base64.urlsafe_b64encode(msgspec.json.encode(wire)).rstrip(b"=").decode("ascii")
 

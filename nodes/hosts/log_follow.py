@@ -6,12 +6,13 @@ from collections import deque
 from dataclasses import replace
 from datetime import datetime
 
-from nodes.errors import HostTimeout
+from nodes.errors import HostTimeout, InsufficientRightsOnHost
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import JournalFollow
 from nodes.hosts.journal_entries import Entry
 from nodes.hosts.log_cursor import LogCursor
-from nodes.hosts.qemu_logs import Line, VmLogFollow
+from nodes.hosts.qemu_follow import VmLogFollow
+from nodes.hosts.qemu_lines import Line
 
 _GLANCE_S = 0.001
 _SHARE_S = 0.05
@@ -50,7 +51,11 @@ class LogFollow:
             )
         if filters.reads_vm_logs and follow:
             try:
-                self._files = VmLogFollow(connection, filters, start.files)
+                self._files = VmLogFollow(connection, filters, start.files, timeout_s)
+            except InsufficientRightsOnHost:
+                # The journal goes on without; who asked was told so by the query before.
+                if self._journal is None:
+                    raise
             except BaseException:
                 self.close()
                 raise
@@ -61,7 +66,9 @@ class LogFollow:
 
     @property
     def gap(self) -> bool:
-        return self._journal is not None and self._journal.gap
+        return (self._journal is not None and self._journal.gap) or (
+            self._files is not None and self._files.rotated
+        )
 
     def read(self, timeout_s: float) -> list[Entry] | None:
         """The next entries, perhaps none; None at the end. Raises HostTimeout when nothing came in time."""

@@ -13,7 +13,8 @@ from nodes.hosts.journal import MAX_LIMIT, QUERY_S, JournalPage, absolute, read_
 from nodes.hosts.journal_entries import Entry
 from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_cursor import LogCursor
-from nodes.hosts.qemu_logs import FileLines, Line, read_lines
+from nodes.hosts.qemu_lines import Line
+from nodes.hosts.qemu_logs import MAX_FILES, FileLines, read_lines
 
 DEFAULT_LIMIT: Final = 200
 
@@ -99,7 +100,14 @@ def _files(
         problems.append(LogProblem(error.code, error.detail()))
         return FileLines()
     if files.rotated:
-        problems.append(LogProblem("rotated", "A VM's log has been rotated since; it is read from its end."))
+        problems.append(LogProblem("rotated", "A VM's log is no longer there: lines of it may be missing."))
+    if files.left_out:
+        problems.append(
+            LogProblem(
+                "left_out",
+                f"Of the VMs' logs the {MAX_FILES} that changed last are read; name a VM to read its own.",
+            )
+        )
     return files
 
 

@@ -1,35 +1,40 @@
 """The logs that libvirt keeps of each VM, one file a VM: why QEMU did not start often stands only there.
 
 The files have no cursor, level or boot. A place in them is a file's inode and an offset, so a file that was
-rotated (virtlogd renames NAME.log to NAME.log.0) is read to its end under its new name, and the new one from
-its beginning. Source: https://libvirt.org/logging.html#log-files, virtlogd(8).
+rotated is read on under its new name, and its successor from its beginning: virtlogd renames NAME.log to
+NAME.log.0, .0 to .1; logrotate, where virtlogd is switched off, copies NAME.log to NAME.log.1 and truncates
+it. Source: https://libvirt.org/logging.html#log-files, virtlogd(8), logrotate(8).
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Final
 
-from nodes.errors import HostTimeout, InsufficientRightsOnHost, InvalidCursor
+from nodes.errors import InsufficientRightsOnHost, InvalidCursor
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.journal_entries import MAX_VALUE, Entry
 from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.journal_search import Search, search_of
+from nodes.hosts.qemu_lines import Line, LineReader
 
 DIRECTORY: Final = "/var/log/libvirt/qemu"
 MAX_FILES = 64
 """The files changed last; a host with more VMs shows those of the others when asked by name."""
+MAX_PLACES_BYTES = 16 << 10
+"""What the places of a cursor may take; of more files those are kept that changed last."""
+_PLACE_BYTES = 32
+"""A place without its name, as a cursor writes it."""
+_LONGEST_NAME = 230
 _ONE_BLOCK, _BLOCK = 1 << 20, 64 << 10
-_FOLLOW_BLOCK = 256 << 10
+_ABOVE = 16 << 10
+"""Looked at before a block for the time of its first lines; QEMU's own command takes some kilobytes."""
+_MAX_LISTING = 4 << 20
 _MARK = b"\x1e"
-
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(Z|[+-]\d\d:?\d\d)?:? ?", re.ASCII)
 
 Places = Mapping[str, tuple[int, int]]
 """For each file its inode and the offset at which to go on."""
@@ -44,18 +49,14 @@ class LogFile:
     size: int
     changed_at: int
 
+    @property
+    def vm_log(self) -> str:
+        """The name under which it was written: that without the number of its rotation."""
+        return self.name.rpartition(".log")[0] + ".log"
 
-@dataclass(slots=True)
-class Line:
-    """A line of a file: as an entry, and where it stands."""
-
-    entry: Entry
-    name: str
-    inode: int
-    start: int
-    end: int
-    key: str
-    """Its time for sorting, never before that of the line above it, whatever the clock did."""
+    @property
+    def is_rotated(self) -> bool:
+        return self.name != self.vm_log
 
 
 @dataclass(slots=True)
@@ -65,10 +66,23 @@ class FileLines:
     lines: list[Line] = field(default_factory=list)
     complete: bool = True
     ends: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Where each file begins to be unread, were no line taken."""
+    """Where each file begins to be unread, were no line taken; files that were left out as well."""
     reached: dict[str, tuple[int, int]] = field(default_factory=dict)
     """The same with all lines taken."""
     rotated: bool = False
+    """Something that was to be gone on with is no longer there."""
+    left_out: int = 0
+    """How many files there are beyond :data:`MAX_FILES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What to read of a file; ``above`` is where to begin looking for the time of its first line."""
+
+    file: LogFile
+    above: int
+    start: int
+    end: int
 
 
 def read_lines(
@@ -85,14 +99,16 @@ def read_lines(
     """
     clock = Clock(timeout_s)
     found = FileLines()
-    files = _listed(connection, filters.vm, clock)
+    files = list_files(connection, filters.vm, clock)
+    begins, found.rotated = beginnings(files, places, newest_first=newest_first)
+    found.left_out = max(0, len(files) - MAX_FILES)
+    for file in files[: found.left_out]:
+        found.ends[file.name] = (file.inode, begins[file.name])
+    files = files[found.left_out :]
     block = _ONE_BLOCK if len(files) == 1 else _BLOCK
     wanted = []
     for file in files:
-        inode, offset = places.get(file.name, (file.inode, file.size if newest_first else 0))
-        if inode != file.inode or offset > file.size:
-            found.rotated = True
-            offset = file.size if newest_first else 0
+        offset = begins[file.name]
         start, end = (
             (max(0, offset - block), offset) if newest_first else (offset, min(file.size, offset + block))
         )
@@ -100,17 +116,23 @@ def read_lines(
         if start > 0 if newest_first else end < file.size:
             found.complete = False
         if end > start:
-            wanted.append((file, start, end))
-    search = _search_of(filters)
+            wanted.append(_Block(file, max(0, start - _ABOVE), start, end))
+    search = search_of_lines(filters)
     with closing(search) if search else nullcontext():
-        for file, start, data in _blocks(connection, wanted, clock):
-            reader = LineReader(file.name, file.inode, start, filters, search)
+        taken = 0
+        for one, above, data in _blocks(connection, wanted, clock):
+            taken += 1
+            file = one.file
+            reader = LineReader(file.name, file.inode, one.start, filters, search)
             # A line that begins before the block is left for the next one.
-            skipped = data.find(b"\n") + 1 if start > 0 and newest_first else 0
+            skipped = data.find(b"\n") + 1 if one.start > 0 and newest_first else 0
+            reader.look_back(above + data[:skipped])
             reader.offset += skipped
             first = reader.offset
             found.lines += reader.feed(data[skipped:])
             found.reached[file.name] = (file.inode, first if newest_first else reader.offset)
+    if taken < len(wanted):  # a file shrank meanwhile
+        found.complete = False
     if newest_first:
         found.lines.reverse()
     # Stable, so that the lines of one file keep their order.
@@ -118,31 +140,32 @@ def read_lines(
     return found
 
 
-def _search_of(filters: JournalFilters) -> Search | None:
+def search_of_lines(filters: JournalFilters) -> Search | None:
     """By the keyword alone: which VM a line belongs to, its file says."""
     return search_of(replace(filters, vm=""))
 
 
 def paths(vm: str) -> str:
-    """The files of a VM, or of all, as arguments for sh."""
+    """The files of a VM, or of all, as arguments for sh; the rotated ones first, as they are older."""
     directory = shlex.quote(DIRECTORY)
     if vm:
         name = shlex.quote(f"{vm}.log")
-        return f"{directory}/{name} {directory}/{name}.0"
-    return f"{directory}/*.log {directory}/*.log.0"
+        return f"{directory}/{name}.[0-9] {directory}/{name}"
+    return f"{directory}/*.log.[0-9] {directory}/*.log"
 
 
-def _listed(connection: HostConnection, vm: str, clock: Clock) -> list[LogFile]:
+def list_files(connection: HostConnection, vm: str, clock: Clock) -> list[LogFile]:
+    """The files of a VM, or of all, those changed last at the end. Raises as :func:`read_lines` does."""
     directory = shlex.quote(DIRECTORY)
     script = (
         f"cd {directory} 2>/dev/null || {{ [ -d {directory} ] && exit 77; exit 0; }}; "
-        f"stat -c '%i %s %Y %n' -- {paths(vm)} 2>/dev/null | sort -k3,3nr | head -n {MAX_FILES}"
+        f"stat -c '%i %s %Y %n' -- {paths(vm)} 2>/dev/null; exit 0"
     )
     shell = connection.shell
     # The directory belongs to root; a user of the group libvirt may not enter it.
     command = f"sh -c {shlex.quote(script)}"
-    result = shell.run(command, timeout_s=clock.left, sudo=True)
-    if result.exit_status != 0:
+    result = shell.run(command, timeout_s=clock.left, sudo=True, max_bytes=_MAX_LISTING)
+    if result.exit_status != 0 and not result.truncated:
         raise InsufficientRightsOnHost(
             f"The user {shell.user} may not read the VMs' logs in {DIRECTORY}.",
             remedy="They belong to root: allow the user sudo without a password, or connect as root.",
@@ -156,104 +179,110 @@ def _listed(connection: HostConnection, vm: str, clock: Clock) -> list[LogFile]:
                 continue
             files.append(LogFile(name, int(parts[0]), int(parts[1]), int(parts[2])))
     # An older file before its successor, so that equal times keep their order.
-    return sorted(files, key=lambda file: file.changed_at)
+    return sorted(files, key=lambda file: (file.changed_at, file.name.rpartition(".log")[2]))
+
+
+def beginnings(
+    files: Sequence[LogFile], places: Places, *, newest_first: bool
+) -> tuple[dict[str, int], bool]:
+    """Where to go on in each file, and whether something to go on with is gone.
+
+    Newest first, what has come since is no part of what is left to read.
+    """
+    if not places:
+        return {file.name: file.size if newest_first else 0 for file in files}, False
+    by_vm: dict[str, list[LogFile]] = {}
+    for file in files:
+        by_vm.setdefault(file.vm_log, []).append(file)
+    inodes = {file.inode for file in files}
+    gone = any(offset and inode not in inodes for inode, offset in places.values())
+    found: dict[str, int] = {}
+    for family in by_vm.values():
+        offsets, is_cut = _of_family(family, places)
+        found |= offsets
+        gone = gone or is_cut
+    return found, gone
+
+
+def _of_family(family: Sequence[LogFile], places: Places) -> tuple[dict[str, int], bool]:
+    """The beginnings in one VM's files, and whether one was truncated without a copy."""
+    name = family[0].vm_log
+    inode, read = places.get(name, (0, 0))
+    # The file under its old name is the one that was read: so a new rotated one is a copy of it.
+    stayed = any(file.name == name and file.inode == inode for file in family)
+    found: dict[str, int] = {}
+    copied = is_cut = False
+    for file in family:
+        offset = _offset(file, places)
+        if offset is not None:
+            found[file.name] = offset
+        elif stayed and file.is_rotated and file.size >= read:
+            # Of several the oldest has what was read; they come in the order in which they were changed.
+            found[file.name] = 0 if copied else read
+            copied = True
+        else:
+            found[file.name] = file.size if is_full(places) and file.name not in places else 0
+            is_cut = is_cut or places.get(file.name, (0, 0))[0] == file.inode
+    if copied:
+        found[name] = 0
+    return found, is_cut and not copied
+
+
+def _offset(file: LogFile, places: Places) -> int | None:
+    """The place in a file that has its name still, or was renamed; None where it is another one."""
+    place = places.get(file.name)
+    if place is not None and place[0] == file.inode:
+        return place[1] if place[1] <= file.size else None
+    if not file.is_rotated:
+        return None
+    # An inode is soon used again: only a file that moved on by its number is the one of before.
+    number = int(file.name[-1])
+    for before in (file.vm_log, *(f"{file.vm_log}.{lower}" for lower in range(number))):
+        place = places.get(before)
+        if place is not None and place[0] == file.inode and place[1] <= file.size:
+            return place[1]
+    return None
+
+
+def is_full(places: Places) -> bool:
+    """Whether a cursor had no room for more of them: a file without a place is then no new one."""
+    size = sum(len(name.encode()) + _PLACE_BYTES for name in places)
+    return size > MAX_PLACES_BYTES - _LONGEST_NAME - _PLACE_BYTES
+
+
+def bounded(places: Places) -> dict[str, tuple[int, int]]:
+    """As many of the last ones as a cursor has room for."""
+    room, kept = MAX_PLACES_BYTES, []
+    for name, place in reversed(list(places.items())):
+        room -= len(name.encode()) + _PLACE_BYTES
+        if room < 0:
+            break
+        kept.append((name, place))
+    return dict(reversed(kept))
 
 
 def _blocks(
-    connection: HostConnection, wanted: list[tuple[LogFile, int, int]], clock: Clock
-) -> Iterator[tuple[LogFile, int, bytes]]:
+    connection: HostConnection, wanted: Sequence[_Block], clock: Clock
+) -> Iterator[tuple[_Block, bytes, bytes]]:
+    """For each block what stands above it, and itself."""
     if not wanted:
         return
     parts = []
-    for file, start, end in wanted:
-        path = shlex.quote(f"{DIRECTORY}/{file.name}")
-        parts.append(f"printf '\\036'; tail -c +{start + 1} -- {path} 2>/dev/null | head -c {end - start}")
+    for one in wanted:
+        path = shlex.quote(f"{DIRECTORY}/{one.file.name}")
+        size = one.end - one.above
+        parts.append(f"printf '\\036'; tail -c +{one.above + 1} -- {path} 2>/dev/null | head -c {size}")
     command = f"sh -c {shlex.quote('; '.join(parts))}"
     result = connection.shell.run(
-        command, timeout_s=clock.left, sudo=True, max_bytes=MAX_FILES * (_BLOCK + 1) + _ONE_BLOCK
+        command, timeout_s=clock.left, sudo=True, max_bytes=MAX_FILES * (_BLOCK + _ABOVE + 1) + _ONE_BLOCK
     )
     rest = result.stdout
-    for file, start, end in wanted:
+    for one in wanted:
         if not rest.startswith(_MARK):  # a file shrank meanwhile: what follows cannot be told apart
             return
-        yield file, start, rest[1 : 1 + end - start]
-        rest = rest[1 + end - start :]
-
-
-class LineReader:
-    """Lines of one file, cut into pieces anywhere, as entries. Bounded: a longer line is cut."""
-
-    def __init__(
-        self, name: str, inode: int, offset: int, filters: JournalFilters, search: Search | None
-    ) -> None:
-        self.name = name
-        self.inode = inode
-        self.offset = offset
-        self._rest = b""
-        self._time: str | None = None
-        self._key = ""
-        self._search = search
-        self._since = _bound(filters.since)
-        self._until = _bound(filters.until)
-
-    def feed(self, data: bytes) -> list[Line]:
-        """The lines that ``data`` completes and that fit."""
-        data = self._rest + data
-        lines = []
-        position = 0
-        while (end := data.find(b"\n", position)) >= 0:
-            raw = data[position:end]
-            line = self._line(raw, self.offset, self.offset + len(raw) + 1)
-            self.offset += len(raw) + 1
-            if line is not None:
-                lines.append(line)
-            position = end + 1
-        self._rest = data[position:]
-        if len(self._rest) > MAX_VALUE:
-            line = self._line(self._rest, self.offset, self.offset + len(self._rest))
-            self.offset += len(self._rest)
-            self._rest = b""
-            if line is not None:
-                line.entry.cut = True
-                lines.append(line)
-        if self._search is None:
-            return lines
-        fits = self._search.matching([line.entry.message for line in lines])
-        return [line for line, fit in zip(lines, fits, strict=True) if fit]
-
-    def _line(self, raw: bytes, start: int, end: int) -> Line | None:
-        binary = False
-        try:
-            text = raw[:MAX_VALUE].decode("utf-8")
-        except UnicodeDecodeError:
-            text, binary = raw[:MAX_VALUE].decode("utf-8", errors="backslashreplace"), True
-        stamp = _STAMP.match(text)
-        if stamp is not None:
-            self._time = _time_of(stamp) or self._time
-            text = text[stamp.end() :]
-        time = self._time
-        self._key = max(self._key, time or "")
-        if (self._since and time and time < self._since) or (self._until and time and time > self._until):
-            return None
-        entry = Entry(
-            time, None, None, self.name, None, text, None, "", "vm-log", binary, len(raw) > MAX_VALUE
-        )
-        return Line(entry, self.name, self.inode, start, end, self._key)
-
-
-def _bound(moment: datetime | None) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if moment else ""
-
-
-def _time_of(stamp: re.Match[str]) -> str | None:
-    """libvirt's ``2026-01-02 03:04:05.678+0000`` and QEMU's ``2026-01-02T03:04:05.678901Z`` alike."""
-    day, clock, fraction, zone = stamp.groups()
-    offset = "+00:00" if zone in (None, "Z") else zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
-    try:
-        moment = datetime.fromisoformat(f"{day}T{clock}.{(fraction or '0').ljust(6, '0')}{offset}")
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    except (ValueError, OverflowError):
-        return None
+        data = rest[1 : 1 + one.end - one.above]
+        yield one, data[: one.start - one.above], data[one.start - one.above :]
+        rest = rest[1 + one.end - one.above :]
 
 
 def check_places(places: Mapping[str, object]) -> dict[str, tuple[int, int]]:
@@ -261,8 +290,7 @@ def check_places(places: Mapping[str, object]) -> dict[str, tuple[int, int]]:
     checked = {}
     for name, place in places.items():
         if (
-            len(places) > 2 * MAX_FILES
-            or not re.fullmatch(r"[^\x00-\x1f/]{1,220}\.log(\.[0-9])?", name)
+            not re.fullmatch(r"[^\x00-\x1f/]{1,220}\.log(\.[0-9])?", name)
             or not isinstance(place, list | tuple)
             or len(place) != 2
             or not all(type(number) is int and 0 <= number < 1 << 63 for number in place)
@@ -270,91 +298,3 @@ def check_places(places: Mapping[str, object]) -> dict[str, tuple[int, int]]:
             raise InvalidCursor("The cursor is not one of VM logs.", field="cursor")
         checked[name] = (place[0], place[1])
     return checked
-
-
-# -- following --------------------------------------------------------------------------------------
-
-_LOOP = r"""
-[ -d %(directory)s ] && ! [ -x %(directory)s ] && exit 77
-%(known)s
-while :; do
-  for f in %(paths)s; do
-    [ -f "$f" ] || continue
-    set -- $(stat -c '%%i %%s' -- "$f" 2>/dev/null)
-    [ $# -eq 2 ] || continue
-    eval "o=\${o_$1:-0}"
-    [ "$2" -lt "$o" ] && o=0
-    while [ "$o" -lt "$2" ]; do
-      n=$(($2 - o)); [ $n -gt %(block)d ] && n=%(block)d
-      printf '\036%%s %%s %%s %%s\n' "$1" "$o" "$n" "${f##*/}"
-      tail -c +$((o + 1)) -- "$f" | head -c $n
-      o=$((o + n))
-    done
-    eval "o_$1=$o"
-  done
-  sleep 0.3
-done
-"""
-
-
-class VmLogFollow:
-    """The VMs' log files as they grow; the counterpart of JournalFollow. ``read`` from one thread."""
-
-    def __init__(self, connection: HostConnection, filters: JournalFilters, places: Places) -> None:
-        known = "\n".join(f"o_{inode}={offset}" for inode, offset in places.values())
-        script = _LOOP % {
-            "directory": shlex.quote(DIRECTORY),
-            "known": known,
-            "paths": paths(filters.vm),
-            "block": _FOLLOW_BLOCK,
-        }
-        self._filters = filters
-        self._readers: dict[int, LineReader] = {}
-        self._buffer = b""
-        self.places: dict[str, tuple[int, int]] = dict(places)
-        self._search = _search_of(filters)
-        try:
-            self._stream = connection.shell.stream(f"sh -c {shlex.quote(script)}", sudo=True)
-        except BaseException:
-            self._end_search()
-            raise
-
-    def read(self, timeout_s: float | None = None) -> list[Line] | None:
-        """The next lines, perhaps none yet; None at the end, which comes only when it may not read at all."""
-        chunk = self._stream.read(timeout_s=timeout_s)
-        if not chunk:
-            return None
-        self._buffer += chunk
-        lines: list[Line] = []
-        while (frame := self._frame()) is not None:
-            inode, offset, name, data = frame
-            reader = self._readers.get(inode)
-            if reader is None or reader.offset > offset:
-                reader = self._readers[inode] = LineReader(name, inode, offset, self._filters, self._search)
-            reader.name = name
-            lines += reader.feed(data)
-            self.places[name] = (inode, reader.offset)
-        return lines
-
-    def _frame(self) -> tuple[int, int, str, bytes] | None:
-        head, newline, _ = self._buffer.partition(b"\n")
-        if not newline:
-            return None
-        parts = head.decode("utf-8", errors="replace").removeprefix("\x1e").split(" ", 3)
-        if len(parts) != 4 or not all(part.isdigit() for part in parts[:3]):
-            raise HostTimeout("The VMs' logs came in a form that is not understood.")
-        inode, offset, length = (int(part) for part in parts[:3])
-        begin = len(head) + 1
-        if len(self._buffer) < begin + length:
-            return None
-        data = self._buffer[begin : begin + length]
-        self._buffer = self._buffer[begin + length :]
-        return inode, offset, parts[3], data
-
-    def _end_search(self) -> None:
-        if self._search is not None:
-            self._search.close()
-
-    def close(self) -> None:
-        self._end_search()
-        self._stream.close()

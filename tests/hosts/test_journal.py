@@ -296,7 +296,7 @@ def test_the_command_names_the_vms_own_logs_where_they_are_read(vm_logs):
     def shown(follow: bool = False, **filters: object) -> str:
         return shown_command(read_filters(filters), limit=100, follow=follow)
 
-    path = f"'{vm_logs}'/web-1.log '{vm_logs}'/web-1.log.0"
+    path = f"'{vm_logs}'/web-1.log.[0-9] '{vm_logs}'/web-1.log"
     assert shown(services=["vm-log"], vm="web-1") == f"tail --quiet --lines=+1 -- {path}"
     both = shown(services=["qemu"], vm="web-1", keyword="it's", follow=True)
     assert both.startswith("journalctl --follow --lines=100 ")

@@ -164,7 +164,8 @@ def judge(host: Host, filters: JournalFilters) -> set[str]:
     wanted = selection(filters, with_grep=True)
     if filters.last_s is None:
         wanted += bounds(filters, cursor="", since=filters.since)
-    files = {f"{host.vm_logs}/{filters.vm}{ending}" for ending in (".log", ".log.0")} if filters.vm else None
+    endings = (".log", ".log.[0-9]")
+    files = {f"{host.vm_logs}/{filters.vm}{ending}" for ending in endings} if filters.vm else None
     for program, arguments in host.seen():
         programs.add(program)
         if program == "journalctl":

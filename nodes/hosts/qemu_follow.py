@@ -1,0 +1,128 @@
+"""The VMs' own logs as they grow, all of them read by one small script on the host."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+from nodes.errors import HostTimeout
+from nodes.hosts import qemu_logs
+from nodes.hosts.connection import HostConnection
+from nodes.hosts.deadlines import Clock
+from nodes.hosts.journal_filters import JournalFilters
+from nodes.hosts.qemu_lines import Line, LineReader
+from nodes.hosts.qemu_logs import Places, beginnings, list_files, paths, search_of_lines
+
+_FOLLOW_BLOCK: Final = 256 << 10
+_MAX_KNOWN: Final = 2000
+"""Files whose places the script is told. Of more, the others begin with what is written from now on."""
+
+# One stat for all files a round, however many there are; nothing more while none of them has changed. A file
+# that turns up is read from its beginning, as is one that was truncated; but under the name of a rotated file
+# either is a copy of what was read.
+_LOOP = r"""
+[ -d %(directory)s ] && ! [ -x %(directory)s ] && exit 77
+%(known)s
+last=- others=%(others)s
+while :; do
+  list=$(stat -c '%%i %%s %%n' -- %(paths)s 2>/dev/null)
+  if [ "$list" != "$last" ]; then
+    last=$list
+    while IFS= read -r l; do
+      i=${l%%%% *}; l=${l#* }; s=${l%%%% *}; f=${l#* }
+      case "$i$s" in ''|*[!0-9]*) continue;; esac
+      eval "o=\${o_$i:-new}"
+      case "$o$others" in newleft) o=$s;; new) o=copy;; esac
+      case "$f" in *.log) [ "$o" = copy ] && o=0;; esac
+      if [ "$o" != copy ] && [ "$s" -lt "$o" ]; then
+        case "$f" in *.log) o=0;; *) o=copy;; esac
+      fi
+      if [ "$o" = copy ]; then eval "o_$i=copy"; continue; fi
+      while [ "$o" -lt "$s" ]; do
+        n=$((s - o)); [ $n -gt %(block)d ] && n=%(block)d
+        printf '\036%%s %%s %%s %%s\n' "$i" "$o" "$n" "${f##*/}"
+        tail -c +$((o + 1)) -- "$f" | head -c $n
+        o=$((o + n))
+      done
+      eval "o_$i=$o"
+    done <<END
+$list
+END
+    others=
+  fi
+  sleep 0.3
+done
+"""
+
+
+class VmLogFollow:
+    """The VMs' log files as they grow; the counterpart of JournalFollow. ``read`` from one thread."""
+
+    def __init__(
+        self, connection: HostConnection, filters: JournalFilters, places: Places, timeout_s: float
+    ) -> None:
+        """Begins at ``places``, in other files at the beginning.
+
+        Raises InsufficientRightsOnHost where the user may not read them, HostTimeout, HostUnreachable.
+        """
+        files = list_files(connection, filters.vm, Clock(timeout_s))
+        begins, self.rotated = beginnings(files, places, newest_first=False)
+        script = _LOOP % {
+            "directory": shlex.quote(qemu_logs.DIRECTORY),
+            "known": "\n".join(f"o_{file.inode}={begins[file.name]}" for file in files[-_MAX_KNOWN:]),
+            "others": "left" if len(files) > _MAX_KNOWN else "",
+            "paths": paths(filters.vm),
+            "block": _FOLLOW_BLOCK,
+        }
+        self._filters = filters
+        self._readers: dict[int, LineReader] = {}
+        self._buffer = b""
+        self.places = {file.name: (file.inode, begins[file.name]) for file in files}
+        self._search = search_of_lines(filters)
+        try:
+            self._stream = connection.shell.stream(f"sh -c {shlex.quote(script)}", sudo=True)
+        except BaseException:
+            self._end_search()
+            raise
+
+    def read(self, timeout_s: float | None = None) -> list[Line] | None:
+        """The next lines, perhaps none yet; None at the end, which comes only when it may not read at all."""
+        chunk = self._stream.read(timeout_s=timeout_s)
+        if not chunk:
+            return None
+        self._buffer += chunk
+        lines: list[Line] = []
+        while (frame := self._frame()) is not None:
+            inode, offset, name, data = frame
+            reader = self._readers.get(inode)
+            if reader is None or reader.offset > offset:
+                reader = self._readers[inode] = LineReader(name, inode, offset, self._filters, self._search)
+            reader.name = name
+            lines += reader.feed(data)
+            # At the end: a cursor keeps the last ones.
+            self.places.pop(name, None)
+            self.places[name] = (inode, reader.offset)
+        return lines
+
+    def _frame(self) -> tuple[int, int, str, bytes] | None:
+        head, newline, _ = self._buffer.partition(b"\n")
+        if not newline:
+            return None
+        parts = head.decode("utf-8", errors="replace").removeprefix("\x1e").split(" ", 3)
+        if len(parts) != 4 or not all(part.isdigit() for part in parts[:3]):
+            raise HostTimeout("The VMs' logs came in a form that is not understood.")
+        inode, offset, length = (int(part) for part in parts[:3])
+        begin = len(head) + 1
+        if len(self._buffer) < begin + length:
+            return None
+        data = self._buffer[begin : begin + length]
+        self._buffer = self._buffer[begin + length :]
+        return inode, offset, parts[3], data
+
+    def _end_search(self) -> None:
+        if self._search is not None:
+            self._search.close()
+
+    def close(self) -> None:
+        self._end_search()
+        self._stream.close()
