@@ -77,8 +77,9 @@ def read_page(
     newest_first: bool,
     cursor: str = "",
     timeout_s: float = QUERY_S,
+    inclusive: bool = False,
 ) -> JournalPage:
-    """At most ``limit`` entries, after that of ``cursor`` where one is given.
+    """At most ``limit`` entries, after that of ``cursor`` where one is given; ``inclusive``: with it.
 
     Bounded by ``timeout_s`` and by :data:`MAX_QUERY_BYTES` as well; what was found till then is given, and
     the page says that it was cut. Raises InvalidCursor, CursorGone (the entry has been removed), InvalidInput
@@ -100,7 +101,7 @@ def read_page(
         closing(search) if search else nullcontext(),
         connection.shell.stream(command(options), sudo=tool.sudo) as stream,
     ):
-        for entries in _checked(_batches(stream, clock, page), page):
+        for entries in _checked(_batches(stream, clock, page), page, inclusive=inclusive):
             if _fill(page, entries, search, limit=limit, floor=floor):
                 return page
         if not page.cut:
@@ -146,7 +147,7 @@ def _batches(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator
             return
 
 
-def _checked(batches: Iterator[list[Entry]], page: JournalPage) -> Iterator[list[Entry]]:
+def _checked(batches: Iterator[list[Entry]], page: JournalPage, *, inclusive: bool) -> Iterator[list[Entry]]:
     """The entries after that of the page's cursor. Raises CursorGone where the first one is another."""
     if page.cursor:
         first = next(batches, None)
@@ -155,7 +156,7 @@ def _checked(batches: Iterator[list[Entry]], page: JournalPage) -> Iterator[list
         if first[0].cursor != page.cursor:
             raise gone()
         page.confirmed = True
-        yield first[1:]
+        yield first if inclusive else first[1:]
     page.confirmed = True
     yield from batches
 

@@ -51,8 +51,11 @@ def query(
     *,
     limit: int = DEFAULT_LIMIT,
     timeout_s: float = QUERY_S,
+    inclusive: bool = False,
 ) -> LogPage:
     """The next ``limit`` entries (5000 at most) of the query of ``start``, from its place on.
+
+    ``inclusive``: the journal's entry at that place is one of them.
 
     Raises what :func:`nodes.hosts.journal.read_page` raises; where only the VMs' logs beside the journal
     cannot be read, that is a problem of the answer.
@@ -76,6 +79,7 @@ def query(
             newest_first=start.newest_first,
             cursor=start.journal,
             timeout_s=clock.left,
+            inclusive=inclusive,
         )
     return _merged(start, page, files, limit, problems)
 

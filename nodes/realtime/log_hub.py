@@ -14,12 +14,13 @@ from django.utils.translation import gettext as _
 
 from nodes.errors import RateLimited
 from nodes.hosts.journal_entries import Entry
+from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.log_cursor import LogCursor
 from nodes.realtime.log_ring import FellBehind, Place
 from nodes.realtime.log_stream import Connect, LogStream, entries_message, state_message
 
-PROCESSES_A_HOST = 5
-"""Of the eight channels of its connection: the probe, the beat and libvirt need theirs."""
+CHANNELS_A_HOST = 5
+"""Of the eight of its connection: the probe, the beat and libvirt need theirs."""
 _AHEAD_S = 0.3
 _WAIT_S = 1.0
 
@@ -34,18 +35,40 @@ class Message:
     last: bool = False
 
 
+def channels_of(filters: JournalFilters) -> int:
+    """How many a stream takes: one for the journal, and one for the VMs' own logs."""
+    return filters.reads_journal + filters.reads_vm_logs
+
+
+def _key_of(host: str, filters: JournalFilters) -> Key:
+    return host, msgspec.json.encode(filters.to_json())
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A place in a shared stream, taken before the viewer is there; ``before`` is what comes before it."""
+
+    hub: LogHub
+    key: Key
+    stream: LogStream
+    place: Place
+    before: LogCursor
+
+    def leave(self) -> None:
+        """Give it up again."""
+        if self.stream.ring.leave(self.place) == 0:
+            self.hub.withdraw(self.key, self.stream)
+            self.stream.stop()
+
+
 class LogHub:
     """The streams of this process; used in one event loop."""
 
     def __init__(self) -> None:
         self._shared: dict[Key, LogStream] = {}
-        self._processes: Counter[str] = Counter()
+        self._channels: Counter[str] = Counter()
         self._freed = asyncio.Condition()
         self._viewers: Counter[int] = Counter()
-
-    @property
-    def processes(self) -> int:
-        return sum(self._processes.values())
 
     def admit(self, user_pk: int, limit: int) -> None:
         """Count a viewer of the user. Raises RateLimited where they have as many as they may."""
@@ -64,12 +87,29 @@ class LogHub:
     def shared(self, key: Key) -> LogStream | None:
         return self._shared.get(key)
 
-    def has_room(self, host: str) -> bool:
-        return self._processes[host] < PROCESSES_A_HOST
+    def join(self, host: str, filters: JournalFilters) -> Joined | None:
+        """A place in the stream that others view of this query, where the VMs' logs belong to it.
 
-    async def wait_for_room(self, host: str) -> None:
+        Their lines have no cursors by which a viewer finds its place later; so it begins with what the stream
+        holds, and what lies before that is asked of the host.
+        """
+        key = _key_of(host, filters)
+        stream = self._shared.get(key) if filters.reads_vm_logs else None
+        if stream is None:
+            return None
+        place, before = stream.ring.enter()
+        joined = Joined(self, key, stream, place, LogCursor.decode(before))
+        if filters.reads_journal and not joined.before.journal:
+            joined.leave()
+            return None
+        return joined
+
+    def has_room(self, host: str, channels: int) -> bool:
+        return self._channels[host] + channels <= CHANNELS_A_HOST
+
+    async def wait_for_room(self, host: str, channels: int) -> None:
         async with self._freed:
-            await self._freed.wait_for(lambda: self.has_room(host))
+            await self._freed.wait_for(lambda: self.has_room(host, channels))
 
     def open(
         self,
@@ -82,24 +122,25 @@ class LogHub:
         batch: int = 0,
     ) -> LogStream:
         """Start a process on the host, for all of ``key`` or, without one, for a single viewer."""
-        self._processes[host] += 1
+        channels = channels_of(start.filters)
+        self._channels[host] += channels
         stream = LogStream(
             connect,
             start,
             asyncio.get_running_loop(),
             since=since,
             batch=batch,
-            on_end=lambda: self._ended(host, key, stream),
+            on_end=lambda: self._ended(host, channels, key, stream),
         )
         if key is not None:
             self._shared[key] = stream
         stream.start()
         return stream
 
-    def _ended(self, host: str, key: Key | None, stream: LogStream) -> None:
-        self._processes[host] -= 1
-        if self._processes[host] <= 0:
-            del self._processes[host]
+    def _ended(self, host: str, channels: int, key: Key | None, stream: LogStream) -> None:
+        self._channels[host] -= channels
+        if self._channels[host] <= 0:
+            del self._channels[host]
         self.withdraw(key, stream)
         self._tell = asyncio.ensure_future(self._tell_freed())
 
@@ -116,7 +157,8 @@ class LogHub:
 class Viewer:
     """One reader's way through a query: the shared stream where it can be, a process of its own where not.
 
-    ``batch``: the most entries that a message may carry; 0 leaves it to the stream.
+    ``batch``: the most entries that a message may carry; 0 leaves it to the stream. ``joined``: where it is
+    in a shared stream already.
     """
 
     def __init__(
@@ -127,19 +169,23 @@ class Viewer:
         start: LogCursor,
         since: datetime | None,
         batch: int = 0,
+        joined: Joined | None = None,
     ) -> None:
         self._hub = hub
         self._host = host
         self._connect = connect
         filters = start.filters
-        shareable = filters.until is None and not filters.reads_vm_logs
+        self._by_entry = not filters.reads_vm_logs
+        shareable = filters.until is None and (self._by_entry or not (filters.since or batch))
         # What began at another time is the same stream from now on.
         self._filters = replace(filters, since=None) if shareable else filters
         self._start = LogCursor(self._filters, journal=start.journal, files=start.files)
         self._since = since or filters.since
         self._key: Key | None = None
         if shareable:
-            self._key = (host, msgspec.json.encode(self._filters.to_json()))
+            self._key = _key_of(host, self._filters)
+        self._empty = since is not None and not start.journal and filters.since is None
+        """There was no entry when it came: so a stream that holds all since it began has all there is."""
         self._stream: LogStream | None = None
         self._own = False
         self._place: Place | None = None
@@ -149,6 +195,9 @@ class Viewer:
         self._last: Entry | None = None
         self._ahead = False
         self._told_waiting = False
+        if joined is not None:
+            self._settle(joined.stream, joined.place)
+            self._left = iter((Message(joined.stream.state),))
 
     @property
     def on_shared(self) -> bool:
@@ -211,16 +260,17 @@ class Viewer:
 
     def _advance(self, entries: Sequence[Entry], cursor: str) -> None:
         self._last = entries[-1]
-        if self._key is None:
-            self._start = LogCursor.decode(cursor)
-        else:
+        if self._by_entry and self._key is not None:
             self._start = LogCursor(self._filters, journal=entries[-1].cursor)
-        self._since = None
+        else:
+            self._start = LogCursor.decode(cursor)
+        self._since, self._empty = None, False
 
     async def _enter(self) -> None:
         if self._try_shared():
             return
-        if not self._hub.has_room(self._host):
+        channels = channels_of(self._filters)
+        if not self._hub.has_room(self._host, channels):
             if not self._told_waiting:
                 self._told_waiting = True
                 words = str(_("Waiting for a free channel to the host."))
@@ -228,7 +278,7 @@ class Viewer:
                 return
             try:
                 async with asyncio.timeout(_WAIT_S):
-                    await self._hub.wait_for_room(self._host)
+                    await self._hub.wait_for_room(self._host, channels)
             except TimeoutError:
                 return
         self._told_waiting = False
@@ -239,15 +289,14 @@ class Viewer:
         stream = self._hub.open(
             self._host, self._connect, self._start, since=self._since, key=key, batch=batch
         )
-        self._settle(stream, stream.ring.enter())
+        self._settle(stream, stream.ring.enter()[0])
 
     def _try_shared(self) -> bool:
         """Go over to the shared stream, if it holds the entry that this viewer saw last."""
         stream = self._hub.shared(self._key) if self._key is not None else None
-        cursor = self._start.journal
-        if stream is None or not cursor or (self._stream is stream):
+        if stream is None or self._stream is stream:
             return False
-        found = stream.ring.enter_after(cursor)
+        found = self._found_in(stream)
         if found is None:
             return False
         place, rest = found
@@ -262,12 +311,19 @@ class Viewer:
             self._left = iter((state,))
         return True
 
+    def _found_in(self, stream: LogStream) -> tuple[Place, Sequence[Entry]] | None:
+        if not self._by_entry:
+            place = stream.ring.enter_at(self._start.encode())
+            return None if place is None else (place, ())
+        cursor = self._start.journal
+        return stream.ring.enter_after(cursor) if cursor or self._empty else None
+
     def _is_ahead(self) -> bool:
         """Whether the shared stream has yet to come to where this viewer is; it is then waited for a moment,
         or both would go on side by side for ever.
         """
         stream = self._hub.shared(self._key) if self._key is not None else None
-        if stream is None or self._last is None or not self._last.time:
+        if stream is None or not self._by_entry or self._last is None or not self._last.time:
             return False
         return self._last.time >= stream.ring.newest_time
 

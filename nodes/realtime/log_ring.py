@@ -46,9 +46,21 @@ class Place:
 class Ring:
     """Safe between the reader's thread and the loop's."""
 
-    def __init__(self, start: str = "", max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
-        """``start`` is the cursor of the entry before the first one, "" where that is not known."""
+    def __init__(
+        self,
+        start: str = "",
+        max_entries: int = MAX_ENTRIES,
+        max_bytes: int = MAX_BYTES,
+        *,
+        position: str = "",
+    ) -> None:
+        """``start`` is the cursor of the entry before the first one, "" where that is not known; ``position``
+        the cursor of the whole query there.
+        """
         self._start = start
+        self._floor = position
+        self._numbers: dict[str, int] = {}
+        """The batches by their cursors."""
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -78,6 +90,8 @@ class Ring:
             self._batches.append(batch)
             self._entries += len(entries)
             self._bytes += len(text)
+            if cursor:
+                self._numbers[cursor] = batch.number
             for position, entry in enumerate(entries):
                 if entry.cursor:
                     self._index[entry.cursor] = (batch.number, position)
@@ -95,16 +109,12 @@ class Ring:
             self._batches.popleft()
             self._entries -= len(oldest.entries)
             self._bytes -= len(oldest.text)
+            if oldest.cursor:
+                self._numbers.pop(oldest.cursor, None)
+                self._floor = oldest.cursor
             for entry in oldest.entries:
                 self._index.pop(entry.cursor, None)
         return True
-
-    def enter(self) -> Place:
-        """A viewer that takes what the ring holds, and all that comes."""
-        with self._lock:
-            place = Place(self._batches[0].number if self._batches else self._number)
-            self._places.add(place)
-            return place
 
     def enter_after(self, cursor: str) -> tuple[Place, Sequence[Entry]] | None:
         """A viewer whose last entry is ``cursor``, and what is left of that entry's batch.
@@ -125,6 +135,24 @@ class Ring:
             place = Place(number + 1)
             self._places.add(place)
             return place, batch.entries[position + 1 :]
+
+    def enter_at(self, position: str) -> Place | None:
+        """A viewer that goes on after the batch whose cursor is ``position``; None where it is not held."""
+        with self._lock:
+            number = self._numbers.get(position)
+            if number is None and position != self._floor:
+                return None
+            oldest = self._batches[0].number if self._batches else self._number
+            place = Place(oldest if number is None else number + 1)
+            self._places.add(place)
+            return place
+
+    def enter(self) -> tuple[Place, str]:
+        """A viewer that takes what the ring holds, and all that comes; and the cursor of what lies before."""
+        with self._lock:
+            place = Place(self._batches[0].number if self._batches else self._number)
+            self._places.add(place)
+            return place, self._floor
 
     def leave(self, place: Place) -> int:
         """Gives the number of viewers that remain."""

@@ -65,7 +65,7 @@ class LogStream:
         batch: int = 0,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self.ring = Ring(start.journal)
+        self.ring = Ring(start.journal, position=start.encode())
         self.state = state_message("live")
         self._connect = connect
         self._position = start

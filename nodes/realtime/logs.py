@@ -51,7 +51,7 @@ from nodes.hosts.log_query import LogProblem, query
 from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node
 from nodes.realtime.access import Caller
-from nodes.realtime.log_hub import LogHub, Viewer
+from nodes.realtime.log_hub import Joined, LogHub, Viewer
 from nodes.realtime.log_stream import entries_message, state_message
 
 log = structlog.get_logger(__name__)
@@ -93,6 +93,13 @@ class Subscription:
     start: LogCursor
     backlog: int
     batch: int
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it begins now, with all that comes as it comes."""
+        filters = self.start.filters
+        begins = filters.since or filters.until or filters.last_s or self.start.journal or self.start.files
+        return not begins and not self.batch
 
 
 class LogConsumer(AsyncWebsocketConsumer):
@@ -169,17 +176,21 @@ class LogConsumer(AsyncWebsocketConsumer):
         self._tasks.append(asyncio.create_task(work))
 
     async def _serve(self, message: dict[str, Any]) -> None:
+        joined: Joined | None = None
         try:
             asked = _subscription(message)
+            host = str(self._node.uuid)
+            joined = hub().join(host, asked.start.filters) if asked.is_new else None
+            before = joined.before if joined else None
             loop = asyncio.get_running_loop()
-            begun = await loop.run_in_executor(_openers, self._open, asked.start, asked.backlog)
+            begun = await loop.run_in_executor(_openers, self._open, asked.start, asked.backlog, before)
             if self._closed:
                 return
             await self.send(text_data=_first_state(begun, asked.backlog))
             if begun.entries:
                 await self.send(text_data=entries_message(begun.entries, begun.start.encode()))
-            host = str(self._node.uuid)
-            self._viewer = Viewer(hub(), host, self._connect, begun.start, begun.since, asked.batch)
+            self._viewer = Viewer(hub(), host, self._connect, begun.start, begun.since, asked.batch, joined)
+            joined = None
             await self._pump(self._viewer)
         except NodeAdminError as error:
             await self._fail(error)
@@ -188,6 +199,9 @@ class LogConsumer(AsyncWebsocketConsumer):
         except Exception:
             log.exception("a journal's socket failed")
             await self._refuse("internal_error", _("Something went wrong."), FAILED)
+        finally:
+            if joined is not None:
+                joined.leave()
 
     async def _pump(self, viewer: Viewer) -> None:
         while True:
@@ -209,8 +223,8 @@ class LogConsumer(AsyncWebsocketConsumer):
         finally:
             connections.close_all()
 
-    def _open(self, start: LogCursor, backlog: int) -> Begun:
-        """What comes first, and where to go on after it."""
+    def _open(self, start: LogCursor, backlog: int, before: LogCursor | None) -> Begun:
+        """What comes first, and where to go on after it; ``before`` is where it has a place already."""
         connection = self._connect()
         wait_s = settings.NODEADMIN_HOST_TIMEOUT_S
         tool = tool_of(connection, wait_s)
@@ -219,9 +233,15 @@ class LogConsumer(AsyncWebsocketConsumer):
         if start.journal or start.files or start.filters.since or start.filters.until:
             return Begun(start, searched_here=here)
         since = tool.host_now() - _OVERLAP
-        page = query(connection, replace(start, newest_first=True), limit=max(backlog, 1), timeout_s=wait_s)
+        page = query(
+            connection,
+            replace(before or start, newest_first=True),
+            limit=max(backlog, 1),
+            timeout_s=wait_s,
+            inclusive=before is not None,
+        )
         newest = next((entry.cursor for entry in page.entries if entry.cursor), "")
-        after = LogCursor(start.filters, journal=newest, files=page.ends)
+        after = before or LogCursor(start.filters, journal=newest, files=page.ends)
         # Without an entry to begin after, by time; what is there already would have been found just now.
         entries = page.entries[::-1] if backlog else []
         return Begun(after, None if newest else since, entries, page.problems, here)
