@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
+import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import DatabaseError
 
 from nodes.models import User
 from nodes.permissions import nodes_for
@@ -23,7 +26,12 @@ from nodes.realtime.access import Caller
 from nodes.realtime.feed import Picture, feed
 from nodes.realtime.lines import NodeLine, OperationLine, plain
 
-CHECK_S = 30.0
+log = structlog.get_logger(__name__)
+
+CHECK_S = 25.0
+"""A right that is withdrawn just after a look has to have an end within 30 s."""
+UNKNOWN_S = 30.0
+"""For how long a viewer stays while the database does not say what rights they have."""
 SEND_S = 20.0
 """A client that takes longer for one message is gone, or as good as."""
 MAX_MESSAGE = 1024
@@ -90,11 +98,21 @@ class FleetConsumer(AsyncWebsocketConsumer):
                 return
 
     async def _keep_checking(self) -> None:
+        checked_at = time.monotonic()
         while True:
-            await asyncio.sleep(CHECK_S)
-            if not await self._check():
+            await asyncio.sleep(CHECK_S if time.monotonic() - checked_at < CHECK_S else CHECK_S / 5)
+            try:
+                known = await self._check()
+            except DatabaseError:
+                log.exception("the rights of a fleet's viewer could not be read")
+                if time.monotonic() - checked_at < CHECK_S + UNKNOWN_S:
+                    continue
+                await self.close(1011)
+                return
+            if not known:
                 await self.close(UNAUTHENTICATED)
                 return
+            checked_at = time.monotonic()
             # Rights that came or went show as nodes that came or went.
             self._changed.set()
 

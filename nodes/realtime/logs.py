@@ -23,6 +23,7 @@ Entries go straight to the socket: a client that is slow slows down the host's p
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
 
 from nodes import access
@@ -56,7 +57,11 @@ from nodes.realtime.log_stream import entries_message, state_message
 
 log = structlog.get_logger(__name__)
 
-CHECK_S = 30.0
+CHECK_S = 25.0
+"""A right that is withdrawn just after a look has to have an end within 30 s."""
+UNKNOWN_S = 30.0
+"""For how long a viewer stays while the database does not say what rights they have."""
+FAREWELL_S = 5.0
 BACKLOG, MAX_BACKLOG = 100, 5000
 MAX_BATCH = 1000
 MAX_MESSAGE = 64 << 10
@@ -141,12 +146,7 @@ class LogConsumer(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         self._closed = True
-        own = asyncio.current_task()
-        for task in self._tasks:
-            if task is not own:
-                task.cancel()
-        if self._viewer is not None:
-            self._viewer.close()
+        self._stop_viewing()
         if self._user is not None:
             hub().dismiss(self._user.pk)
             self._user = None
@@ -247,16 +247,37 @@ class LogConsumer(AsyncWebsocketConsumer):
         return Begun(after, None if newest else since, entries, page.problems, here)
 
     async def _keep_checking(self) -> None:
+        checked_at = time.monotonic()
         while True:
-            await asyncio.sleep(CHECK_S)
+            await asyncio.sleep(CHECK_S if time.monotonic() - checked_at < CHECK_S else CHECK_S / 5)
             try:
                 found = await database_sync_to_async(self._rights)()
             except NodeAdminError as error:
+                self._stop_viewing()
                 await self._fail(error)
                 return
+            except DatabaseError:
+                log.exception("the rights of a journal's viewer could not be read")
+                if time.monotonic() - checked_at < CHECK_S + UNKNOWN_S:
+                    continue
+                self._stop_viewing()
+                words = _("Your rights could not be checked.")
+                await self._refuse("internal_error", words, FAILED, retryable=True)
+                return
             if found is None:
+                self._stop_viewing()
                 await self._refuse("not_authenticated", _("The login has ended."), UNAUTHENTICATED)
                 return
+            checked_at = time.monotonic()
+
+    def _stop_viewing(self) -> None:
+        """Nothing more is read or sent, even to a client that takes long for what is under way."""
+        own = asyncio.current_task()
+        for task in self._tasks:
+            if task is not own:
+                task.cancel()
+        if self._viewer is not None:
+            self._viewer.close()
 
     async def _fail(self, error: NodeAdminError) -> None:
         close = _CODES.get(error.http_status, FAILED)
@@ -267,9 +288,10 @@ class LogConsumer(AsyncWebsocketConsumer):
     ) -> None:
         body = {"type": "error", "code": code, "message": message, "field": field, "retryable": retryable}
         try:
-            await self.send(text_data=msgspec.json.encode(body).decode())
+            async with asyncio.timeout(FAREWELL_S):
+                await self.send(text_data=msgspec.json.encode(body).decode())
             await self.close(close)
-        except OSError:
+        except OSError:  # gone, or so slow that it will not be told (TimeoutError)
             pass
 
 

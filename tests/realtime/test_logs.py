@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import OperationalError
 
 from nodes.models import NodeUserObjectPermission
 from nodes.permissions import VIEW, VIEW_LOGS
-from nodes.realtime import logs
+from nodes.realtime import fleet, logs
 from tests.api.test_logs import node_of
 from tests.factories import grant, make_user
 from tests.journals import AVAILABLE, JournalHost, entry, export
@@ -230,6 +231,51 @@ async def test_a_permission_that_is_withdrawn_closes_the_socket_and_ends_the_pro
         assert message["code"] == "permission_denied"
         assert await socket.close_code() == logs.FORBIDDEN
     assert await sync_to_async(host.rests)()
+
+
+async def test_rights_are_looked_at_again_after_a_look_has_failed(host, monkeypatch) -> None:
+    monkeypatch.setattr(logs, "CHECK_S", 0.2)
+    failures = iter(range(3))
+    real = logs.get_node
+
+    def failing(*given: Any) -> Any:
+        if next(failures, None) is not None:
+            raise OperationalError("database is locked")
+        return real(*given)
+
+    async with opened(LOGS, await viewer(host, VIEW, VIEW_LOGS)) as socket:
+        await subscribe(socket, backlog=1)
+        await numbers(socket, 1)
+        rows = NodeUserObjectPermission.objects.filter(permission__codename=VIEW_LOGS)
+        await sync_to_async(rows.delete)()
+        monkeypatch.setattr(logs, "get_node", failing)
+        while (message := await socket.message())["type"] == "state":
+            pass
+        assert message["code"] == "permission_denied"
+        assert await socket.close_code() == logs.FORBIDDEN
+
+
+async def test_a_viewer_whose_rights_nobody_knows_is_not_kept(host, monkeypatch) -> None:
+    monkeypatch.setattr(logs, "CHECK_S", 0.1)
+    monkeypatch.setattr(logs, "UNKNOWN_S", 0.5)
+    async with opened(LOGS, await viewer(host, VIEW, VIEW_LOGS)) as socket:
+        await subscribe(socket, backlog=1)
+        await numbers(socket, 1)
+
+        def failing(*_given: Any) -> Any:
+            raise OperationalError("no connection")
+
+        monkeypatch.setattr(logs, "get_node", failing)
+        while (message := await socket.message())["type"] == "state":
+            pass
+        assert (message["code"], message["retryable"]) == ("internal_error", True)
+        assert await socket.close_code() == logs.FAILED
+    assert await sync_to_async(host.rests)()
+
+
+def test_as_it_is_set_a_withdrawn_right_ends_within_30_s() -> None:
+    assert logs.CHECK_S + logs.FAREWELL_S <= 30
+    assert fleet.CHECK_S < 30
 
 
 async def test_a_user_has_no_more_sockets_than_the_limit(host, settings) -> None:
