@@ -18,7 +18,8 @@ from nodes.api.viewsets import EXAMPLE_NODE, Endpoints
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock, run_within
 from nodes.hosts.journal import read_entry
-from nodes.hosts.journal_filters import ALIASES, VM_LOG
+from nodes.hosts.journal_filters import VM_LOG
+from nodes.hosts.journal_terms import ALIASES
 from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_query import query
 from nodes.hosts.log_sources import list_sources

@@ -17,6 +17,7 @@ from typing import Final
 
 from nodes.errors import InvalidInput
 from nodes.hosts.journal_entries import FIELDS
+from nodes.hosts.journal_terms import ALIASES, Terms, unit_terms
 
 LEVELS: Final[Mapping[str, int]] = {
     "emergency": 0, "emerg": 0, "alert": 1, "critical": 2, "crit": 2, "error": 3, "err": 3,
@@ -39,22 +40,9 @@ _SUFFIXES = (
 _IDENTIFIER = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 _VM_NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,200}")
 _BOOT = re.compile(r"0|-[1-9][0-9]{0,3}|[0-9a-f]{32}")
+_BOOT_AS_UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 _LAST = re.compile(r"([0-9]{1,9})\s*(s|m|min|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-_LIBVIRT_DAEMONS = (
-    "libvirtd", "virtqemud", "virtlogd", "virtlockd", "virtnetworkd", "virtstoraged", "virtnodedevd",
-    "virtsecretd", "virtinterfaced", "virtnwfilterd", "virtproxyd", "libvirt-guests",
-)  # fmt: skip
-_QEMU_IDENTIFIERS = (
-    "qemu", "qemu-kvm", "qemu-system-x86_64", "qemu-system-aarch64", "qemu-system-ppc64", "qemu-system-s390x",
-    "qemu-system-riscv64", "qemu-ga", "systemd-machined",
-)  # fmt: skip
-_QEMU_COMMANDS = ("qemu-kvm", "qemu-system-x86", "qemu-system-aar", "qemu-system-ppc", "qemu-system-s39")
-"""Process names as the kernel has them: 15 characters."""
-
-Terms = dict[str, tuple[str, ...]]
-"""Fields that all have to match, each with the values of which one has to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +118,8 @@ def read_filters(values: Mapping[str, object]) -> JournalFilters:
         last_s=_last(last) if last else None,
         levels=_levels(level) if level not in (None, "") else None,
         keyword=keyword,
-        regex=values.get("regex") is True,
-        boot=_matching(_BOOT, _text(values, "boot"), "boot", "0, -1, -2 … or a boot ID of 32 hex digits"),
+        regex=_truth(values, "regex"),
+        boot=_matching(_BOOT, _boot(values), "boot", "0, -1, -2 … or a boot ID of 32 hex digits"),
         vm=_matching(_VM_NAME, _text(values, "vm"), "vm", "a VM's name"),
     )
 
@@ -143,6 +131,19 @@ def _text(values: Mapping[str, object], name: str) -> str:
     if not isinstance(value, str) or not _is_unicode(value):
         raise InvalidInput(f"{name} is text.", field=name)
     return value
+
+
+def _truth(values: Mapping[str, object], name: str) -> bool:
+    value = values.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidInput(f"{name} is true or false.", field=name)
+    return bool(value)
+
+
+def _boot(values: Mapping[str, object]) -> str:
+    """As journalctl lists it, where it was copied from the kernel's boot_id or from a page."""
+    text = _text(values, "boot")
+    return text.replace("-", "").lower() if _BOOT_AS_UUID.fullmatch(text) else text
 
 
 def _is_unicode(text: str) -> bool:
@@ -227,33 +228,6 @@ def _level(text: str) -> int | None:
 # -- the command line -------------------------------------------------------------------------------
 
 
-def unit_terms(*units: str) -> list[Terms]:
-    """What belongs to units: what they log, and what systemd says about them (as ``journalctl -u``)."""
-    return [{"_SYSTEMD_UNIT": units}, {"_PID": ("1",), "UNIT": units}]
-
-
-def _libvirt_terms() -> list[Terms]:
-    units = tuple(f"{name}.service" for name in _LIBVIRT_DAEMONS)
-    return [*unit_terms(*units), {"SYSLOG_IDENTIFIER": _LIBVIRT_DAEMONS}]
-
-
-def _qemu_terms() -> list[Terms]:
-    return [
-        {"_SYSTEMD_SLICE": ("machine.slice",)},
-        {"SYSLOG_IDENTIFIER": _QEMU_IDENTIFIERS},
-        {"_COMM": _QEMU_COMMANDS},
-    ]
-
-
-ALIASES: Final[Mapping[str, Sequence[Terms]]] = {
-    "libvirtd": _libvirt_terms(),
-    "qemu": _qemu_terms(),
-    "kernel": [{"_TRANSPORT": ("kernel",)}],
-    "ssh": [*unit_terms("ssh.service", "sshd.service"), {"SYSLOG_IDENTIFIER": ("sshd", "sshd-session")}],
-}
-"""Services by the names that people use; any other name is a unit's."""
-
-
 def _terms(filters: JournalFilters) -> list[Terms]:
     services = filters.services
     if not services and filters.vm:
@@ -321,6 +295,7 @@ def is_case_sensitive(filters: JournalFilters) -> bool:
     return filters.regex and any("A" <= char <= "Z" for char in filters.keyword)
 
 
+_MACHINE_KEPT = 50
 _SPECIAL = frozenset("\\.^$*+?{}[]|()")
 
 
@@ -337,12 +312,27 @@ def _quoted(char: str) -> str:
 
 def vm_pattern(name: str) -> str:
     """A VM's name as a word: alone, as machined has it (qemu-3-NAME), or escaped in a scope's name."""
+    numbered = r"qemu(?:-|\\x2d)[0-9]+(?:-|\\x2d)"
+    found = f"(?:{numbered})?(?:{_forms(name)})"
+    machine = machine_name(name)
+    if machine not in ("", name):
+        # libvirt cuts it at 64 characters, its number among them.
+        rest = "" if len(machine) <= _MACHINE_KEPT else r"[A-Za-z0-9.-]*"
+        found = f"(?:{found}|{numbered}(?:{_forms(machine[:_MACHINE_KEPT])}){rest})"
+    return rf"(?<![A-Za-z0-9_.-])(?:machine-)?{found}(?![A-Za-z0-9_-]|\.(?!scope)[A-Za-z0-9])"
+
+
+def machine_name(name: str) -> str:
+    """What libvirt makes of a VM's name for systemd-machined: its letters, digits, and single - and ."""
+    kept = re.sub(r"[^A-Za-z0-9.-]", "", name)
+    return re.sub(r"([.-])[.-]+", r"\1", kept).strip(".-")
+
+
+def _forms(name: str) -> str:
     escaped = "".join(
         char if char.isascii() and (char.isalnum() or char in ":_.") else _unit_escape(char) for char in name
     )
-    names = quoted(name) if escaped == name else f"{quoted(name)}|{quoted(escaped)}"
-    machine = r"(?:qemu(?:-|\\x2d)[0-9]+(?:-|\\x2d))?"
-    return rf"(?<![A-Za-z0-9_.-])(?:machine-)?{machine}(?:{names})(?![A-Za-z0-9_-]|\.(?!scope)[A-Za-z0-9])"
+    return quoted(name) if escaped == name else f"{quoted(name)}|{quoted(escaped)}"
 
 
 def _unit_escape(char: str) -> str:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from nodes.errors import InvalidInput
 from nodes.hosts.journal import CURSOR
 from nodes.hosts.journal_filters import (
-    ALIASES,
     bounds,
     command,
     export_options,
@@ -26,6 +25,7 @@ from nodes.hosts.journal_filters import (
     unit_name,
     vm_pattern,
 )
+from nodes.hosts.journal_terms import ALIASES
 from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
 
@@ -45,7 +45,8 @@ MOMENTS = st.datetimes(min_value=datetime(2000, 1, 1), timezones=st.just(UTC))  
 ALLOWED = re.compile(
     r"--(quiet|no-pager|output=export|output-fields=[A-Z_,]+|case-sensitive=(yes|no)"
     r"|boot=(0|-\d+|[0-9a-f]{32})|priority=[0-7]\.\.[0-7]|grep=.*|since=(@\d+\.\d{6}|-\d+s)|until=@\d+\.\d{6})"
-    r"|\+|(_SYSTEMD_UNIT|UNIT|_PID|SYSLOG_IDENTIFIER|_SYSTEMD_SLICE|_COMM|_TRANSPORT)=.*",
+    r"|\+|(_SYSTEMD_UNIT|UNIT|OBJECT_SYSTEMD_UNIT|COREDUMP_UNIT|COREDUMP_COMM|MESSAGE_ID|_UID|_PID"
+    r"|SYSLOG_IDENTIFIER|_SYSTEMD_SLICE|_COMM|_TRANSPORT)=.*",
     re.DOTALL,
 )
 
@@ -152,6 +153,40 @@ def test_libvirtd_means_the_modular_daemons_too():
 )  # fmt: skip
 def test_a_vm_is_found_by_the_forms_its_name_takes(line):
     assert re.search(vm_pattern("web-1"), line)
+
+
+@pytest.mark.parametrize(
+    ("vm", "line"),
+    [
+        ("my_vm", "Started machine-qemu\\x2d3\\x2dmyvm.scope - Virtual Machine qemu-3-myvm."),
+        ("my_vm", "Machine qemu-12-myvm terminated."),
+        ("web server", "New machine qemu-1-webserver."),
+        ("über--web.", "New machine qemu-1-ber-web."),
+        ("x_" + "y" * 80, f"New machine qemu-1-x{'y' * 55}."),
+    ],
+)
+def test_a_vm_is_found_by_what_libvirt_makes_of_its_name(vm, line):
+    assert re.search(vm_pattern(vm), line, re.IGNORECASE | re.ASCII)
+
+
+@pytest.mark.parametrize("line", ["myvm is another VM", "qemu-3-myvm2 started", "amyvm"])
+def test_what_libvirt_makes_of_a_name_counts_only_behind_its_number(line):
+    assert not re.search(vm_pattern("my_vm"), line, re.IGNORECASE | re.ASCII)
+
+
+def test_a_boot_is_taken_as_the_kernel_writes_its_id():
+    assert (
+        read_filters({"boot": "0123ABCD-4567-89ab-cdef-0123456789ab"}).boot
+        == "0123abcd456789abcdef0123456789ab"
+    )
+    with pytest.raises(InvalidInput):
+        read_filters({"boot": "0123abcd-4567"})
+
+
+def test_what_is_neither_true_nor_false_is_refused():
+    with pytest.raises(InvalidInput) as refused:
+        read_filters({"keyword": "x", "regex": "true"})
+    assert refused.value.field == "regex"
 
 
 @pytest.mark.parametrize("line", ["web-10 started", "my-web-1", "web-1x", "web1", "web-1.example.org"])
