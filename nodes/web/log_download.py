@@ -54,6 +54,8 @@ _readers = ThreadPoolExecutor(8, thread_name_prefix="journal: download")
 _under_way: Counter[int] = Counter()
 _guard = threading.Lock()
 _LINE_BREAK = re.compile(r"\r?\n")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What would speak to the terminal on which the file is shown: anybody can write to a journal."""
 
 
 @dataclass(slots=True)
@@ -161,8 +163,9 @@ class Download:
                     lines.append(f"-- Boot {entry.boot_id} --")
                 self.boot = entry.boot_id
             process = f"[{entry.pid}]" if entry.pid else ""
-            message = _LINE_BREAK.sub("\n    ", entry.message or "")
-            lines.append(f"{entry.time or '-'} {entry.identifier or entry.unit or '-'}{process}: {message}")
+            message = _LINE_BREAK.sub("\n    ", _shown(entry.message or ""))
+            who = _shown(entry.identifier or entry.unit or "-")
+            lines.append(f"{entry.time or '-'} {who}{process}: {message}")
         return "".join(f"{line}\n" for line in lines).encode(errors="replace")
 
     def _tail(self) -> bytes:
@@ -191,6 +194,10 @@ class Download:
         }
         end = words.get(self.cut, _("Broken off after %(count)d entries")) % counted
         return [end, _("Go on with describe-node-logs and this cursor:")] if self.cut else [end]
+
+
+def _shown(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r\n", "\n"))
 
 
 def begin(user: User, node: Node, start: LogCursor, form: Form) -> Download:

@@ -17,7 +17,11 @@ from django.test import AsyncClient, Client
 
 from nodeadmin.asgi import application
 from nodes.hosts import journal_tool
-from nodes.models import NodeUserObjectPermission, User
+from nodes.hosts.journal_entries import Entry
+from nodes.hosts.journal_filters import read_filters
+from nodes.hosts.log_cursor import LogCursor
+from nodes.hosts.log_query import LogPage
+from nodes.models import Node, NodeUserObjectPermission, User
 from nodes.permissions import VIEW, VIEW_LOGS
 from nodes.web import log_download
 from tests.api.conftest import Api
@@ -81,6 +85,13 @@ async def test_the_text_is_all_that_the_query_finds_with_boots_and_an_end(reader
     )
     assert found[-1] == f"-- End: {LINES} entries --"
     assert len(found) == LINES + 4
+
+
+def test_nothing_in_the_text_speaks_to_a_terminal() -> None:
+    row = Entry(None, None, None, "x\x1b[2J", None, "a\x1b]0;title\x07\tb\r\nc\rd\x9b", None, "")
+    page = LogPage([], LogCursor(read_filters({})), False, "", False, (), {})
+    file = log_download.Download(User(), Node(), "text", page, "", "en")
+    assert file._text([row]) == b"- x\\x1b[2J: a\\x1b]0;title\\x07\tb\n    c\\x0dd\\x9b\n"
 
 
 async def test_json_lines_are_entries_and_one_that_says_that_this_was_all(reader, monkeypatch) -> None:
