@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import shlex
 
-from nodes.hosts.journal_filters import JournalFilters, bounds, command, is_case_sensitive, selection
+from nodes.hosts.journal_filters import (
+    JournalFilters,
+    bounds,
+    command,
+    is_case_sensitive,
+    search_pattern,
+    selection,
+)
 from nodes.hosts.qemu_logs import paths
 
 
@@ -29,17 +36,22 @@ def shown_command(
 
 def _journal(filters: JournalFilters, *, newest_first: bool, limit: int | None, follow: bool) -> str:
     arguments = ["--reverse"] if newest_first else ["--follow"] if follow else []
-    if limit is not None:
+    if limit is not None and follow and search_pattern(filters):
+        # Otherwise the newest lines would be taken first, and searched then.
+        arguments.append("--no-tail")
+    elif limit is not None:
         arguments.append(f"--lines={limit}")
     arguments += bounds(filters, cursor="", since=filters.since)
     return command([*arguments, *selection(filters, with_grep=True)])
 
 
 def _files(filters: JournalFilters, *, limit: int | None, follow: bool) -> str:
-    lines = f" --lines={limit}" if limit is not None else " --lines=+1"
+    # The last lines of all are not the last ones in which the keyword is.
+    lines = f" --lines={limit}" if limit is not None and not filters.keyword else " --lines=+1"
     reader = f"tail --quiet{lines}{' --follow=name' if follow else ''} -- {paths(filters.vm)}"
     if not filters.keyword:
         return reader
     kind = "--perl-regexp" if filters.regex else "--fixed-strings"
     case = "" if is_case_sensitive(filters) else " --ignore-case"
-    return f"{reader} | grep {kind}{case} -- {shlex.quote(filters.keyword)}"
+    searched = f"{reader} | grep {kind}{case} -- {shlex.quote(filters.keyword)}"
+    return searched if limit is None or follow else f"{searched} | tail --lines={limit}"

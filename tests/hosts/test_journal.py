@@ -299,6 +299,7 @@ def test_the_command_names_the_vms_own_logs_where_they_are_read(vm_logs):
     path = f"'{vm_logs}'/web-1.log.[0-9] '{vm_logs}'/web-1.log"
     assert shown(services=["vm-log"], vm="web-1") == f"tail --quiet --lines=+1 -- {path}"
     both = shown(services=["qemu"], vm="web-1", keyword="it's", follow=True)
-    assert both.startswith("journalctl --follow --lines=100 ")
-    files = f"tail --quiet --lines=100 --follow=name -- {path}"
+    assert both.startswith("journalctl --follow --no-tail ")
+    files = f"tail --quiet --lines=+1 --follow=name -- {path}"
+    assert shown(follow=True) == "journalctl --follow --lines=100"
     assert both.endswith(f" & {files} | grep --fixed-strings --ignore-case -- 'it'\"'\"'s'")
