@@ -11,11 +11,40 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import JournalFollow
 from nodes.hosts.journal_entries import Entry
 from nodes.hosts.log_cursor import LogCursor
+from nodes.hosts.log_query import query
 from nodes.hosts.qemu_follow import VmLogFollow
 from nodes.hosts.qemu_lines import Line
 
 _GLANCE_S = 0.001
 _SHARE_S = 0.05
+_SPAN_ENTRIES = 1000
+
+
+class LogSpan:
+    """A span of time with an end, of the journal and of the VMs' own logs, as :class:`LogFollow` gives it."""
+
+    gap = False
+
+    def __init__(self, connection: HostConnection, start: LogCursor, *, batch: int = 0) -> None:
+        self.position = replace(start, newest_first=False)
+        self._connection = connection
+        self._batch = batch or _SPAN_ENTRIES
+        self._ended = False
+
+    def read(self, timeout_s: float) -> list[Entry] | None:
+        """The next entries; None at the end. Raises what :func:`nodes.hosts.log_query.query` raises."""
+        if self._ended:
+            return None
+        before = self.position
+        page = query(self._connection, before, limit=self._batch)
+        self.position = page.cursor
+        self._ended = not page.more
+        if page.more and not page.entries and page.cursor == before:
+            raise HostTimeout("The search through the journal did not come to an end in time.")
+        return page.entries
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
 
 class LogFollow:

@@ -16,7 +16,7 @@ from nodes.errors import HostTimeout, NodeAdminError
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal_entries import Entry
 from nodes.hosts.log_cursor import LogCursor
-from nodes.hosts.log_follow import LogFollow
+from nodes.hosts.log_follow import LogFollow, LogSpan
 from nodes.realtime.log_ring import Place, Ring
 
 log = structlog.get_logger(__name__)
@@ -131,16 +131,20 @@ class LogStream:
     def _read_all(self) -> bool:
         """Read until told to stop (True), or to the end (True where an end was to come)."""
         connection = self._connect()
-        follow = LogFollow(
-            connection, self._position, since=self._since, follow=self._follows, batch=self._batch
-        )
+        follow: LogFollow | LogSpan
+        if self._follows or not self._position.filters.reads_vm_logs:
+            follow = LogFollow(
+                connection, self._position, since=self._since, follow=self._follows, batch=self._batch
+            )
+        else:
+            follow = LogSpan(connection, self._position, batch=self._batch)
         try:
             self._say("live")
             return self._batches(connection, follow)
         finally:
             follow.close()
 
-    def _batches(self, connection: HostConnection, follow: LogFollow) -> bool:
+    def _batches(self, connection: HostConnection, follow: LogFollow | LogSpan) -> bool:
         pending: list[Entry] = []
         reached = follow.position
         size, flush_at, gap_told, heard_at = 0, 0.0, False, time.monotonic()

@@ -102,6 +102,19 @@ async def test_viewers_of_the_vms_own_logs_share_one_process_and_each_sees_every
     assert await sync_to_async(host.rests)()
 
 
+async def test_a_span_with_an_end_has_the_vms_own_logs_in_it(host, folder) -> None:
+    times = ["22:13:10", "22:13:25"]
+    (folder / "web.log").write_text("".join(f"2023-11-14 {time}.000+0000: at {time}\n" for time in times))
+    async with opened(LOGS, await viewer(host, VIEW, VIEW_LOGS)) as socket:
+        span = {"since": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:13:30Z"}
+        await subscribe(socket, services=["qemu"], **span)
+        found, _cursor = await lines(socket, 21)
+        assert found == [*(f"journal {number}" for number in range(20)), "at 22:13:25"]
+        while (await socket.message())["state"] != "ended":
+            pass
+        assert await socket.close_code() == 1000
+
+
 async def test_streams_leave_channels_of_the_host_for_the_probe_and_for_pages(host, folder) -> None:
     headers = await viewer(host, VIEW, VIEW_LOGS)
     async with AsyncExitStack() as stack:
