@@ -8,6 +8,7 @@ journalctl goes on silently beside it when the entry has been removed (sd_journa
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -35,10 +36,12 @@ from nodes.hosts.journal_filters import (
 )
 from nodes.hosts.journal_search import Search, search_of
 from nodes.hosts.journal_tool import JournalTool, tool_of
-from nodes.hosts.shell import CommandStream
+from nodes.hosts.shell import CommandResult, CommandStream
 
 QUERY_S = 15.0
 MAX_LIMIT = 5000
+DOUBT_S = 3.0
+"""A follower prints the entry that it begins at at once; after so long without it, it is looked for."""
 MAX_QUERY_BYTES = 32 << 20
 CURSOR: Final = re.compile(r"(?:[a-z]=[0-9a-f]{1,32};){3,8}[a-z]=[0-9a-f]{1,32}")
 """A cursor as journald writes it; nothing else is handed to journalctl as one."""
@@ -58,6 +61,7 @@ class JournalPage:
     cut: Cut = ""
     searched_here: bool = False
     """The host's journalctl cannot search (no PCRE2): all entries were read and searched by us."""
+    cursor_given: bool = False
     confirmed: bool = False
     """The entry of the cursor that was begun at is still there."""
 
@@ -95,7 +99,7 @@ def read_page(
         # Without its own search journalctl cannot count what we shall find.
         options += ["--reverse"] if search else ["--reverse", f"--lines={limit + 2}"]
     options += bounds(filters, cursor=cursor, since=filters.since)
-    page = JournalPage(cursor=cursor, searched_here=search is not None)
+    page = JournalPage(cursor=cursor, searched_here=search is not None, cursor_given=bool(cursor))
     floor = _floor(filters) if newest_first and cursor else ""
     with (
         closing(search) if search else nullcontext(),
@@ -129,7 +133,7 @@ def _fill(page: JournalPage, entries: list[Entry], search: Search | None, *, lim
 
 def _batches(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator[list[Entry]]:
     """What journalctl prints until it ends or a bound is met, which ``page.cut`` then says."""
-    reader, size = ExportReader(), 0
+    reader, size, count = ExportReader(), 0, 0
     while True:
         try:
             chunk = stream.read(timeout_s=clock.left)
@@ -141,8 +145,11 @@ def _batches(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator
         size += len(chunk)
         entries = reader.feed(chunk)
         if entries:
+            count += len(entries)
             yield entries
-        if size >= MAX_QUERY_BYTES:
+        # An entry may be larger than the bound; only its beginning is held. Its page ends behind it, or the
+        # same place would be come to again and again.
+        if size >= MAX_QUERY_BYTES and count > bool(page.cursor_given):
             page.cut = "bytes"
             return
 
@@ -184,7 +191,7 @@ def _own_search(filters: JournalFilters, tool: JournalTool) -> Search | None:
     return None if tool.has_grep else search_of(filters)
 
 
-def refuse_by_status(stream: CommandStream, *, cursor: str) -> None:
+def refuse_by_status(stream: CommandStream | CommandResult, *, cursor: str) -> None:
     """Tell exit status 1 for "no match" from 1 for an error, by what journalctl says on standard error."""
     status = stream.exit_status
     said = stream.stderr.decode("utf-8", errors="replace")
@@ -242,8 +249,10 @@ class JournalFollow:
         if follow and filters.until is None:
             options += ["--follow", "--no-tail"]
         options += bounds(filters, cursor=cursor, since=since or filters.since)
+        self._connection = connection
         self._cursor = cursor
         self._expected = cursor
+        self._doubt_at = time.monotonic() + DOUBT_S
         self._reader = ExportReader()
         self.gap = False
         self._search = _own_search(filters, tool)
@@ -259,7 +268,12 @@ class JournalFollow:
         Raises HostTimeout when nothing comes in time (it may be asked again), ConnectionLost, and what
         :func:`read_page` raises where journalctl refuses to begin.
         """
-        chunk = self._stream.read(timeout_s=timeout_s)
+        try:
+            chunk = self._stream.read(timeout_s=timeout_s)
+        except HostTimeout:
+            if self._is_gone():
+                return []
+            raise
         if not chunk:
             refuse_by_status(self._stream, cursor=self._cursor)
             return None
@@ -274,6 +288,21 @@ class JournalFollow:
             fits = self._search.matching([entry.message for entry in entries])
             entries = [entry for entry, fit in zip(entries, fits, strict=True) if fit]
         return entries
+
+    def _is_gone(self) -> bool:
+        """Whether it turns out only now that the cursor's entry is no longer there: journalctl says nothing
+        where no other entry has come since.
+        """
+        if not self._expected or self.gap or time.monotonic() < self._doubt_at:
+            return False
+        self._doubt_at = time.monotonic() + 10 * DOUBT_S
+        try:
+            read_entry(self._connection, self._expected, DOUBT_S)
+        except CursorGone:
+            self.gap = True
+        except NodeAdminError:  # the stream itself will show what is wrong
+            pass
+        return self.gap
 
     def _end_search(self) -> None:
         if self._search is not None:
@@ -297,6 +326,7 @@ def read_entry(connection: HostConnection, cursor: str, timeout_s: float = QUERY
     )
     if result.truncated:
         raise JournalUnavailable(f"The entry is larger than {MAX_QUERY_BYTES >> 20} MiB.")
+    refuse_by_status(result, cursor=cursor)
     found = ExportReader().feed_fields(result.stdout)
     if not found or FieldValue("__CURSOR", cursor, size_bytes=len(cursor)) not in found[0]:
         raise gone()

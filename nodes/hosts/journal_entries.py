@@ -20,6 +20,7 @@ MAX_VALUE = 64 << 10
 MAX_FIELDS = 512
 """Fields kept of one entry; the rest is counted as cut."""
 _NAME_BYTES = 256
+_PID_DIGITS = 11
 
 FIELDS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "_COMM", "_SYSTEMD_UNIT", "UNIT", "_PID")
 """All that a list of entries needs. Each further one costs journalctl a tenth of its speed."""
@@ -208,8 +209,14 @@ def _quick(block: bytes) -> list[Entry] | None:
 
 def _from_texts(part: str) -> Entry:
     # dict() raises ValueError for a line that has no "=", by which a binary field shows.
-    get = dict([line.split("=", 1) for line in part.split("\n")]).get
+    lines = part.split("\n")
+    values = dict([line.split("=", 1) for line in lines])
+    if len(values) != len(lines):
+        raise ValueError("a field stands there twice")
+    get = values.get
     pid, message = get("_PID"), get("MESSAGE")
+    if pid is not None and len(pid) > _PID_DIGITS:
+        raise ValueError("no process has such a number")
     if message is not None and len(message) > MAX_VALUE // 4:
         raise ValueError("long: bytes have to be counted")
     return Entry(
@@ -238,7 +245,7 @@ def _entry_of(raw: _Raw) -> Entry:
         level=_LEVELS.get(texts.get("PRIORITY", "")),
         unit=texts.get("UNIT") or texts.get("_SYSTEMD_UNIT"),
         identifier=texts.get("SYSLOG_IDENTIFIER") or texts.get("_COMM"),
-        pid=int(pid) if pid.isascii() and pid.isdigit() and len(pid) < 12 else None,
+        pid=int(pid) if pid.isascii() and pid.isdigit() and len(pid) <= _PID_DIGITS else None,
         message=message.value if message else None,
         boot_id=texts.get("_BOOT_ID"),
         cursor=texts.get("__CURSOR", ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from nodes.errors import InsufficientRightsOnHost, JournalUnavailable
@@ -14,8 +14,11 @@ from nodes.hosts.connection import HostConnection
 _ASK = """export LC_ALL=C
 journalctl --version 2>/dev/null | head -n 2
 echo; date +%s.%N
+journalctl --lines=0 --no-pager --grep=x 2>&1 >/dev/null | grep -c PCRE2
 journalctl --lines=0 --no-pager 2>&1 >/dev/null | head -n 20
 """
+CLOCK_GOOD_S = 60.0
+"""For so long a host's clock is taken to run as it did: one that was wrong at its start is set soon after."""
 _READERS = ("insufficient permissions", "not seeing messages from other users")
 
 
@@ -27,6 +30,7 @@ class JournalTool:
     has_grep: bool
     clock_ahead_s: float
     """By how much the host's clock is ahead of ours (behind: negative)."""
+    clock_read_at: float = field(default_factory=time.monotonic)
 
     def host_now(self) -> datetime:
         """The host's time, as well as it was known when it was asked."""
@@ -38,7 +42,7 @@ _guard = threading.Lock()
 
 
 def tool_of(connection: HostConnection, timeout_s: float) -> JournalTool:
-    """Asked once a connection, by running it.
+    """Asked once a connection, by running it; the clock again after :data:`CLOCK_GOOD_S`.
 
     Raises InsufficientRightsOnHost where the user may read the journal neither as they are nor by sudo,
     JournalUnavailable where there is no journalctl, HostTimeout, HostUnreachable.
@@ -46,14 +50,17 @@ def tool_of(connection: HostConnection, timeout_s: float) -> JournalTool:
     with _guard:
         known = _known.get(connection)
     if known is not None:
-        return known
+        if time.monotonic() - known.clock_read_at < CLOCK_GOOD_S:
+            return known
+        return _kept(connection, _with_clock(connection, known, timeout_s))
     if not connection.has_shell:
         raise JournalUnavailable("A node of libvirt's test driver has no journal.")
     shell = connection.shell
     before = time.time()
     result = shell.run(_ASK, timeout_s=timeout_s)
     version, _, rest = result.stdout.decode("utf-8", errors="replace").partition("\n\n")
-    clock, _, complaints = rest.partition("\n")
+    clock, _, rest = rest.partition("\n")
+    missing, _, complaints = rest.partition("\n")
     if not version.startswith("systemd"):
         raise JournalUnavailable(
             "There is no journalctl on the host.", remedy="A host without systemd keeps no journal."
@@ -65,10 +72,23 @@ def tool_of(connection: HostConnection, timeout_s: float) -> JournalTool:
             remedy=f"On the host, as root: usermod -aG systemd-journal {shell.user}",
         )
     middle = (before + time.time()) / 2
-    tool = JournalTool(sudo, "+PCRE2" in version, _seconds(clock, middle) - middle)
+    # Built with it, and the library still not there: journalctl loads it only when it is asked to search.
+    has_grep = "+PCRE2" in version and missing.strip() == "0"
+    return _kept(connection, JournalTool(sudo, has_grep, _seconds(clock, middle) - middle))
+
+
+def _kept(connection: HostConnection, tool: JournalTool) -> JournalTool:
     with _guard:
         _known[connection] = tool
     return tool
+
+
+def _with_clock(connection: HostConnection, tool: JournalTool, timeout_s: float) -> JournalTool:
+    before = time.time()
+    said = connection.shell.run("date +%s.%N", timeout_s=timeout_s).stdout
+    middle = (before + time.time()) / 2
+    ahead_s = _seconds(said.decode("ascii", errors="replace"), middle + tool.clock_ahead_s) - middle
+    return replace(tool, clock_ahead_s=ahead_s, clock_read_at=time.monotonic())
 
 
 def _seconds(text: str, otherwise: float) -> float:

@@ -11,6 +11,7 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.journal import MAX_LIMIT, QUERY_S, JournalPage, absolute, read_page
 from nodes.hosts.journal_entries import Entry
+from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.qemu_lines import Line
@@ -81,7 +82,14 @@ def query(
             timeout_s=clock.left,
             inclusive=inclusive,
         )
+        start = replace(start, filters=_with_boot(filters, page))
     return _merged(start, page, files, limit, problems)
+
+
+def _with_boot(filters: JournalFilters, page: JournalPage) -> JournalFilters:
+    """The boot by its ID: a number counts back from now, and the next page may come after a reboot."""
+    boot = next((entry.boot_id for entry in page.entries if entry.boot_id), None)
+    return replace(filters, boot=boot) if filters.boot and boot else filters
 
 
 def _files(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nodes.errors import InvalidInput
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.journal import QUERY_S
+from nodes.hosts.journal import QUERY_S, refuse_by_status
 from nodes.hosts.journal_filters import command, unit_name
 from nodes.hosts.journal_tool import tool_of
 
@@ -40,7 +40,7 @@ class LogSources:
 def list_sources(connection: HostConnection, timeout_s: float = QUERY_S) -> LogSources:
     """Read from the journal's index, which takes milliseconds however long the journal is.
 
-    Raises what :func:`nodes.hosts.journal_tool.tool_of` raises.
+    Raises what :func:`nodes.hosts.journal_tool.tool_of` raises, and JournalUnavailable.
     """
     clock = Clock(timeout_s)
     units, all_units = _values(connection, "_SYSTEMD_UNIT", clock)
@@ -52,6 +52,8 @@ def list_sources(connection: HostConnection, timeout_s: float = QUERY_S) -> LogS
         max_bytes=_MAX_BYTES,
         sudo=sudo,
     )
+    if not listed.truncated:
+        refuse_by_status(listed, cursor="")
     found = (_BOOT_LINE.fullmatch(line) for line in listed.stdout.decode("utf-8", "replace").splitlines())
     boots = [Boot(int(line[1]), line[2], " ".join(line[3].split())) for line in found if line]
     return LogSources(
@@ -70,6 +72,8 @@ def _values(connection: HostConnection, field: str, clock: Clock) -> tuple[list[
         max_bytes=_MAX_BYTES,
         sudo=sudo,
     )
+    if not result.truncated:
+        refuse_by_status(result, cursor="")
     lines = result.stdout.decode("utf-8", errors="replace").splitlines()
     names = sorted({line for line in lines if line.isprintable() and 0 < len(line) <= 255})
     return names[:MAX_SOURCES], not result.truncated and len(names) <= MAX_SOURCES

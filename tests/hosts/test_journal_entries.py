@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,18 @@ def test_missing_fields_are_none_and_a_senders_nonsense_is_no_number():
         None,
         "m",
     )
+
+
+def test_of_a_field_that_stands_there_twice_the_first_counts_in_text_as_in_bytes():
+    twice = export({"MESSAGE": "first"})[:-1] + export({"MESSAGE": "second"})
+    twice_binary = export({"MESSAGE": b"first"})[:-1] + export({"MESSAGE": "second"})
+    assert [row.message for row in ExportReader().feed(twice + twice_binary + twice)] == ["first"] * 3
+
+
+def test_a_number_that_no_process_has_is_none_and_can_be_sent():
+    (row,) = ExportReader().feed(export({"MESSAGE": "x", "_PID": "9" * 30}))
+    assert row.pid is None
+    assert msgspec.json.encode(row)
 
 
 def test_all_fields_of_an_entry_with_binary_marked():
