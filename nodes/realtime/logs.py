@@ -11,6 +11,10 @@ To the client, first of all the state ``live`` with the ``command`` that shows t
 ``problems`` (what cannot be read, and why), and ``searched_by``: ``nodeadmin`` where the host cannot search.
 Then:
 
+(``earlier`` is the cursor with which describe-node-logs gives what came before the first entries, null where
+nothing did; ``cut`` says which bound ended the search for them, as it says there. Neither is there where a
+time or a cursor was asked for.)
+
 - ``{"type": "entries", "entries": […], "cursor"}``: oldest first;
 - ``{"type": "state", "state"}`` with ``live``, ``paused``, ``reconnecting`` (the host is lost, why, and it
   is tried again), ``waiting`` (for a channel to the host), ``gap`` (the place of the cursor has been removed
@@ -48,7 +52,7 @@ from nodes.hosts.journal_filters import read_filters, search_pattern
 from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
-from nodes.hosts.log_query import LogProblem, query
+from nodes.hosts.log_query import LogPage, LogProblem, query
 from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node
 from nodes.realtime.access import Caller
@@ -89,6 +93,8 @@ class Begun:
     entries: Sequence[Entry] = ()
     problems: tuple[LogProblem, ...] = ()
     searched_here: bool = False
+    page: LogPage | None = None
+    """Whose entries come first, where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +250,8 @@ class LogConsumer(AsyncWebsocketConsumer):
         after = before or LogCursor(start.filters, journal=newest, files=page.ends)
         # Without an entry to begin after, by time; what is there already would have been found just now.
         entries = page.entries[::-1] if backlog else []
-        return Begun(after, None if newest else since, entries, page.problems, here)
+        shown = page if backlog else None
+        return Begun(after, None if newest else since, entries, page.problems, here, shown)
 
     async def _keep_checking(self) -> None:
         checked_at = time.monotonic()
@@ -301,13 +308,16 @@ def _first_state(begun: Begun, backlog: int) -> str:
     shown = shown_command(
         filters, limit=None if filters.since else backlog or BACKLOG, follow=not filters.until
     )
-    body = {
+    body: dict[str, Any] = {
         "type": "state",
         "state": "live",
         "command": shown,
         "problems": begun.problems,
         "searched_by": "nodeadmin" if begun.searched_here else "host",
     }
+    if begun.page is not None:
+        body["earlier"] = begun.page.cursor.encode() if begun.page.more else None
+        body["cut"] = begun.page.cut if begun.page.cut != "limit" else ""
     return msgspec.json.encode(body).decode()
 
 

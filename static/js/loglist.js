@@ -5,11 +5,15 @@
   const ROW = 22;
   const BESIDE = 20;
   const MAX_ROWS = 20000;
+  const MAX_ENTRIES = 100000; // a line that is repeated takes one row, however often
   const TONES = ["log-bad", "log-bad", "log-bad", "log-bad", "log-warn", "", "", "log-debug"];
+
+  let made = 0;
 
   class LogList {
     constructor(scroll, canvas, words, onOpen) {
       this.scroll = scroll;
+      scroll.id ||= `log-list-${(made += 1)}`;
       this.canvas = canvas;
       this.words = words;
       this.onOpen = onOpen;
@@ -19,6 +23,7 @@
       this.clear();
       scroll.addEventListener("scroll", () => this.moved(), { passive: true });
       new ResizeObserver(() => this.draw()).observe(scroll);
+      scroll.addEventListener("keydown", (event) => this.pressed(event));
       canvas.addEventListener("click", (event) => {
         const row = this.rows[Number(event.target.closest(".log-row")?.dataset.at)];
         if (row?.entry && !String(getSelection())) this.open(row);
@@ -30,6 +35,7 @@
       this.count = 0;
       this.dropped = false;
       this.opened = null;
+      this.current = null;
       this.following = true;
       // At once: the scroll that follows would otherwise be taken for somebody's who leaves the end.
       this.size();
@@ -48,12 +54,20 @@
     append(entries) {
       for (const entry of entries) push(this.rows, entry, this.words);
       this.count += entries.length;
-      const surplus = this.rows.length - MAX_ROWS;
+      let surplus = Math.max(0, this.rows.length - MAX_ROWS);
+      let over = this.count - MAX_ENTRIES;
+      for (const row of this.rows.slice(0, surplus)) over -= row.all?.length || 0;
+      while (over > 0 && (this.rows[surplus].all?.length || 0) <= over) over -= this.rows[surplus++].all?.length || 0;
       if (surplus > 0) {
         const gone = this.rows.splice(0, surplus);
         this.count -= gone.reduce((sum, row) => sum + (row.all?.length || 0), 0);
         this.dropped = true;
         if (!this.following) this.scroll.scrollTop -= surplus * ROW;
+      }
+      if (over > 0) {
+        this.rows[0].all.splice(0, over);
+        this.count -= over;
+        this.dropped = true;
       }
       this.draw();
     }
@@ -87,6 +101,27 @@
       this.draw();
     }
 
+    // A line is gone to with the arrow keys, and opened with Enter.
+    pressed(event) {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (event.key === "Enter" && this.current?.entry) this.open(this.current);
+      else if (event.key === "Escape" && this.opened) this.open(null);
+      else if (step && this.rows.length) this.go(step);
+      else return;
+      event.preventDefault();
+    }
+
+    go(step) {
+      const from = this.rows.indexOf(this.current);
+      const last = this.rows.length - 1;
+      const at = from < 0 ? (step < 0 ? last : Math.min(last, Math.ceil(this.scroll.scrollTop / ROW))) : Math.max(0, Math.min(last, from + step));
+      this.current = this.rows[at];
+      const top = at * ROW;
+      if (top < this.scroll.scrollTop) this.scroll.scrollTop = top;
+      else if (top + ROW > this.scroll.scrollTop + this.scroll.clientHeight) this.scroll.scrollTop = top + ROW - this.scroll.clientHeight;
+      this.moved();
+    }
+
     toEnd() {
       this.following = true;
       this.onFollow(true);
@@ -109,6 +144,9 @@
         const shown = [];
         for (let at = top; at < end; at += 1) shown.push(this.line(this.rows[at], at));
         this.canvas.replaceChildren(...shown);
+        const current = this.canvas.querySelector(".is-current");
+        if (current) this.scroll.setAttribute("aria-activedescendant", current.id);
+        else this.scroll.removeAttribute("aria-activedescendant");
       });
     }
 
@@ -116,8 +154,17 @@
       const line = element("div", "log-row");
       line.style.top = `${at * ROW}px`;
       line.dataset.at = at;
+      line.setAttribute("role", "option");
+      line.setAttribute("aria-selected", String(row === this.opened));
+      line.setAttribute("aria-setsize", this.rows.length);
+      line.setAttribute("aria-posinset", at + 1);
+      if (row === this.current) {
+        line.classList.add("is-current");
+        line.id = `${this.scroll.id}-current`;
+      }
       if (!row.entry) {
         line.classList.add("log-mark");
+        line.setAttribute("aria-disabled", "true");
         line.textContent = row.words;
         return line;
       }
@@ -158,6 +205,7 @@
 
     open(row) {
       this.opened = row;
+      if (row) this.current = row;
       this.draw();
       this.onOpen(row?.entry || null);
     }

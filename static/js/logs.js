@@ -9,15 +9,14 @@ function nodeadminLogs(root) {
   const words = JSON.parse(root.dataset.words);
   const node = root.dataset.node;
   const PAGE = 500;
+  const ENOUGH = 100, PAGES = 10; // rows, more than any view shows: at most so many pages are read for them unasked
   const list = new window.LogList(part("scroll"), part("canvas"), words, openEntry);
   let socket = null;
   let cursor = ""; // where the stream goes on
-  let earlier = null; // {cursor} of the next earlier page, null before the first one, false at the beginning
-  let loading = false;
-  let paused = false;
-  let fresh = 0;
-  let generation = 0;
-  let failures = 0;
+  let earlier = null; // the cursor of the next earlier page, null where none is known, false at the beginning
+  let notes = [], pages = 0; // what the answer lacks; how many pages were read unasked
+  let loading = false, paused = false;
+  let fresh = 0, generation = 0, failures = 0;
 
   // ---- the query ----
   const query = read(embedded ? given(JSON.parse(root.dataset.query)) : new URLSearchParams(location.search));
@@ -28,14 +27,14 @@ function nodeadminLogs(root) {
   }
   function read(given) {
     return {
-      mode: given.get("mode") === "span" || given.has("since") || given.has("last") ? "span" : "live",
+      mode: given.get("mode") === "span" || ["since", "until", "last"].some((name) => given.has(name)) ? "span" : "live",
       services: given.getAll("service"),
       level: given.get("level") || "",
       keyword: given.get("keyword") || "",
       regex: given.has("regex"),
       boot: given.get("boot") || "",
       vm: given.get("vm") || "",
-      last: given.get("last") ?? (given.has("since") ? "" : "1h"),
+      last: given.get("last") ?? (given.has("since") || given.has("until") ? "" : "1h"),
       since: given.get("since") || "",
       until: given.get("until") || "",
     };
@@ -55,7 +54,10 @@ function nodeadminLogs(root) {
     const given = new URLSearchParams();
     for (const service of query.services) given.append("service", service);
     for (const [name, value] of Object.entries(filters())) if (name !== "services") given.set(name, value);
-    if (query.mode === "span") given.set("mode", "span");
+    if (query.mode === "span") {
+      given.set("mode", "span");
+      if (!query.last) given.set("last", "");
+    }
     const path = embedded ? `/nodes/${encodeURIComponent(node)}/logs/` : location.pathname;
     const address = `${path}${String(given) ? `?${given}` : ""}`;
     if (!embedded) history.replaceState(history.state, "", address);
@@ -126,6 +128,7 @@ function nodeadminLogs(root) {
     const button = part("new");
     button.hidden = list.following || !fresh;
     button.textContent = `${fresh} ${words.new} ↓`;
+    part("earlier").hidden = earlier === false || (earlier === null && !list.first);
   }
   function command(text) {
     if (!text) return;
@@ -150,8 +153,9 @@ function nodeadminLogs(root) {
     earlier = null;
     paused = false;
     fresh = 0;
-    failures = 0;
+    failures = pages = 0;
     loading = false;
+    notes = [];
     list.clear();
     closeEntry();
     pauseWords();
@@ -187,6 +191,8 @@ function nodeadminLogs(root) {
       failures = 0;
       if (message.type === "entries") take(message);
       else tell(message);
+      // What the stream itself could not go on with; a new one would only say it again.
+      if (message.state === "error" || message.state === "ended") ended = true;
     };
     opened.onclose = () => {
       if (mine !== generation || ended) return;
@@ -202,25 +208,36 @@ function nodeadminLogs(root) {
     if (part("note").textContent === words.waits) part("note").textContent = "";
     if (!list.following) fresh += message.entries.length;
     count();
-    if (list.dropped) part("note").textContent = words.dropped;
+    if (list.dropped) {
+      // What was taken off lies between the list and the cursor for earlier ones: that no longer fits.
+      list.dropped = false;
+      earlier = null;
+      part("note").textContent = words.dropped;
+    }
   }
   function tell(message) {
     command(message.command);
-    if (message.state === "gap") list.mark(words.gap);
-    else if (message.state === "live") {
-      const notes = (message.problems || []).map((problem) => problem.message);
-      if (message.searched_by === "nodeadmin") notes.push(words.searched_here);
+    if (message.state === "gap") return list.mark(words.gap);
+    if (message.state === "live") {
+      if (message.problems) remarks(message);
+      if ("earlier" in message) {
+        earlier = message.earlier || false;
+        if (earlier && message.cut) soon();
+      }
       state(paused ? "paused" : "live", paused ? "neutral" : "good", notes.join(" ") || (list.count ? "" : words.waits));
-    }
-    else state(message.state, message.state === "paused" || message.state === "ended" ? "neutral" : "warn", message.message || "");
+    } else state(message.state, message.state === "paused" || message.state === "ended" ? "neutral" : "warn", message.message || "");
+  }
+
+  function remarks(answer) {
+    notes = answer.problems.map((problem) => problem.message);
+    if (answer.searched_by === "nodeadmin") notes.push(words.searched_here);
   }
 
   // Earlier entries, newest first from the host, put above what is there.
   async function older() {
     if (loading || earlier === false) return;
     loading = true;
-    const mine = generation;
-    const first = list.first;
+    const mine = generation, first = list.first, known = earlier;
     const body = { node, limit: PAGE };
     if (earlier) body.cursor = earlier;
     else Object.assign(body, filters(), query.mode === "live" && first?.time ? { until: first.time } : {});
@@ -228,27 +245,46 @@ function nodeadminLogs(root) {
     try {
       const answer = await window.nodeadminCall("describe-node-logs", body);
       if (mine !== generation) return;
-      // The first page of the live list ends with entries that are shown already: those of the same instant.
-      const known = new Set(earlier ? [] : list.entries.slice(0, 200).map((entry) => entry.cursor));
-      list.prepend(answer.entries.reverse().filter((entry) => !entry.cursor || !known.has(entry.cursor)));
-      if (query.mode === "span" && !earlier) list.toEnd();
-      const firstPage = !earlier;
+      if (first && list.first !== first) return void (earlier = null); // taken off meanwhile: no longer next to it
+      // Asked for by time, the page ends with entries that are shown already: those of the same instant.
+      const shown = new Set(known ? [] : list.entries.slice(0, 1000).map(identity));
+      list.prepend(answer.entries.reverse().filter((entry) => !shown.has(identity(entry))));
       earlier = answer.more ? answer.cursor : false;
+      remarks(answer);
       if (query.mode === "span") {
-        if (firstPage) command(answer.query_command);
-        const notes = answer.problems.map((problem) => problem.message);
-        if (answer.searched_by === "nodeadmin") notes.push(words.searched_here);
-        if (answer.cut === "time") notes.push(words.cut_time);
-        else if (!list.count) notes.push(words.nothing);
-        else if (earlier === false) notes.push(words.beginning);
-        state("done", "good", notes.join(" "));
-      }
+        if (!known) {
+          list.toEnd();
+          command(answer.query_command);
+        }
+        state("done", "good", ending(answer));
+      } else if (answer.cut === "time" || answer.cut === "bytes") part("note").textContent = ending(answer);
       count();
+      // A search that was cut short has perhaps found little: it goes on until there is something to look at.
+      pages += 1;
+      if (earlier && earlier !== known && list.rows.length < ENOUGH && pages < PAGES) soon();
     } catch (error) {
-      if (mine === generation) state("error", "bad", error.message);
+      if (mine !== generation) return;
+      if (query.mode === "live") part("note").textContent = error.message;
+      else state("error", "bad", error.message);
     } finally {
       if (mine === generation) loading = false;
     }
+  }
+
+  function soon() {
+    const mine = generation;
+    setTimeout(() => mine === generation && older());
+  }
+  function more(done) {
+    pages = done;
+    older();
+  }
+  function ending(answer) {
+    const last = answer.cut === "time" || answer.cut === "bytes" ? words.cut_time : list.count ? (earlier ? "" : words.beginning) : words.nothing;
+    return [...notes, last].join(" ").trim();
+  }
+  function identity(entry) {
+    return entry.cursor || `${entry.time} ${entry.identifier} ${entry.message}`;
   }
 
   // ---- one entry ----
@@ -258,16 +294,13 @@ function nodeadminLogs(root) {
     fields.replaceChildren();
     if (!entry) return;
     part("detail-message").textContent = entry.message ?? "";
-    if (!entry.cursor) {
-      fields.append(term(words.no_detail, ""));
-      return;
-    }
+    if (!entry.cursor) return fields.append(term(words.no_detail, ""));
     try {
       const answer = await window.nodeadminCall("describe-log-entry", { node, entry: entry.cursor });
       if (list.opened?.entry !== entry) return;
       const whole = answer.fields.find((field) => field.name === "MESSAGE");
       if (whole) part("detail-message").textContent = whole.value;
-      for (const field of answer.fields.filter((other) => other.name !== "MESSAGE").sort((a, b) => (a.name < b.name ? -1 : 1))) {
+      for (const field of answer.fields.filter((other) => other !== whole).sort((a, b) => (a.name < b.name ? -1 : 1))) {
         const notes = [field.binary && words.binary, field.cut && words.cut].filter(Boolean).join(", ");
         fields.append(term(field.name, notes ? `${field.value} (${notes})` : field.value));
       }
@@ -303,6 +336,7 @@ function nodeadminLogs(root) {
     if ("mode" in data) change({ mode: data.mode });
     else if ("level" in data) change({ level: data.level });
     else if ("new" in data) list.toEnd();
+    else if ("earlier" in data) more(0);
     else if ("detailClose" in data) closeEntry();
     else if ("pause" in data) {
       paused = !paused;
@@ -324,7 +358,7 @@ function nodeadminLogs(root) {
       if (!query.services.includes(name)) change({ services: [...query.services, name] });
     }
   });
-  list.onTop = older;
+  list.onTop = () => more(PAGES);
   list.onFollow = (following) => {
     if (following) fresh = 0;
     count();

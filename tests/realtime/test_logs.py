@@ -11,6 +11,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
 
+from nodes import access
+from nodes.hosts.log_cursor import LogCursor
+from nodes.hosts.log_query import query
 from nodes.models import NodeUserObjectPermission
 from nodes.permissions import VIEW, VIEW_LOGS
 from nodes.realtime import fleet, logs
@@ -98,6 +101,24 @@ async def test_the_newest_lines_come_first_and_new_ones_as_they_are_written(host
         assert (await numbers(socket, 10))[0] == list(range(40, 50))
         writer.write(100, 101)
         assert (await numbers(socket, 2))[0] == [100, 101]
+
+
+async def test_what_came_before_the_first_lines_is_asked_for_by_the_cursor_that_comes_with_them(host) -> None:
+    headers = await viewer(host, VIEW, VIEW_LOGS)
+    async with opened(LOGS, headers) as socket:
+        await subscribe(socket, backlog=10)
+        first = await socket.message()
+        assert first["cut"] == ""
+        target = await sync_to_async(lambda: access.target_for(logs.Node.objects.get(name="kvm-01")))()
+        start = LogCursor.decode(first["earlier"])
+        page = await sync_to_async(lambda: query(access.connect(target), start, limit=100))()
+        assert [row.message for row in page.entries] == [f"line {number}" for number in range(39, -1, -1)]
+    async with opened(LOGS, headers) as socket:
+        await subscribe(socket, backlog=100)
+        assert (await socket.message())["earlier"] is None
+    async with opened(LOGS, headers) as socket:
+        await subscribe(socket, since="2023-11-14T22:13:20Z")
+        assert "earlier" not in await socket.message()
 
 
 async def test_a_viewer_that_comes_back_with_its_cursor_misses_and_repeats_nothing(host, writer) -> None:

@@ -107,7 +107,9 @@ def _words() -> dict[str, str]:
         "nothing": _("No entry fits this query."),
         "waits": _("No entry fits yet. New ones appear here."),
         "beginning": _("All that fits is shown."),
-        "cut_time": _("The search was ended by its time limit; scroll up to go on."),
+        "cut_time": _(
+            "The search was ended by a limit before it was through: go on with “Earlier”, or narrow it."
+        ),
         "binary": _("binary"),
         "cut": _("cut"),
         "repeats": _("times in a row"),
