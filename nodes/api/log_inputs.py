@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +19,15 @@ from nodes.hosts.log_query import DEFAULT_LIMIT
 FILTERS = ("services", "since", "until", "last", "level", "keyword", "regex", "boot", "vm")
 
 
+class Moment(serializers.DateTimeField):
+    """A time with its zone: without one it would be the server's, hours beside what was meant."""
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        if value.tzinfo is None:
+            raise serializers.ValidationError(_("This is a time with its zone, as RFC 3339 has it."))
+        return super().enforce_timezone(value)
+
+
 class LogsInput(NodeInput):
     services = serializers.ListField(
         child=Strict(max_length=255),
@@ -25,8 +35,8 @@ class LogsInput(NodeInput):
         required=False,
         help_text=_("libvirtd, qemu, kernel, ssh, vm-log, identifier:NAME, or the name of a systemd unit."),
     )
-    since = serializers.DateTimeField(required=False)
-    until = serializers.DateTimeField(required=False)
+    since = Moment(required=False)
+    until = Moment(required=False)
     last = Strict(max_length=16, required=False, help_text=_("90s, 2h, 3d: back from the host's own clock."))
     level = Strict(
         max_length=32, required=False, help_text=_("That and worse: warning, 4; or a range: warning..err.")

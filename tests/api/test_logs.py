@@ -118,6 +118,8 @@ def test_sources_are_those_of_the_journal(api, administrator, node):
         ({"keyword": "(", "regex": True}, "keyword"),
         ({"limit": 5001}, "limit"),
         ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "until"),
+        ({"since": "2026-01-02T00:00:00"}, "since"),
+        ({"until": "2026-01-02"}, "until"),
         ({"surprise": 1}, "surprise"),
     ],
 )
