@@ -5,6 +5,7 @@
   const ROW = 22;
   const BESIDE = 20;
   const MAX_ROWS = 20000;
+  const LONGEST = 4000;
   const MAX_ENTRIES = 100000; // a line that is repeated takes one row, however often
   const TONES = ["log-bad", "log-bad", "log-bad", "log-bad", "log-warn", "", "", "log-debug"];
 
@@ -213,11 +214,13 @@
 
   // One more entry below: a line of its own, a repeat of the last one, or the first of another boot.
   function push(rows, entry, words) {
+    // Of a long message the list keeps what it can show; the entry is asked for again when it is opened.
+    if (entry.cursor && entry.message?.length > LONGEST) Object.assign(entry, { message: entry.message.slice(0, LONGEST), cut: true });
     const last = rows[rows.length - 1];
     if (last?.entry) {
       const same = last.entry;
       if (entry.boot_id && same.boot_id && entry.boot_id !== same.boot_id) rows.push(bootMark(entry.boot_id, words));
-      else if (same.message === entry.message && same.identifier === entry.identifier && same.level === entry.level) {
+      else if (same.message === entry.message && same.identifier === entry.identifier && same.level === entry.level && !entry.cut) {
         last.all.push(entry);
         last.entry = entry;
         return;
