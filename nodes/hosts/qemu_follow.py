@@ -11,7 +11,7 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.qemu_lines import Line, LineReader
-from nodes.hosts.qemu_logs import Places, beginnings, list_files, paths, search_of_lines
+from nodes.hosts.qemu_logs import Places, beginnings, list_files, passed, paths, search_of_lines
 
 _FOLLOW_BLOCK: Final = 256 << 10
 _MAX_KNOWN: Final = 2000
@@ -67,6 +67,7 @@ class VmLogFollow:
         """
         files = list_files(connection, filters.vm, Clock(timeout_s))
         begins, self.rotated = beginnings(files, places, newest_first=False)
+        begins |= passed(files, filters, newest_first=False)
         script = _LOOP % {
             "directory": shlex.quote(qemu_logs.DIRECTORY),
             "known": "\n".join(f"o_{file.inode}={begins[file.name]}" for file in files[-_MAX_KNOWN:]),

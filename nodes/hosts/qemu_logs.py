@@ -101,6 +101,7 @@ def read_lines(
     found = FileLines()
     files = list_files(connection, filters.vm, clock)
     begins, found.rotated = beginnings(files, places, newest_first=newest_first)
+    begins |= passed(files, filters, newest_first=newest_first)
     found.left_out = max(0, len(files) - MAX_FILES)
     for file in files[: found.left_out]:
         found.ends[file.name] = (file.inode, begins[file.name])
@@ -202,6 +203,14 @@ def beginnings(
         found |= offsets
         gone = gone or is_cut
     return found, gone
+
+
+def passed(files: Sequence[LogFile], filters: JournalFilters, *, newest_first: bool) -> dict[str, int]:
+    """The end of reading in files that were last written to before the time that is asked for."""
+    if filters.since is None:
+        return {}
+    since = int(filters.since.timestamp())
+    return {file.name: 0 if newest_first else file.size for file in files if file.changed_at < since}
 
 
 def _of_family(family: Sequence[LogFile], places: Places) -> tuple[dict[str, int], bool]:

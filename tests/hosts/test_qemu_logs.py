@@ -177,6 +177,21 @@ def test_more_places_than_a_cursor_has_room_for_repeat_nothing(connection, folde
         follow.close()
 
 
+def test_a_log_that_was_not_written_to_since_is_not_read(connection, folder):
+    for name in ("still", "used"):
+        (folder / f"{name}.log").write_text(stamped(30, f"{name} 1"))
+    os.utime(folder / "still.log", (1_600_000_000,) * 2)
+    since = {"since": "2023-11-14T22:20:00Z"}
+    assert messages(ask(connection, **since)) == messages(ask(connection, newest=True, **since)) == ["used 1"]
+    follow = LogFollow(connection, LogCursor(read_filters({"services": ["vm-log"], **since})))
+    try:
+        assert taken(follow, "used 1") == ["used 1"]
+        append(folder / "still.log", stamped(31, "still 2"))
+        assert taken(follow, "still 2") == ["still 2"]
+    finally:
+        follow.close()
+
+
 def test_lines_without_a_time_are_of_the_time_above_them_on_every_page(connection, folder, monkeypatch):
     monkeypatch.setattr(qemu_logs, "_ONE_BLOCK", 300)
     arguments = "".join(f"-device number={number} \\\n" for number in range(60))

@@ -100,6 +100,10 @@ async def test_viewers_of_the_vms_own_logs_share_one_process_and_each_sees_every
         assert (await lines(again, 1))[0] == ["journal 100"], "one that comes back goes on in the same stream"
         assert len(host.running()) == 1
     assert await sync_to_async(host.rests)()
+    deadline = asyncio.get_running_loop().time() + 20
+    while scripts(folder) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.05)
+    assert scripts(folder) == 0
 
 
 async def test_a_span_with_an_end_has_the_vms_own_logs_in_it(host, folder) -> None:
