@@ -113,6 +113,9 @@ def _files(
         return FileLines()
     if files.rotated:
         problems.append(LogProblem("rotated", "A VM's log is no longer there: lines of it may be missing."))
+    if files.compressed and files.complete:
+        words = "Older logs of VMs on the host are compressed (.gz); these are not read."
+        problems.append(LogProblem("compressed", words))
     if files.left_out:
         problems.append(
             LogProblem(

@@ -65,7 +65,8 @@ class VmLogFollow:
 
         Raises InsufficientRightsOnHost where the user may not read them, HostTimeout, HostUnreachable.
         """
-        files = list_files(connection, filters.vm, Clock(timeout_s))
+        listed = list_files(connection, filters.vm, Clock(timeout_s))
+        files = [file for file in listed if not file.is_compressed]
         begins, self.rotated = beginnings(files, places, newest_first=False)
         begins |= passed(files, filters, newest_first=False)
         script = _LOOP % {

@@ -55,6 +55,10 @@ class LogFile:
         return self.name.rpartition(".log")[0] + ".log"
 
     @property
+    def is_compressed(self) -> bool:
+        return self.name.endswith(".gz")
+
+    @property
     def is_rotated(self) -> bool:
         return self.name != self.vm_log
 
@@ -71,6 +75,8 @@ class FileLines:
     """The same with all lines taken."""
     rotated: bool = False
     """Something that was to be gone on with is no longer there."""
+    compressed: bool = False
+    """There are older ones that logrotate has compressed, which are not read."""
     left_out: int = 0
     """How many files there are beyond :data:`MAX_FILES`."""
 
@@ -99,25 +105,16 @@ def read_lines(
     """
     clock = Clock(timeout_s)
     found = FileLines()
-    files = list_files(connection, filters.vm, clock)
+    listed = list_files(connection, filters.vm, clock)
+    files = [file for file in listed if not file.is_compressed]
+    since = filters.since.timestamp() if filters.since else 0.0
+    found.compressed = any(file.is_compressed and file.changed_at >= since for file in listed)
     begins, found.rotated = beginnings(files, places, newest_first=newest_first)
     begins |= passed(files, filters, newest_first=newest_first)
     found.left_out = max(0, len(files) - MAX_FILES)
     for file in files[: found.left_out]:
         found.ends[file.name] = (file.inode, begins[file.name])
-    files = files[found.left_out :]
-    block = _ONE_BLOCK if len(files) == 1 else _BLOCK
-    wanted = []
-    for file in files:
-        offset = begins[file.name]
-        start, end = (
-            (max(0, offset - block), offset) if newest_first else (offset, min(file.size, offset + block))
-        )
-        found.ends[file.name] = found.reached[file.name] = (file.inode, offset)
-        if start > 0 if newest_first else end < file.size:
-            found.complete = False
-        if end > start:
-            wanted.append(_Block(file, max(0, start - _ABOVE), start, end))
+    wanted = _wanted(files[found.left_out :], begins, found, newest_first=newest_first)
     search = search_of_lines(filters)
     with closing(search) if search else nullcontext():
         taken = 0
@@ -141,6 +138,25 @@ def read_lines(
     return found
 
 
+def _wanted(
+    files: Sequence[LogFile], begins: Mapping[str, int], found: FileLines, *, newest_first: bool
+) -> list[_Block]:
+    """The next block of each file, where it has one; ``found`` notes where each begins, and what is left."""
+    block = _ONE_BLOCK if len(files) == 1 else _BLOCK
+    wanted = []
+    for file in files:
+        offset = begins[file.name]
+        start, end = (
+            (max(0, offset - block), offset) if newest_first else (offset, min(file.size, offset + block))
+        )
+        found.ends[file.name] = found.reached[file.name] = (file.inode, offset)
+        if start > 0 if newest_first else end < file.size:
+            found.complete = False
+        if end > start:
+            wanted.append(_Block(file, max(0, start - _ABOVE), start, end))
+    return wanted
+
+
 def search_of_lines(filters: JournalFilters) -> Search | None:
     """By the keyword alone: which VM a line belongs to, its file says."""
     return search_of(replace(filters, vm=""))
@@ -156,11 +172,15 @@ def paths(vm: str) -> str:
 
 
 def list_files(connection: HostConnection, vm: str, clock: Clock) -> list[LogFile]:
-    """The files of a VM, or of all, those changed last at the end. Raises as :func:`read_lines` does."""
+    """The files of a VM, or of all, those changed last at the end; compressed ones too.
+
+    Raises as :func:`read_lines` does.
+    """
     directory = shlex.quote(DIRECTORY)
+    compressed = f"{directory}/{shlex.quote(f'{vm}.log') if vm else '*.log'}.[0-9].gz"
     script = (
         f"cd {directory} 2>/dev/null || {{ [ -d {directory} ] && exit 77; exit 0; }}; "
-        f"stat -c '%i %s %Y %n' -- {paths(vm)} 2>/dev/null; exit 0"
+        f"stat -c '%i %s %Y %n' -- {paths(vm)} {compressed} 2>/dev/null; exit 0"
     )
     shell = connection.shell
     # The directory belongs to root; a user of the group libvirt may not enter it.

@@ -164,7 +164,7 @@ def judge(host: Host, filters: JournalFilters) -> set[str]:
     wanted = selection(filters, with_grep=True)
     if filters.last_s is None:
         wanted += bounds(filters, cursor="", since=filters.since)
-    endings = (".log", ".log.[0-9]")
+    endings = (".log", ".log.[0-9]", ".log.[0-9].gz")
     files = {f"{host.vm_logs}/{filters.vm}{ending}" for ending in endings} if filters.vm else None
     for program, arguments in host.seen():
         programs.add(program)

@@ -126,6 +126,15 @@ def test_logs_that_were_rotated_more_than_once_are_read_too(connection, folder):
     assert messages(ask(connection)) == ["0", "1", "2", "9"]
 
 
+def test_older_logs_that_were_compressed_are_said_where_reading_comes_to_an_end(connection, folder):
+    (folder / "web.log").write_text(stamped(1, "1"))
+    (folder / "web.log.2.gz").write_bytes(b"\x1f\x8b")
+    page = ask(connection)
+    assert (messages(page), [problem.code for problem in page.problems]) == (["1"], ["compressed"])
+    (folder / "web.log.2.gz").unlink()
+    assert not ask(connection).problems
+
+
 def test_what_is_no_longer_there_is_said(connection, folder):
     log = folder / "web.log"
     log.write_text(stamped(1, "1", "2", "3"))
