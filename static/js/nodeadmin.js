@@ -167,6 +167,14 @@
   }
 
   // ---- htmx ----
+  // A part that is read anew keeps what somebody opened, typed or sorted by in it.
+  const KEPT = "[data-loaded], [data-table-filter], [data-table-count], th:has(> button.sorter)";
+  if (window.Idiomorph) {
+    Object.assign(window.Idiomorph.defaults.callbacks, {
+      beforeNodeMorphed: (old) => !(old instanceof Element && old.matches(KEPT)),
+      beforeAttributeUpdated: (name, element) => !(name === "open" && element.localName === "details"),
+    });
+  }
   document.addEventListener("htmx:beforeRequest", (event) => {
     // Nobody looks at a hidden tab; polling goes on when it is seen again.
     if (document.hidden && event.target.matches?.("[data-poll]")) event.preventDefault();

@@ -33,6 +33,13 @@
     return found;
   }
 
+  // Whoever moves a row takes the focus from what is in it.
+  function keepFocus(move) {
+    const focused = document.activeElement;
+    move();
+    if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
+  }
+
   class Table {
     constructor(box) {
       this.box = box;
@@ -41,8 +48,7 @@
       this.filter = box.querySelector("[data-table-filter]");
       this.count = box.querySelector("[data-table-count]");
       if (!this.table || !this.table.tBodies.length) return;
-      this.original = groups(this.table.tBodies[0]);
-      this.makeSorters();
+      box.nodeadminTable = this;
       if (this.filter) {
         this.filter.value = state(`${this.name}.find`);
         this.filter.addEventListener("input", () => {
@@ -53,15 +59,27 @@
       for (const button of box.querySelectorAll("[data-table-export]")) {
         button.addEventListener("click", () => this.export(button.dataset.tableExport));
       }
+      this.read();
+    }
+
+    // Take the rows as the page has them now, and order and filter them as the URL says.
+    read() {
+      this.original = groups(this.table.tBodies[0]);
+      this.makeSorters();
       const sorted = state(`${this.name}.order`);
-      if (sorted) this.sort(Number(sorted.replace("-", "")), sorted.startsWith("-"));
+      if (sorted) keepFocus(() => this.sort(Number(sorted.replace("-", "")), sorted.startsWith("-")));
       this.applyFilter();
+    }
+
+    // Before the page is read anew: rows are matched by their place, so each has to be in its own.
+    lay() {
+      if (this.table.querySelector("[aria-sort=ascending], [aria-sort=descending]")) keepFocus(() => this.place());
     }
 
     makeSorters() {
       if (this.box.hasAttribute("data-table-unsorted")) return;
       [...this.table.tHead.rows[0].cells].forEach((head, column) => {
-        if (head.hasAttribute("data-unsorted") || !head.textContent.trim()) return;
+        if (head.hasAttribute("data-unsorted") || head.hasAttribute("aria-sort") || !head.textContent.trim()) return;
         const button = document.createElement("button");
         button.type = "button";
         button.className = "sorter";
@@ -89,6 +107,10 @@
 
     unsort() {
       this.marks();
+      this.place();
+    }
+
+    place() {
       this.table.tBodies[0].append(...this.original.flat());
     }
 
@@ -150,9 +172,14 @@
 
   function start(root) {
     for (const box of root.querySelectorAll("[data-table]")) {
-      if (!box.nodeadminTable) box.nodeadminTable = new Table(box);
+      if (!box.nodeadminTable) new Table(box);
     }
+  }
+  function each(root, what) {
+    for (const box of root?.querySelectorAll("[data-table]") || []) if (box.nodeadminTable) what(box.nodeadminTable);
   }
   start(document);
   document.addEventListener("htmx:load", (event) => start(event.target));
+  document.addEventListener("htmx:beforeSwap", (event) => each(event.detail.target, (table) => table.lay()));
+  document.addEventListener("htmx:afterSwap", () => each(document, (table) => table.read()));
 })();

@@ -212,6 +212,41 @@ def test_a_table_filters_sorts_and_remembers(joined):
     assert len(Path(download.value.path()).read_text().splitlines()) >= whole
 
 
+READ_ANEW = "document.body.dispatchEvent(new CustomEvent('inventory-refreshed'))"
+
+
+def test_what_was_opened_typed_and_sorted_stays_while_the_tab_is_read_anew(joined):
+    page = joined.page
+    page.goto(f"/nodes/{NAME}/pci/")
+    page.click("[data-table=pci] th:has-text('Address') button")
+    page.click("[data-table=pci] th:has-text('Address') button")
+    rows = page.locator("[data-table=pci] tbody tr:visible")
+    last = rows.first.locator("td").first.inner_text().split()[0]
+    page.fill("[data-table=pci] [data-table-filter]", last)
+    opener = rows.first.locator("summary")
+    if opener.count():
+        opener.click()
+    opened = page.locator("details.verdict[open]").count()
+    page.focus("[data-table=pci] th:has-text('Device') button")
+    with page.expect_response("**/pci/**"):
+        page.evaluate(READ_ANEW)
+    page.wait_for_function("!document.documentElement.hasAttribute('data-busy')")
+    assert page.input_value("[data-table=pci] [data-table-filter]") == last
+    assert [row.split()[0] for row in rows.all_inner_texts()] == [last]
+    assert page.inner_text("[data-table-count]").startswith("1 of ")
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("Address")
+    assert page.locator("details.verdict[open]").count() == opened
+    assert page.evaluate("document.activeElement.textContent") == "Device"
+
+    page.goto(f"/nodes/{NAME}/")
+    page.click("details.numa-table > summary")
+    with page.expect_response(f"**/nodes/{NAME}/"):
+        page.evaluate(READ_ANEW)
+    page.wait_for_function("!document.documentElement.hasAttribute('data-busy')")
+    assert page.locator("details.numa-table[open]").count() == 1
+    assert joined.faults == []
+
+
 def test_the_keyboard_is_enough(joined):
     page = joined.page
     page.goto("/events/")
