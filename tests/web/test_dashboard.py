@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from nodes.models import Event
 from nodes.web.pictures import strip
+from nodes.web.views import dashboard
 from tests.factories import grant, make_node, make_operation, make_snapshot
 
 GIB = 1 << 30
@@ -43,6 +44,31 @@ def test_figures_are_over_the_nodes_of_which_they_are_known(admin_page):
     assert fleet.threads == 400
     assert fleet.memory_percent == 25.0
     assert (fleet.vms, fleet.vms_running) == (3, 2)
+
+
+def test_what_a_host_that_is_off_last_told_is_no_use_and_no_room(admin_page, read):
+    figures = {"cpu_threads": 64, "cpu_used_percent": 50.0, "memory_total_bytes": 4 * GIB}
+    figures |= {"memory_used_bytes": GIB, "vm_count": 5, "vm_running_count": 4}
+    make_node("on", **figures)
+    make_node("off", connection="offline", connection_reason="powered_off", **figures)
+    answer = admin_page.get(reverse("dashboard"))
+    fleet = answer.context["fleet"]
+    assert (fleet.nodes, fleet.threads, fleet.threads_busy, fleet.threads_free) == (2, 64, 32, 32)
+    assert (fleet.memory_bytes, fleet.memory_free_bytes) == (4 * GIB, 3 * GIB)
+    assert (fleet.vms, fleet.vms_running) == (10, 4)
+    assert "32 of 64 threads, 32 free" in read(answer).text
+
+
+def test_every_line_that_needs_a_look_is_counted_and_those_read_can_be_opened(admin_page, read):
+    for number in range(dashboard.MOST_LINES + 9):
+        make_node(f"kvm-{number:02d}", connection="offline", connection_reason="unreachable")
+    answer = admin_page.get(reverse("dashboard"))
+    assert len(answer.context["attention"]) == dashboard.SHOWN
+    rest = dashboard.MOST_LINES - dashboard.SHOWN
+    assert len(answer.context["attention_rest"]) == rest
+    text = read(answer).text
+    assert f"and {rest + 9} more" in text
+    assert "9 of them are not listed here" in text
 
 
 def test_a_fleet_that_tells_nothing_shows_unknown_and_not_zero(admin_page, read):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, F, FloatField, Q, Sum
+from django.db.models import Count, F, FloatField, Q, QuerySet, Sum, Window
 from django.db.models.functions import Cast
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -33,14 +33,20 @@ STRIP_FIELDS = (
     *("name", "scheduling", "scheduling_reason", "connection", "connection_reason"),
     *("cpu_used_percent", "memory_used_bytes", "memory_total_bytes"),
 )
-SHOWN, EVENTS = 8, 12
+SHOWN, EVENTS = 12, 12
+MOST_LINES = 32
+"""Of each kind of trouble, read for the list of what needs a look; the rest is counted."""
 LONG_MAINTENANCE = timedelta(days=7)
 FAILURES_WITHIN = timedelta(days=1)
 
 
 @dataclass(slots=True)
 class Capacity:
-    """What some nodes have and use. Sums are over the nodes of which it is known; None where none is."""
+    """What some nodes have and use. Sums are over the nodes of which it is known; None where none is.
+
+    What is in use, and of what, is known of the nodes that are online: the last figures of a host that has
+    been off for days are nobody's use, and what it had free is not free.
+    """
 
     nodes: int = 0
     threads: int | None = None
@@ -72,6 +78,18 @@ class Capacity:
         return round(self.threads_used) if self.threads_used is not None else None
 
     @property
+    def threads_free(self) -> int | None:
+        if self.threads is None or self.threads_busy is None:
+            return None
+        return max(0, self.threads - self.threads_busy)
+
+    @property
+    def memory_free_bytes(self) -> int | None:
+        if self.memory_bytes is None or self.memory_used_bytes is None:
+            return None
+        return max(0, self.memory_bytes - self.memory_used_bytes)
+
+    @property
     def memory_percent(self) -> float | None:
         if not self.memory_bytes or self.memory_used_bytes is None:
             return None
@@ -95,15 +113,17 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     nodes = nodes_for(user)
     fleet, types = capacities(nodes)
     drawn = order_nodes(nodes, "status").only(*STRIP_FIELDS)[:STRIP_LIMIT]
-    lines, more = attention(user, nodes)
+    lines, in_all = attention(user, nodes)
     context = {
         "fleet": fleet,
         "types": types,
         "statuses": status_parts(fleet),
         "strip": strip.draw(list(drawn)),
         "strip_left_out": max(0, fleet.nodes - STRIP_LIMIT),
-        "attention": lines,
-        "attention_more": more,
+        "attention": lines[:SHOWN],
+        "attention_rest": lines[SHOWN:],
+        "attention_more": in_all - min(in_all, SHOWN),
+        "attention_unlisted": in_all - len(lines),
         "events": events_for(user)[:EVENTS],
         "cut_off_since": cut_off_since(),
     }
@@ -119,16 +139,18 @@ def cut_off_since() -> datetime | None:
 
 def capacities(nodes: NodeQuerySet) -> tuple[Capacity, list[tuple[str, Capacity]]]:
     """The whole fleet's capacity, and that of each type of node: one query, a row a type and status."""
-    known = Q(cpu_used_percent__isnull=False)
+    online = Q(connection=Connection.ONLINE)
+    known = online & Q(cpu_used_percent__isnull=False)
+    memory_known = online & Q(memory_used_bytes__isnull=False)
     rows = nodes.order_by().values("node_type", "scheduling", "connection")
     rows = rows.annotate(
         count=Count("pk"),
         threads=Sum("cpu_threads", filter=known),
         threads_used=Sum(Cast(F("cpu_threads"), FloatField()) * F("cpu_used_percent") / 100.0, filter=known),
-        memory_bytes=Sum("memory_total_bytes"),
-        memory_used_bytes=Sum("memory_used_bytes"),
+        memory_bytes=Sum("memory_total_bytes", filter=memory_known),
+        memory_used_bytes=Sum("memory_used_bytes", filter=memory_known),
         vms=Sum("vm_count"),
-        vms_running=Sum("vm_running_count"),
+        vms_running=Sum("vm_running_count", filter=online),
     )
     fleet, types = Capacity(), defaultdict[str, Capacity](Capacity)
     for row in rows:
@@ -153,7 +175,7 @@ def status_parts(fleet: Capacity) -> list[tuple[str, str, str, int, float]]:
 
 
 def attention(user: User, nodes: NodeQuerySet) -> tuple[Sequence[Attention], int]:
-    """What needs a look, worst first, and how many more there are: three queries."""
+    """The first lines of what needs a look, worst first, and how many there are in all: three queries."""
     now = timezone.now()
     stale = now - timedelta(seconds=settings.NODEADMIN_STALE_AFTER_S)
     troubled = nodes.filter(
@@ -163,18 +185,21 @@ def attention(user: User, nodes: NodeQuerySet) -> tuple[Sequence[Attention], int
         | Q(scheduling=Scheduling.MAINTENANCE, scheduling_since__lt=now - LONG_MAINTENANCE)
         | Q(problem_count__gt=0)
     )
-    found = order_nodes(troubled, "status").defer("notes", "host_key")[: SHOWN * 4]
-    failed = (
-        operations_for(user)
-        .filter(status=OperationStatus.FAILED, finished_at__gt=now - FAILURES_WITHIN)
-        .defer("secret")
-        .order_by("-finished_at")[:SHOWN]
+    found = order_nodes(troubled, "status").defer("notes", "host_key")
+    failed = operations_for(user).filter(status=OperationStatus.FAILED, finished_at__gt=now - FAILURES_WITHIN)
+    failed = failed.defer("secret", "plan").order_by("-finished_at")
+    kinds: tuple[tuple[QuerySet[Any], Callable[[Any], Attention]], ...] = (
+        (found, lambda node: _node_line(node, now)),
+        (_disks_of(nodes), _disk_line),
+        (failed, _operation_line),
     )
-    lines = [_node_line(node, now) for node in found]
-    lines += _disk_lines(nodes)
-    lines += [_operation_line(operation) for operation in failed]
+    lines, in_all = list[Attention](), 0
+    for rows, line_of in kinds:
+        read = list(rows.annotate(in_all=Window(Count("pk")))[:MOST_LINES])
+        lines += [line_of(row) for row in read]
+        in_all += read[0].in_all if read else 0
     lines.sort(key=lambda line: ("bad", "unknown", "warn").index(line.tone))
-    return lines[:SHOWN], max(0, len(lines) - SHOWN)
+    return lines, in_all
 
 
 def _node_line(node: Node, now: Any) -> Attention:
@@ -193,21 +218,21 @@ def _node_line(node: Node, now: Any) -> Attention:
     return Attention("warn", node.name, url, words, node.observed_at)
 
 
-def _disk_lines(nodes: NodeQuerySet) -> list[Attention]:
+def _disks_of(nodes: NodeQuerySet) -> QuerySet[Device]:
     """Disks that fail or wear out, the failing first."""
     disks = Device.objects.filter(
         node__in=nodes.order_by(), section="disks", health__in=("failed", "warning")
     )
-    rows = disks.order_by("health", "node__name", "key")
-    return [
-        Attention(
-            "bad" if health == "failed" else "warn",
-            name,
-            reverse("node-section", args=[name, "disks"]),
-            (_("failing disk %s") if health == "failed" else _("disk %s needs a look")) % (model or key),
-        )
-        for name, key, model, health in rows.values_list("node__name", "key", "model", "health")[: SHOWN * 2]
-    ]
+    disks = disks.select_related("node").only("node__name", "key", "model", "serial", "health")
+    return disks.order_by("health", "node__name", "key")
+
+
+def _disk_line(disk: Device) -> Attention:
+    url = reverse("node-section", args=[disk.node.name, "disks"])
+    name = f"{disk.model} {disk.serial}".strip() or disk.key
+    if disk.health == "failed":
+        return Attention("bad", disk.node.name, url, _("failing disk %s") % name)
+    return Attention("warn", disk.node.name, url, _("disk %s needs a look") % name)
 
 
 def _operation_line(operation: Operation) -> Attention:
