@@ -6,9 +6,13 @@ of objects become tables, objects become blocks of their own. Units are read off
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from django.utils.translation import gettext as _
+
+from nodes.web import figures
 
 SUFFIXES = {
     "_bytes": "bytes",
@@ -139,3 +143,33 @@ def words(name: str) -> str:
     parts = [WORDS.get(part, part) for part in name.split("_")]
     text = " ".join(parts)
     return text[:1].upper() + text[1:]
+
+
+TEXTS: Mapping[str, Callable[[float], str]] = {
+    "bytes": figures.bytes_text,
+    "percent": figures.percent_text,
+    "mhz": figures.mhz_text,
+    "mbps": figures.mbps_text,
+    "seconds": figures.duration_text,
+    "celsius": lambda value: f"{figures.number_text(value)} °C",
+    "hours": lambda value: f"{figures.number_text(value)} h",
+    "watts": lambda value: f"{figures.number_text(value)} W",
+}
+
+
+def in_words(name: str, value: Any) -> str:
+    """The member ``name`` of an object as one line of text; "" for None, which is unknown."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return _("Yes") if value else _("No")
+    if isinstance(value, Mapping):
+        members = {key: member for key, member in value.items() if member not in ([], {})}
+        told = ((words(key), in_words(key, member)) for key, member in members.items())
+        return ", ".join(f"{label} {text}" for label, text in told if text)
+    if isinstance(value, list):
+        deep = any(isinstance(item, Mapping | list) for item in value)
+        return ("; " if deep else ", ").join(in_words(name, item) for item in value) or _("none")
+    if isinstance(value, int | float):
+        return TEXTS.get(to_value(name, value).kind, figures.number_text)(value)
+    return str(value)

@@ -92,10 +92,30 @@ def test_changes_stand_as_a_timeline_with_before_and_after(browser, node):
     page = browser.get(reverse("node-changes", args=["big-01"]))
     text = page.content.decode()
     assert [len(moment.lines) for moment in page.context["moments"]] == [1, 1]
-    assert "bonds › active slave" in text
+    assert "Bonds › Active slave" in text
     assert "<script>alert" not in text
     only = browser.get(reverse("node-changes", args=["big-01"]), {"section": "net"})
     assert [line.subject for moment in only.context["moments"] for line in moment.lines] == ["bond0"]
+
+
+def test_changes_are_told_in_words_and_with_their_units(browser, node, read):
+    row = {"node": node, "observed_at": timezone.now()}
+    use = {"device": "sdb1", "kind": "mount", "names": ["/srv"], "through": [], "system": False}
+    changes = (
+        {"section": "summary", "kind": "changed", "path": "memory.total_bytes", "before": 2**34},
+        {"section": "summary", "kind": "changed", "path": "cpu.online", "before": [0, 1], "after": []},
+        {"section": "pci", "kind": "changed", "path": "iommu_enabled", "before": False, "after": True},
+        {"section": "pci", "kind": "added", "path": "devices.current_use", "after": use,
+         "subject": '0000:00:1f.2/{"device": "sdb1"}'},
+    )  # fmt: skip
+    for change in changes:
+        InventoryChange.objects.create(**row, **change)
+    text = read(browser.get(reverse("node-changes", args=["big-01"]))).text
+    assert "Memory › Total 16.0 GiB" in text
+    assert "CPU › Online 0, 1 none" in text
+    assert "IOMMU enabled No Yes" in text
+    assert "Devices › Current use 0000:00:1f.2 Device sdb1, Kind mount, Names /srv, System No" in text
+    assert "{" not in text
 
 
 def test_a_disks_past_is_drawn_where_there_are_two_readings(browser, node):

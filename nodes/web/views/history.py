@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -17,6 +16,7 @@ from nodes.inventory.registry import SECTIONS
 from nodes.models import InventoryChange, SmartReading
 from nodes.models.history import ChangeKind
 from nodes.permissions import get_node
+from nodes.web import plain_facts
 from nodes.web.listing import Column, list_rows
 from nodes.web.pictures import trend
 from nodes.web.views import node_page
@@ -93,25 +93,33 @@ def line_of(node: Any, row: InventoryChange, known: dict[str, str]) -> Line:
         ChangeKind.CHANGED: ("neutral", "edit"),
     }[ChangeKind(row.kind)]
     whole = row.kind != ChangeKind.CHANGED
+    name = row.path.rpartition(".")[2]
+    # What has no key of its own is known by all that it says, which reads better in words.
+    subject, _brace, unnamed = row.subject.partition("{")
+    label = plain_facts.in_words(name, row.after or row.before) if unnamed else row.label
     return Line(
         str(row.get_kind_display()),
         tone,
         icon,
         known.get(row.section, row.section),
         node_page.section_url(node, row.section),
-        row.subject,
-        row.label if row.label != row.subject else "",
-        row.path.replace("_", " ").replace(".", " › "),
-        None if whole else _short(row.before),
-        None if whole else _short(row.after),
+        subject.rstrip("/"),
+        _short(label) if label != subject else "",
+        _fact(row),
+        None if whole else _short(plain_facts.in_words(name, row.before)),
+        None if whole else _short(plain_facts.in_words(name, row.after)),
     )
 
 
-def _short(value: Any) -> str:
-    """A fact in one line; None is shown as unknown by the template."""
-    if value is None:
+def _fact(row: InventoryChange) -> str:
+    """What changed, from the outside in; "" for a section's own list, which the section's name says."""
+    if row.path == row.section:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " › ".join(plain_facts.words(part) for part in row.path.split("."))
+
+
+def _short(text: str) -> str:
+    """A fact in one line that fits; "" is shown as unknown by the template."""
     return text if len(text) <= SHORT else text[:SHORT] + "…"
 
 
