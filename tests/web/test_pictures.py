@@ -160,6 +160,15 @@ def test_the_wiring_of_a_large_host():
     assert "ens1f0 → router" in lines
 
 
+def test_what_was_switched_off_and_what_has_no_port_are_no_alarm():
+    facts = build(host_document("large")).results["net"].plain
+    boxes = {box.name: box for box in network.draw(facts).boxes}
+    assert (boxes["ens6f0"].tone, boxes["ens6f0"].note) == ("off", "off")
+    assert (boxes["ens5f1np1"].tone, boxes["ens5f1np1"].note) == ("down", "down")
+    assert boxes["virbr0"].tone == "off"
+    assert boxes["br0"].tone == "up"
+
+
 def test_more_vms_than_fit_are_counted():
     facts = build(host_document("large")).results["net"].plain
     port = next(port for port in facts["vm_ports"] if port["bridge"] == "br1")

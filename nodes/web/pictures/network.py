@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from nodes.web import figures
 
 Facts = Mapping[str, Any]
@@ -131,9 +133,9 @@ def _hops(ways: Mapping[_Edge, tuple[Box, ...]]) -> list[_Edge]:
 
 def _boxes(facts: Facts) -> Iterator[Box]:
     for nic in facts["nics"]:
-        prefix = "vf" if nic["physical_function"] else "if"
-        note = figures.mbps_text(nic["speed_mbps"]) or (nic["state"] or "")
-        yield Box(f"{prefix}:{nic['name']}", "nic", nic["name"], note, _tone(nic), _hint(nic))
+        prefix, tone = "vf" if nic["physical_function"] else "if", _tone(nic)
+        note = figures.mbps_text(nic["speed_mbps"]) or (_("off") if tone == "off" else nic["state"] or "")
+        yield Box(f"{prefix}:{nic['name']}", "nic", nic["name"], note, tone, _hint(nic))
     for bond in facts["bonds"]:
         yield Box(f"if:{bond['name']}", "bond", bond["name"], bond["mode"] or "", _tone(bond), _hint(bond))
     for vlan in facts["vlans"]:
@@ -150,9 +152,12 @@ def _boxes(facts: Facts) -> Iterator[Box]:
 
 
 def _tone(interface: Facts) -> str:
+    """Off is what was switched off, and a bridge without a port: nothing is wrong with either."""
     state = interface["state"]
     if state in ("up", "dormant"):
         return "up"
+    if interface["admin_up"] is False or (state is not None and interface.get("ports") == []):
+        return "off"
     return "unknown" if state is None else "down"
 
 
