@@ -69,7 +69,7 @@
       take(answer);
       if (answer.more) return void read();
       part("pause").hidden = answer.finished;
-      if (answer.finished) return state("ended", "neutral", list.count ? "" : words.nothing);
+      if (answer.finished) return ended();
       state(paused ? "paused" : "live", paused ? "neutral" : "good", list.count ? "" : words.waits);
       if (!paused) later(PAUSE_MS);
     } catch (error) {
@@ -78,6 +78,14 @@
       state("lost", "warn", error.message);
       later(Math.min(LONGEST_MS, PAUSE_MS * 2 ** failures));
     }
+  }
+  // What has ended takes the room of its lines, and no more.
+  function ended() {
+    const whole = !query.level && !query.keyword;
+    state("ended", "neutral", list.count ? "" : whole ? words.empty : words.nothing);
+    root.classList.toggle("is-empty", whole && !list.count);
+    root.classList.toggle("is-short", whole && list.count > 0 && list.count < 8);
+    list.draw();
   }
   function later(wait) {
     clearTimeout(timer);

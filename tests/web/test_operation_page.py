@@ -113,6 +113,7 @@ def test_the_plan_that_was_confirmed_stays_readable(admin_page, node, read):
     operation = make_operation(node, "reboot-node", "failed", plan=a_plan(node), message="It broke.")
     page = read(show(admin_page, operation))
     assert "The plan that was confirmed 1 VM moves" in page.text
+    assert "Reboot kvm-01 : 1 VM moves" in page.text
     assert not any(name.startswith("override-") for name in page.inputs)
 
 

@@ -54,6 +54,7 @@ def operation_log(operation: Operation) -> dict[str, Any]:
     words = _words() | {
         "ended": _("Ended"),
         "nothing": _("No line fits."),
+        "empty": _("Nothing was logged."),
         "waits": _("Nothing yet. New lines appear here."),
         "time": _("Time"),
         "level": _("Level"),
