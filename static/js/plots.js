@@ -11,7 +11,7 @@
     net: [["net_rx_bytes_per_s", "--fill"], ["net_tx_bytes_per_s", "--good-fill"]],
     disk: [["disk_read_bytes_per_s", "--fill"], ["disk_written_bytes_per_s", "--good-fill"]],
   };
-  let span = "hour", answer = null, drawn = {};
+  let span = "hour", looked = false, answer = null, drawn = {};
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   function size(value) {
@@ -27,8 +27,19 @@
     const response = await window.nodeadminPost("describe-node-figures", { node: area.dataset.liveNode, span });
     if (!response.ok) return;
     answer = await response.json();
+    // A host that has not been heard of for an hour may have been within the day.
+    if (answer.times.length < 2 && span === "hour" && area.hidden && !looked) {
+      looked = true;
+      return choose("day");
+    }
     area.hidden = answer.times.length < 2;
     if (!area.hidden) draw();
+  }
+
+  function choose(name) {
+    span = name;
+    for (const button of area.querySelectorAll("[data-span]")) button.setAttribute("aria-pressed", String(button.dataset.span === name));
+    return load();
   }
 
   function columns(kind) {
@@ -44,16 +55,24 @@
     }
   }
 
+  // Bytes are counted in powers of two, and so are the steps of their axis: three of them at most.
+  const step = (most) => 2 ** Math.ceil(Math.log2(Math.max(most, 1024) / 3));
+  const top = (most) => Math.ceil(Math.max(most, 1024) / step(most)) * step(most);
+  function marks(kind, whole, most) {
+    const width = kind === "cpu" ? 50 : whole ? whole / 2 : step(most);
+    return Array.from({ length: Math.floor(most / width + 0.001) + 1 }, (_none, at) => at * width);
+  }
+
   function options(kind, place) {
     const axis = { stroke: color("--ink-mute"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     const whole = kind === "memory" ? Number(area.dataset.memory) || null : null;
     return {
-      width: Math.max(120, place.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 4, 0, 0],
+      width: Math.max(120, place.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 18, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: "node" } },
-      scales: { y: { range: (_plot, _low, high) => [0, kind === "cpu" ? 100 : whole || Math.max(high * 1.15, 1024)] } },
+      scales: { y: { range: (_plot, _low, high) => [0, kind === "cpu" ? 100 : whole || top(high * 1.05)] } },
       axes: [
         { ...axis, size: 22, space: 60, values: "{HH}:{mm}" },
-        { ...axis, size: 62, space: 34, values: (_plot, marks) => marks.map(words[kind]) },
+        { ...axis, size: 62, splits: (_plot, _axis, _low, high) => marks(kind, whole, high), values: (_plot, at) => at.map(words[kind]) },
       ],
       series: [{}, ...PLOTS[kind].map(([, tone], at) => ({
         stroke: color(tone), width: 1.5, points: { show: false }, fill: at === 0 ? `${color(tone)}22` : undefined,
@@ -96,10 +115,7 @@
 
   area.addEventListener("click", (event) => {
     const button = event.target.closest("[data-span]");
-    if (!button) return;
-    span = button.dataset.span;
-    for (const other of area.querySelectorAll("[data-span]")) other.setAttribute("aria-pressed", String(other === button));
-    load();
+    if (button) choose(button.dataset.span);
   });
   let resized = 0;
   new ResizeObserver(() => {
