@@ -13,6 +13,8 @@ from nodes.web.tones import Tone
 Facts = Mapping[str, Any]
 DEEPEST = 12
 """Levels of volumes upon volumes; a document that goes round in circles ends here."""
+TROUBLED = (Tone.BAD, Tone.WARN)
+"""The worst first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def prepare(facts: Facts) -> dict[str, Any]:
     lines = [disk_line(disk, upon) for disk in facts["disks"]]
     return {
         "lines": lines,
-        "troubled": [line for line in lines if line.tone in (Tone.BAD, Tone.WARN)],
+        "troubled": [line for tone in TROUBLED for line in lines if line.tone == tone],
         "kinds": _kinds(lines),
         "total_bytes": sum(d["size_bytes"] or 0 for d in facts["disks"] if d["block_device"]),
     }
