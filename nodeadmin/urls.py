@@ -4,8 +4,10 @@ from django.contrib import admin
 from django.urls import include, path
 
 from nodes.realtime.metrics import metrics
+from nodes.web.views.session import favicon
 
 urlpatterns = [
+    path("favicon.ico", favicon, name="favicon"),
     path("metrics", metrics, name="metrics"),
     path("api/", include("nodes.api.urls")),
     path("admin/", admin.site.urls),

@@ -1,6 +1,7 @@
 """Signing in, and what stands in the way of guessing."""
 
 from django.conf import settings
+from django.templatetags.static import static
 from django.urls import reverse
 
 from tests.factories import PASSWORD
@@ -47,3 +48,8 @@ def test_the_session_cookie_is_hidden_from_scripts(client, administrator):
     cookie = client.cookies[settings.SESSION_COOKIE_NAME]
     assert cookie["httponly"]
     assert cookie["samesite"] == "Lax"
+
+
+def test_the_icon_of_pages_that_name_none_needs_no_login(client):
+    answer = client.get("/favicon.ico")
+    assert (answer.status_code, answer["Location"]) == (302, static("img/mark.svg"))

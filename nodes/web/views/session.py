@@ -6,6 +6,9 @@ from typing import Any
 
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.templatetags.static import static
 
 
 class SignInForm(AuthenticationForm):
@@ -19,3 +22,8 @@ class SignIn(LoginView):
     template_name = "account/login.html"
     authentication_form = SignInForm
     redirect_authenticated_user = True
+
+
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Browsers ask for it on pages that name none: Django's admin and the API's."""
+    return redirect(static("img/mark.svg"))
