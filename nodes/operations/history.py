@@ -83,10 +83,11 @@ def _has_fallen(point: SmartPoint, before: SmartPoint | None) -> bool:
 
 
 def _warn(node: Node, point: SmartPoint, before: SmartPoint | None, name: str) -> None:
+    words = "is failing" if point.health == "failed" else "needs a look"
     then = f", was {before.health}" if before is not None else ""
     record(
         "disk_health_fell",
-        f"{node.name}: disk {name} is {point.health}{then}",
+        f"{node.name}: disk {name} {words}{then}",
         node=node,
         severity=Severity.ERROR if point.health == "failed" else Severity.WARNING,
         data={"disk": point.disk_id, "before": before.health if before else None, "after": point.health},
