@@ -175,6 +175,20 @@
       if (!box.nodeadminTable) new Table(box);
     }
   }
+  // A table wider than its box scrolls in it. Only such a one: a box that scrolls lets go of the sticky header.
+  function fit() {
+    const boxes = [...document.querySelectorAll(".table-wrap")];
+    boxes.forEach((box) => box.classList.remove("is-wide"));
+    const wide = boxes.filter((box) => box.firstElementChild?.offsetWidth > box.clientWidth + 1);
+    wide.forEach((box) => box.classList.add("is-wide"));
+  }
+  let resized = 0;
+  addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(fit, 100);
+  });
+  fit();
+  document.addEventListener("htmx:afterSettle", fit);
   function each(root, what) {
     for (const box of root?.querySelectorAll("[data-table]") || []) if (box.nodeadminTable) what(box.nodeadminTable);
   }

@@ -86,6 +86,17 @@ def test_an_unknown_figure_is_no_zero(admin_page):
     assert "0 B" not in row
 
 
+def test_figures_of_a_host_that_is_not_online_do_not_pass_as_those_of_now(admin_page):
+    figures = {"cpu_used_percent": 40.0, "memory_total_bytes": 100, "memory_used_bytes": 50}
+    make_node("on", **figures)
+    assert "when last seen" not in admin_page.get(reverse("node-list")).content.decode()
+    make_node("off", connection="offline", connection_reason="unreachable", **figures)
+    text = admin_page.get(reverse("node-list")).content.decode()
+    assert text.count('class="is-past"') == 1
+    assert "CPU when last seen 40 %" in text
+    assert "Memory when last seen 50 %" in text
+
+
 def test_htmx_gets_the_list_alone(admin_page):
     make_node("kvm-01")
     whole = admin_page.get(reverse("node-list")).content.decode()

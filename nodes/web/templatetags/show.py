@@ -90,6 +90,16 @@ def duration(value: timedelta | float | None, reason: str = "") -> SafeString:
 
 
 @register.simple_tag
+def clock_skew(seconds: float | None, reason: str = "") -> SafeString:
+    """By how much a host's clock differs from ours, in words; to the millisecond in the tooltip."""
+    seconds = figures.known(seconds)
+    if seconds is None:
+        return bars.unknown(reason)
+    way = _("%s ahead") if seconds > 0 else _("%s behind")
+    return _figure(way % figures.duration_text(abs(seconds)), f"{seconds:.3f} s", reason)
+
+
+@register.simple_tag
 def ago(moment: datetime | str | None, reason: str = "") -> SafeString:
     """A relative time that the page keeps current, with the absolute one in its tooltip."""
     found = moment if isinstance(moment, datetime) else figures.parse_moment(moment)
@@ -166,7 +176,9 @@ def status(node: Any) -> SafeString:
     return format_html(
         "{}{}",
         badge(shown.tone, shown.words, shown.icon, node.connection_detail),
-        format_html(' <span class="status-reason">{}</span>', shown.reason) if shown.reason else "",
+        format_html(' <span class="status-reason" title="{0}">{0}</span>', shown.reason)
+        if shown.reason
+        else "",
     )
 
 

@@ -103,7 +103,7 @@ def _verdict(device: Device) -> tuple[str, str, str]:
         return (Tone.GOOD, _("Unused"), "") if device.free else (Tone.NEUTRAL, _("In use"), "")
     known = {
         "ready": (Tone.GOOD, _("Ready"), ""),
-        "possible": (Tone.WARN, _("Possible"), ""),
+        "possible": (Tone.ACTIVE, _("Possible"), "info-circle"),
         "blocked": (Tone.NEUTRAL, _("Blocked"), "ban"),
     }
     return known.get(device.passthrough, (Tone.UNKNOWN, _("Unknown"), ""))
