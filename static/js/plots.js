@@ -30,15 +30,21 @@
     // A host that has not been heard of for an hour may have been within the day.
     if (answer.times.length < 2 && span === "hour" && area.hidden && !looked) {
       looked = true;
-      return choose("day");
+      await choose("day");
+      if (area.hidden) show("hour");
+      return;
     }
     area.hidden = answer.times.length < 2;
     if (!area.hidden) draw();
   }
 
-  function choose(name) {
+  function show(name) {
     span = name;
     for (const button of area.querySelectorAll("[data-span]")) button.setAttribute("aria-pressed", String(button.dataset.span === name));
+  }
+
+  function choose(name) {
+    show(name);
     return load();
   }
 
