@@ -21,6 +21,7 @@ _http = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - models are ready only now
 from django.conf import settings  # noqa: E402
 
+from nodeadmin.bodies import BoundedBodies  # noqa: E402
 from nodes.realtime.routing import Sockets  # noqa: E402
 from nodes.services import Services  # noqa: E402
 
@@ -65,4 +66,5 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-application = WithLifespan(ProtocolTypeRouter({"http": _http, "websocket": Sockets()}))
+_bounded = BoundedBodies(_http, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+application = WithLifespan(ProtocolTypeRouter({"http": _bounded, "websocket": Sockets()}))
