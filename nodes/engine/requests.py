@@ -28,6 +28,7 @@ from nodes.hosts.target import HostKey
 from nodes.hosts.uri import NodeUri
 from nodes.models import Credential, Node, Operation
 from nodes.models.credential import CredentialKind
+from nodes.models.node import as_uuid
 from nodes.models.operation import IdempotencyKey
 from nodes.operations.add_node import refuse_taken_name
 from nodes.permissions import ADD, CHANGE, VIEW, require
@@ -106,6 +107,8 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
         return node
     if "labels" in changed:
         _check_labels(changed["labels"])
+    if "name" in changed:
+        _refuse_uuid(changed["name"])
     for column, value in changed.items():
         setattr(node, column, value)
     try:
@@ -187,6 +190,14 @@ def _check_names(name: str, node_type: str) -> None:
         )
     except ValidationError as error:
         raise _invalid(error) from None
+    _refuse_uuid(name)
+
+
+def _refuse_uuid(name: str) -> None:
+    """Raise InvalidInput for a name like a UUID: nodes are called by either, and who named a node after
+    another one's UUID would get what was meant for that."""
+    if as_uuid(name) is not None:
+        raise InvalidInput(_("A name cannot be a UUID."), remedy=_("Choose another name."), field="name")
 
 
 def _invalid(error: ValidationError) -> InvalidInput:

@@ -72,4 +72,4 @@ def ensure_local_node() -> Operation | None:
 def local_name() -> str:
     """This machine's host name in the form of a node's name."""
     name = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower().partition(".")[0]).strip("-.")
-    return name[:63] or "local"
+    return name[:63].rstrip("-.") or "local"

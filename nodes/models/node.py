@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -22,6 +22,14 @@ type_validator = RegexValidator(
     TYPE_PATTERN,
     _("Use 1 to 32 lower-case letters, digits and hyphens, with a letter or digit at both ends."),
 )
+
+
+def as_uuid(text: str) -> uuid.UUID | None:
+    """The UUID that ``text`` writes; None where it is none."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 class Scheduling(models.TextChoices):
@@ -73,12 +81,12 @@ class NodeQuerySet(models.QuerySet["Node"]):
         return enabled.exclude(connection=Connection.ONLINE)
 
     def named(self, name_or_uuid: str) -> NodeQuerySet:
-        """The node of that name or UUID."""
-        try:
-            by_uuid = uuid.UUID(name_or_uuid)
-        except ValueError:
+        """The node of that UUID or name. A UUID names its own node, whatever another one is called."""
+        by_uuid = as_uuid(name_or_uuid)
+        if by_uuid is None:
             return self.filter(name=name_or_uuid)
-        return self.filter(Q(name=name_or_uuid) | Q(uuid=by_uuid))
+        owners = Node.objects.filter(uuid=by_uuid)
+        return self.filter(Q(uuid=by_uuid) | Q(name=name_or_uuid) & ~Exists(owners))
 
 
 class Node(models.Model):
