@@ -10,10 +10,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from nodes.errors import AuthenticationFailed
+from nodes.hosts.keycost import is_affordable
 from nodes.hosts.target import SshKeyCredential
 
 MIN_RSA_BITS = 2048
-MAX_KEY_LENGTH = 64 << 10
+MAX_KEY_LENGTH = 16 << 10
+CURVES = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+"""Those of RFC 5656, section 10.1."""
 
 _Private = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -42,7 +45,12 @@ def _load(credential: SshKeyCredential) -> _Private:
         raise _refuse("This is the public half of a key.", "Give the private one.")
     if "PRIVATE KEY-----" not in text or len(text) > MAX_KEY_LENGTH:
         raise _refuse("This is not a private key.", "It begins with a line “-----BEGIN … PRIVATE KEY-----”.")
-    passphrase = credential.passphrase.encode() if credential.passphrase else None
+    if not is_affordable(text):
+        raise _refuse(
+            "The key is damaged, there are several, or its protection takes too long to open.",
+            "Give one whole private key; ssh-keygen -p protects it anew.",
+        )
+    passphrase = credential.passphrase.encode("utf-8", errors="replace") if credential.passphrase else None
     openssh = "BEGIN OPENSSH PRIVATE KEY" in text
     load = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
     try:
@@ -60,6 +68,8 @@ def _load(credential: SshKeyCredential) -> _Private:
         raise _refuse("The key is damaged or of a kind that is not supported.") from error
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size < MIN_RSA_BITS:
         raise _refuse(f"An RSA key of {key.key_size} bits is too weak.", f"Use {MIN_RSA_BITS} or more.")
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name not in CURVES:
+        raise _refuse(f"SSH has no keys on the curve {key.curve.name}.", "Use ed25519, ECDSA or RSA.")
     if isinstance(key, _Private):
         return key
     raise _refuse("A key of this kind is not supported.", "Use ed25519, ECDSA or RSA.")
