@@ -97,6 +97,8 @@ class CredentialForm(forms.ModelForm):
             self.add_error("user_secret", _("nodeadmin's own key takes no secret."))
         if kind != CredentialKind.NODEADMIN_KEY and not secret and "kind" in self.changed_data:
             self.add_error("user_secret", _("Another kind of credential needs its secret."))
+        elif data.get("passphrase") and (kind != CredentialKind.SSH_KEY or not secret):
+            self.add_error("passphrase", _("A passphrase goes with the private key that it opens."))
         return data
 
     def has_secret_change(self) -> bool:
@@ -187,6 +189,8 @@ class NodeAdmin(GuardedModelAdmin):
         """Through the same request as the API's, so that it is checked and recorded alike."""
         names = {column: name for name, column in requests.EDITABLE.items()}
         changes = {names[field]: form.cleaned_data[field] for field in form.changed_data if field in names}
+        if changes.get("labels", {}) is None:
+            changes["labels"] = {}  # an empty box
         requests.update_node(actor_of(request), Node.objects.get(pk=obj.pk), changes)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:

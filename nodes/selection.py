@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Case, CharField, F, FloatField, IntegerField, Q, QuerySet, Value, When
-from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
 
 from nodes.models import Device
-from nodes.models.lookups import Subsequence  # noqa: F401 - registers the lookup
+from nodes.models.lookups import LabelText  # its module also registers the lookup "subsequence"
 from nodes.models.node import Connection, NodeQuerySet, Scheduling, Status
 
 _COLUMNS = {
@@ -38,8 +37,7 @@ def select_nodes(nodes: NodeQuerySet, filters: Mapping[str, Any]) -> NodeQuerySe
         nodes = nodes.filter(name__subsequence=filters["name"])
     for position, (key, value) in enumerate((filters.get("labels") or {}).items()):
         alias = f"_label_{position}"
-        text = Cast(KeyTextTransform(key, "labels"), CharField())
-        nodes = nodes.alias(**{alias: text}).filter(**{alias: value})
+        nodes = nodes.alias(**{alias: LabelText("labels", key)}).filter(**{alias: value})
     return nodes
 
 

@@ -105,6 +105,16 @@ def test_a_new_credential_becomes_an_operation_and_the_old_one_stays_until_then(
     assert Credential.objects.get().secret.open() == {"password": SECRET}
 
 
+@pytest.mark.parametrize("kind", ["password", "ssh_key"])
+def test_a_passphrase_without_its_key_is_refused_by_the_form(root, node, kind):
+    Credential.objects.filter(node=node).update(kind=kind)
+    node.credential.refresh_from_db()
+    url = reverse("admin:nodes_node_change", args=[node.pk])
+    response = root.post(url, form(node, **{"credential-0-passphrase": "open sesame"}))
+    assert response.status_code == 200
+    assert not Operation.objects.exists()
+
+
 def test_columns_that_the_host_decides_cannot_be_posted(root, node):
     url = reverse("admin:nodes_node_change", args=[node.pk])
     root.post(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
@@ -11,10 +12,9 @@ from nodes.inventory.smart_health import Health
 from nodes.models import Status
 from nodes.models.credential import CredentialKind
 from nodes.models.history import ChangeKind
+from nodes.models.labels import LONGEST_VALUE, MOST_LABELS, check_labels
 from nodes.models.node import Connection, name_validator, type_validator
 from nodes.models.operation import OperationStatus
-
-LABEL_KEY = r"^[a-z0-9]([a-z0-9./-]{0,61}[a-z0-9])?\Z"
 
 
 class Input(serializers.Serializer):
@@ -72,20 +72,17 @@ class Truth(serializers.BooleanField):
 class LabelsField(serializers.DictField):
     """Labels: up to 32 keys of letters, digits, dots, slashes and hyphens; values up to 128 characters."""
 
-    child = Strict(max_length=128, allow_blank=True)
+    child = Strict(max_length=LONGEST_VALUE, allow_blank=True)
 
     def to_internal_value(self, data: Any) -> dict[str, str]:
         labels: dict[str, str] = super().to_internal_value(data)
-        if len(labels) > 32:
-            raise serializers.ValidationError(_("At most 32 labels."))
-        key_field = serializers.RegexField(LABEL_KEY)
-        for key in labels:
+        if len(labels) > MOST_LABELS:
+            raise serializers.ValidationError(_("At most %d labels.") % MOST_LABELS)
+        for key, value in labels.items():
             try:
-                key_field.run_validation(key)
-            except serializers.ValidationError:
-                raise serializers.ValidationError(
-                    {key: [_("A label's name has lower-case letters, digits, dots, slashes and hyphens.")]}
-                ) from None
+                check_labels({key: value})
+            except ValidationError as error:
+                raise serializers.ValidationError({key: error.messages}) from None
         return labels
 
 

@@ -24,10 +24,12 @@ from nodes.engine.service import (
 from nodes.engine.submit import asking_user, submit
 from nodes.errors import HostKeyRequired, InvalidInput, NodeExists
 from nodes.events import Actor, NodeChanged, publish, record
+from nodes.hosts.migration_path import checked_address
 from nodes.hosts.target import HostKey
 from nodes.hosts.uri import NodeUri
 from nodes.models import Credential, Node, Operation
 from nodes.models.credential import CredentialKind
+from nodes.models.labels import check_labels
 from nodes.models.node import as_uuid
 from nodes.models.operation import IdempotencyKey
 from nodes.operations.add_node import refuse_taken_name
@@ -74,6 +76,7 @@ def add_node(
     login_uri, fields, secret = _login(uri, fingerprint, credential, required=True)
     refuse_taken_name(name)
     _check_names(name, node_type)
+    _check_labels(labels or {})
     params = {"uri": login_uri.canonical(), "type": node_type, "labels": dict(labels or {}), **fields}
     return submit(
         "add-node",
@@ -109,6 +112,8 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
         _check_labels(changed["labels"])
     if "name" in changed:
         _refuse_uuid(changed["name"])
+    if changed.get("migration_address"):
+        checked_address(changed["migration_address"])
     for column, value in changed.items():
         setattr(node, column, value)
     try:
@@ -210,14 +215,11 @@ def _invalid(error: ValidationError) -> InvalidInput:
 
 
 def _check_labels(labels: Any) -> None:
-    """Raise InvalidInput for what is not text by text: forms take any JSON, and lists read it as labels."""
-    if not isinstance(labels, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, str) for key, value in labels.items()
-    ):
-        raise InvalidInput(
-            _('Labels are a JSON object of texts, like {"rack": "a1"}.'),
-            field="labels",
-        )
+    """Raise InvalidInput for labels that break their rule."""
+    try:
+        check_labels(labels)
+    except ValidationError as error:
+        raise InvalidInput(error.messages[0], field="labels") from None
 
 
 def _login(

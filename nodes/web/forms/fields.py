@@ -8,7 +8,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-MOST_LABELS = 64
+from nodes.models.labels import check_labels
 
 
 def control(widget: type[forms.Widget] = forms.TextInput, **attrs: Any) -> forms.Widget:
@@ -21,8 +21,6 @@ class LabelsField(forms.CharField):
 
     default_error_messages = {
         "key": _("A label is a key and a value, such as rack=a1. “%(text)s” has no key."),
-        "many": _("A node has at most %(most)d labels."),
-        "long": _("Keys and values have at most 63 characters."),
     }
 
     def __init__(self, **kwargs: Any) -> None:
@@ -46,9 +44,6 @@ class LabelsField(forms.CharField):
             key, word = key.strip(), word.strip()
             if not key:
                 raise ValidationError(self.error_messages["key"], "key", {"text": text})
-            if len(key) > 63 or len(word) > 63:
-                raise ValidationError(self.error_messages["long"], "long")
             labels[key] = word
-        if len(labels) > MOST_LABELS:
-            raise ValidationError(self.error_messages["many"], "many", {"most": MOST_LABELS})
+        check_labels(labels)
         return labels
