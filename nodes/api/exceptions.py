@@ -115,8 +115,9 @@ def _from_drf(error: drf.APIException) -> Response:
         title = _("The request has an invalid value")
     else:
         detail = str(error.detail)
-        # Of this one the default is a template with a hole in it.
-        title = detail if isinstance(error, drf.UnsupportedMediaType) else str(error.default_detail)
+        # Of some the default is a template with a hole in it.
+        title = str(error.default_detail)
+        title = detail if "{" in title else title
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge

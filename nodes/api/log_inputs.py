@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from nodes.api.inputs import NodeInput, Strict
+from nodes.api.inputs import NodeInput, Strict, Truth, WholeNumber
 from nodes.errors import InvalidInput
 from nodes.hosts.journal import MAX_LIMIT
 from nodes.hosts.journal_filters import MAX_KEYWORD, MAX_SERVICES, read_filters
@@ -42,14 +42,14 @@ class LogsInput(NodeInput):
         max_length=32, required=False, help_text=_("That and worse: warning, 4; or a range: warning..err.")
     )
     keyword = Strict(max_length=MAX_KEYWORD, required=False, trim_whitespace=False)
-    regex = serializers.BooleanField(
+    regex = Truth(
         required=False,
         help_text=_("The keyword is a PCRE2 expression; a capital letter in it makes case count."),
     )
     boot = Strict(max_length=32, required=False, help_text=_("0, -1 or a boot ID."))
     vm = Strict(max_length=200, required=False, help_text=_("What names this VM."))
     cursor = Strict(max_length=MAX_CURSOR, required=False, help_text=_("Goes without any filter."))
-    limit = serializers.IntegerField(min_value=1, max_value=MAX_LIMIT, default=DEFAULT_LIMIT)
+    limit = WholeNumber(min_value=1, max_value=MAX_LIMIT, default=DEFAULT_LIMIT)
     order = serializers.ChoiceField(choices=("newest", "oldest"), required=False)
 
 

@@ -13,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from nodes.api.inputs import Input, Strict, WholeNumber
+from nodes.api.inputs import Id, Input, Strict, WholeNumber
 from nodes.api.log_answers import OperationLogLine, OperationLogPage
 from nodes.api.schema import documented
 from nodes.api.viewsets import Endpoints
@@ -33,7 +33,7 @@ young are held back while it runs; otherwise a cursor could pass a line that was
 
 
 class ListOperationLogInput(Input):
-    operation = serializers.UUIDField()
+    operation = Id()
     level = serializers.ChoiceField(
         choices=LogLevel.choices, required=False, help_text=gettext_lazy("This level and worse ones.")
     )

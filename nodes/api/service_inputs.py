@@ -7,7 +7,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from nodes.api.inputs import Input, NodeInput, Number, Strict, Truth
+from nodes.api.inputs import Id, Input, NodeInput, Number, Strict, Truth
 from nodes.operations.options import DELETE, DRAIN, OVERRIDES, POLICIES, REBOOT, SHUTDOWN, STOP_TIMEOUT_S
 
 MAX_OVERRIDES = 1000
@@ -87,7 +87,7 @@ class DisableNodeInput(ConfirmedInput):
 
 
 class RetryOperationInput(Input):
-    operation = serializers.UUIDField()
+    operation = Id()
     confirm_token = Strict(
         max_length=400_000, required=False, help_text=_("For operations whose plan is confirmed.")
     )

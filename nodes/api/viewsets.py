@@ -40,7 +40,7 @@ from nodes.operations.registry import kind_of
 from nodes.permissions import ADD, events_for, get_node, nodes_for, operations_for, permissions_on, require
 from nodes.selection import order_nodes, select_nodes
 
-PREFER_WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d{1,4})\b")
+PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,18})"?\s*(?:$|[,;])', re.ASCII | re.IGNORECASE)
 MAX_WAIT_S = 60
 Row = TypeVar("Row", bound=Any)
 EXAMPLE_NODE = {"node": "kvm-01"}

@@ -168,10 +168,10 @@ def _checked(batches: Iterator[list[Entry]], page: JournalPage, *, inclusive: bo
     yield from batches
 
 
-def check_cursor(cursor: str) -> None:
-    """Raises InvalidCursor for what journald never wrote."""
+def check_cursor(cursor: str, field: str = "cursor") -> None:
+    """Raises InvalidCursor, which names the ``field``, for what journald never wrote."""
     if cursor and not CURSOR.fullmatch(cursor):
-        raise InvalidCursor("The cursor is not one of a journal.", field="cursor")
+        raise InvalidCursor("The cursor is not one of a journal.", field=field)
 
 
 def gone() -> CursorGone:
@@ -318,7 +318,7 @@ def read_entry(connection: HostConnection, cursor: str, timeout_s: float = QUERY
     clock = Clock(timeout_s)
     if not cursor:
         raise InvalidCursor("Name the entry by its cursor.", field="entry")
-    check_cursor(cursor)
+    check_cursor(cursor, "entry")
     tool = tool_of(connection, clock.left)
     options = ["--quiet", "--no-pager", "--output=export", "--reverse", "--lines=1", f"--cursor={cursor}"]
     result = connection.shell.run(

@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from nodes.api.urls import ENDPOINTS
+from nodes.api.viewsets import prefer_wait
 from nodes.models import ApiToken, Node, User
 
 pytestmark = pytest.mark.django_db
@@ -37,6 +38,7 @@ def test_get_is_405_with_a_problem(administrator, api, name):
     response = call.client.get(f"/api/{name}", headers=call.headers)
     assert response.status_code == 405
     assert response.json()["code"] == "method_not_allowed"
+    assert "{" not in response.json()["title"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -216,3 +218,41 @@ def test_another_media_type_is_415_in_words(administrator, api):
     assert response.status_code == 415
     assert response.json()["code"] == "unsupported_media_type"
     assert "{" not in response.json()["title"]
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("describe-operation", {"operation": 5}),
+        ("cancel-operation", {"operation": True}),
+        ("retry-operation", {"operation": 0}),
+        ("list-operation-log", {"operation": 5}),
+        ("describe-node-logs", {"regex": 1}),
+        ("describe-node-logs", {"regex": "true"}),
+        ("describe-node-logs", {"limit": "5"}),
+        ("describe-node-logs", {"limit": True}),
+        ("describe-log-entry", {"entry": "no cursor"}),
+    ],
+)
+def test_what_is_of_another_type_names_its_field(administrator, node, api, name, body):
+    asked = body if "operation" in body else {"node": node.name} | body
+    status, answer = api(administrator)(name, asked)
+    assert (status, answer["errors"][0]["field"]) == (400, next(iter(body)))
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("wait=5", 5),
+        ("respond-async, wait=5", 5),
+        ('Wait="5"; x=y', 5),
+        ("wait = 5", 5),
+        ("wait=99999999999", 60),
+        ("wait=-1", 0),
+        ("wait=5s", 0),
+        ("await=5", 0),
+        ("", 0),
+    ],
+)
+def test_prefer_wait_is_read_as_the_standard_writes_it(rf, header, seconds):
+    assert prefer_wait(rf.post("/", headers={"Prefer": header})) == seconds
