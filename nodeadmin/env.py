@@ -7,7 +7,9 @@ with the name, what was found and what fits. Secrets may also come from a file, 
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,14 @@ from django.core.exceptions import ImproperlyConfigured
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_RATE = re.compile(r"[1-9]\d{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)", re.ASCII)
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def text(name: str, default: str = "", *, choices: tuple[str, ...] = ()) -> str:
-    """The variable's text without surrounding blanks; one of ``choices`` where given."""
-    value = os.environ.get(name, default).strip()
+    """The variable's text without surrounding blanks, the default where empty or absent; one of ``choices``
+    where given."""
+    value = os.environ.get(name, "").strip() or default
     if choices and value not in choices:
         raise ImproperlyConfigured(f"{name} is {value!r}; it takes one of: {', '.join(choices)}.")
     return value
@@ -60,9 +65,17 @@ def _number(
         value = kind(raw)
     except ValueError:
         raise ImproperlyConfigured(f"{name} is {raw!r}; it takes a number.") from None
-    if value < minimum or (maximum is not None and value > maximum):
+    if not math.isfinite(value) or value < minimum or (maximum is not None and value > maximum):
         bound = f"at least {minimum}" + (f" and at most {maximum}" if maximum is not None else "")
         raise ImproperlyConfigured(f"{name} is {raw}; it must be {bound}.")
+    return value
+
+
+def rate(name: str, default: str) -> str:
+    """So many in a time, such as ``1200/min``: the form that DRF's throttles take."""
+    value = text(name, default)
+    if _RATE.fullmatch(value) is None:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it takes a number and a time, such as 1200/min.")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import stat
 from collections.abc import Sequence
@@ -67,6 +68,29 @@ def local_profile(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessa
             id="nodeadmin.E003",
         )
     ]
+
+
+@checks.register(checks.Tags.security)
+def trusted_proxies(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E008: a proxy is named by what is no address, so that its word would never count."""
+    wrong = [name for name in settings.NODEADMIN_TRUSTED_PROXIES if not _is_network(name)]
+    if not wrong:
+        return []
+    return [
+        checks.Error(
+            f"NODEADMIN_TRUSTED_PROXIES holds what is no address: {', '.join(wrong)}.",
+            hint="List IP addresses or networks, such as 10.0.0.7 or fd00::/64.",
+            id="nodeadmin.E008",
+        )
+    ]
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 @checks.register()

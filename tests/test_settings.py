@@ -34,6 +34,27 @@ def test_numbers_out_of_bounds_are_named_with_their_bounds(monkeypatch, text):
         env.integer("X_NUMBER", 5, minimum=1, maximum=10)
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
+def test_seconds_are_finite(monkeypatch, text):
+    monkeypatch.setenv("X_TIME", text)
+    with pytest.raises(ImproperlyConfigured, match="X_TIME"):
+        env.seconds("X_TIME", 5.0)
+
+
+def test_an_empty_variable_is_an_absent_one(monkeypatch):
+    monkeypatch.setenv("X_WORD", " ")
+    assert env.text("X_WORD", "a", choices=("a", "b")) == "a"
+
+
+@pytest.mark.parametrize("text", ["1200", "many/min", "5/fortnight", "0/min", "-1/s"])
+def test_a_rate_that_is_none_is_named(monkeypatch, text):
+    monkeypatch.setenv("X_RATE", "10/s")
+    assert env.rate("X_RATE", "5/min") == "10/s"
+    monkeypatch.setenv("X_RATE", text)
+    with pytest.raises(ImproperlyConfigured, match="X_RATE"):
+        env.rate("X_RATE", "5/min")
+
+
 def test_a_secret_comes_from_a_file_and_an_unreadable_file_is_named(monkeypatch, tmp_path):
     file = tmp_path / "key"
     file.write_text("hush\n")
@@ -80,6 +101,14 @@ def test_local_settings_on_a_foreign_address_are_an_error(settings):
     settings.NODEADMIN_PROFILE = "local"
     settings.ALLOWED_HOSTS = ["kvm.example.org"]
     assert "nodeadmin.E003" in ids(run_checks())
+
+
+def test_proxies_that_are_no_addresses_are_an_error(settings):
+    settings.NODEADMIN_TRUSTED_PROXIES = ["10.0.0.7", "fd00::/64", "proxy.example.org"]
+    [found] = [message for message in run_checks() if message.id == "nodeadmin.E008"]
+    assert "proxy.example.org" in found.msg
+    settings.NODEADMIN_TRUSTED_PROXIES = ["10.0.0.7", "fd00::/64"]
+    assert "nodeadmin.E008" not in ids(run_checks())
 
 
 @pytest.mark.parametrize("keys", ["", "nonsense", "AAAA,"])

@@ -199,7 +199,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "nodes.api.schema.AutoSchema",
     "EXCEPTION_HANDLER": "nodes.api.exceptions.handle",
     "DEFAULT_THROTTLE_CLASSES": ["nodes.api.throttling.UserThrottle"],
-    "DEFAULT_THROTTLE_RATES": {"user": env.text("NODEADMIN_API_RATE", "1200/min")},
+    "DEFAULT_THROTTLE_RATES": {"user": env.rate("NODEADMIN_API_RATE", "1200/min")},
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 SPECTACULAR_SETTINGS = {
@@ -240,7 +240,8 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 
 LOGGING_CONFIG = "nodeadmin.logs.configure"
 LOGGING = logging_config(
-    json=env.boolean("NODEADMIN_LOG_JSON", False), level=env.text("NODEADMIN_LOG_LEVEL", "INFO")
+    json=env.boolean("NODEADMIN_LOG_JSON", False),
+    level=env.text("NODEADMIN_LOG_LEVEL", "INFO", choices=env.LOG_LEVELS),
 )
 
 # ---- nodeadmin's own ------------------------------------------------------------------------------
