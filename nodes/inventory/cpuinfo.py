@@ -17,7 +17,7 @@ from nodes.inventory.source import Source
 CPUINFO = Source(
     "cpuinfo",
     "grep -am 32 . /proc/cpuinfo; echo ----\n"
-    "grep -aE '^(processor|cpu MHz|clock|CPU (implementer|part))[[:space:]]*:' /proc/cpuinfo",
+    "grep -aE '^(processor|cpu MHz( dynamic)?|clock|CPU (implementer|part))[[:space:]]*:' /proc/cpuinfo",
     ok_statuses=(0, 1),
 )
 
@@ -30,6 +30,8 @@ _VENDORS = {
     "IBM/S390": "IBM",
 }
 _MHZ = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)(?:MHz)?\Z", re.ASCII)
+_CLOCKS = frozenset({"cpu MHz", "cpu MHz dynamic", "clock"})
+_MACHINE = re.compile(r"\bmachine = (\w{1,16})", re.ASCII)
 _ADDRESS_SIZES = re.compile(r"(\d{1,3}) bits physical, (\d{1,3}) bits virtual", re.ASCII)
 
 
@@ -73,7 +75,7 @@ def parse_cpuinfo(text: str) -> CpuInfo:
         vendor=_VENDORS.get(vendor_id, vendor_id)
         if vendor_id
         else _arm_vendor(first) or _power_vendor(first),
-        model=first.get("model name") or first.get("cpu") or ", ".join(kind.name for kind in kinds) or None,
+        model=first.get("model name") or first.get("cpu") or _model_elsewhere(first, kinds),
         family=integer(first.get("cpu family")),
         model_number=integer(first.get("model")),
         stepping=integer(first.get("stepping")),
@@ -129,6 +131,14 @@ def _power_vendor(first: dict[str, str]) -> str | None:
     return "IBM" if first.get("cpu", "").startswith("POWER") else None
 
 
+def _model_elsewhere(first: dict[str, str], kinds: tuple[CoreKind, ...]) -> str | None:
+    """ARM's cores, s390's machine type, RISC-V's microarchitecture: these name no model of their own."""
+    if kinds:
+        return ", ".join(kind.name for kind in kinds)
+    machine = _MACHINE.search(first.get("processor 0", ""))
+    return f"machine type {machine.group(1)}" if machine else first.get("uarch")
+
+
 def _core_kinds(text: str) -> tuple[CoreKind, ...]:
     """Kinds of ARM cores with their number of CPUs, in the order of the CPUs."""
     kinds: Counter[str] = Counter()
@@ -144,5 +154,5 @@ def _core_kinds(text: str) -> tuple[CoreKind, ...]:
 
 
 def _frequencies(text: str) -> tuple[float, ...]:
-    matches = (_MHZ.match(value) for key, value in _pairs(text) if key in ("cpu MHz", "clock"))
+    matches = (_MHZ.match(value) for key, value in _pairs(text) if key in _CLOCKS)
     return tuple(mhz for mhz in (float(match.group(1)) for match in matches if match) if mhz > 0)

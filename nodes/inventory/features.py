@@ -76,6 +76,27 @@ def module_switch(files: Files, *names: str) -> bool | None:
     return None
 
 
+_KVM_MODULES: dict[str | None, str] = {
+    None: "kvm_intel or kvm_amd",
+    "x86_64": "kvm_intel or kvm_amd",
+    "i686": "kvm_intel or kvm_amd",
+    "ppc64le": "kvm_hv",
+    "s390x": "kvm",
+    "riscv64": "kvm",
+}
+"""ARM's KVM is no module."""
+
+_START_WITH_RIGHTS = {
+    "aarch64": "The firmware has to start the kernel at EL2. Where this host is a VM, its own host decides.",
+    "ppc64le": "The kernel has to run on the machine itself (PowerNV), or be let run VMs by its own host.",
+}
+_START_ELSEWHERE = "The kernel has to be started with the right to run VMs."
+_NESTED_REMEDIES = {
+    "s390x": "Put `options kvm nested=1` into /etc/modprobe.d/kvm.conf and load the module anew.",
+    "ppc64le": "Put `options kvm_hv nested=1` into /etc/modprobe.d/kvm.conf and load the module anew.",
+}
+
+
 class Checklist:
     """Makes the checklist from what was read: ``features()`` gives its lines in the order to show them."""
 
@@ -90,7 +111,8 @@ class Checklist:
     ) -> None:
         self._files = files
         self._flags = info.flags
-        self._x86 = info.architecture == "x86_64"
+        self._architecture = info.architecture
+        self._x86 = info.architecture in ("x86_64", "i686")
         self._vendor = info.vendor
         self._extension = extension
         self._kvm = kvm
@@ -111,10 +133,12 @@ class Checklist:
         name = {"Intel": "VT-x", "AMD": "AMD-V", "Hygon": "AMD-V"}.get(
             self._vendor or "", "CPU virtualization"
         )
-        if not self._x86 and self._extension == "EL2":
-            name = "EL2"
+        if not self._x86 and self._extension:
+            name = self._extension
         meaning = "The processor runs the code of VMs directly."
         remedy = f"Switch on {name} (Intel Virtualization Technology, SVM Mode) in the firmware set-up."
+        if not self._x86:
+            remedy = _START_WITH_RIGHTS.get(self._architecture or "", _START_ELSEWHERE)
         if self._extension:
             state = FeatureState.ON
         elif not self._flags:
@@ -130,8 +154,11 @@ class Checklist:
 
     def _device(self) -> Feature:
         meaning = "VMs run at full speed through /dev/kvm; without it they are emulated, many times slower."
+        modules = _KVM_MODULES.get(self._architecture)
         remedy = (
-            "Load the module kvm_intel or kvm_amd (modprobe), and see that the processor's feature is on."
+            f"Load the module {modules} (modprobe), and see that the processor's feature is on."
+            if modules
+            else "Boot a kernel with KVM, and see that the processor's feature is on."
         )
         state = _state(self._kvm.present)
         if self._kvm.present and self._kvm.usable is False:
@@ -187,7 +214,9 @@ class Checklist:
         state = _state(self._nested)
         module = "kvm_amd" if self._extension == "AMD-V" else "kvm_intel"
         remedy = f"Put `options {module} nested=1` into /etc/modprobe.d/kvm.conf and load the module anew."
-        if not self._x86 and state is FeatureState.UNKNOWN and self._kvm.present:
+        if self._architecture in _NESTED_REMEDIES:
+            remedy = _NESTED_REMEDIES[self._architecture]
+        if self._architecture == "aarch64" and state is FeatureState.UNKNOWN and self._kvm.present:
             state, remedy = FeatureState.OFF, "Boot with kvm-arm.mode=nested, where kernel and processor can."
         elif state is FeatureState.UNKNOWN and self._kvm.present is False and self._files:
             state = FeatureState.UNAVAILABLE

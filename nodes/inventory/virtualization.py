@@ -20,7 +20,8 @@ _DEVICE = re.compile(r"([0-7]{3,5}) (\S+) (\S+)")
 
 @dataclass(frozen=True, slots=True)
 class VirtualizationFacts:
-    """``extension``: ``VT-x``, ``AMD-V`` or ``EL2``. ``host_is_vm``: the "host" is itself a VM, of
+    """``extension``: ``VT-x``, ``AMD-V``, ARM's ``EL2``, POWER's ``HV``, ``SIE`` of s390 or RISC-V's ``H``.
+    ``host_is_vm``: the "host" is itself a VM, of
     ``host_hypervisor`` where that is known."""
 
     features: tuple[Feature, ...]
@@ -31,6 +32,8 @@ class VirtualizationFacts:
     host_is_vm: bool | None
     host_hypervisor: str | None
 
+
+_ELSEWHERE = {"aarch64": "EL2", "ppc64le": "HV", "s390x": "SIE", "riscv64": "H"}
 
 _HYPERVISORS = (
     ("qemu", "QEMU"),
@@ -49,6 +52,8 @@ _HYPERVISORS = (
     ("standard pc", "QEMU"),
     ("kvm", "KVM"),
 )
+_ALSO_MACHINES = frozenset({"Amazon EC2", "Google Compute Engine", "OpenStack", "Nutanix AHV"})
+"""Who writes the same names into the tables of whole machines, which they rent out or sell."""
 
 
 def read_virtualization(files: Files, info: CpuInfo, capabilities: Capabilities) -> VirtualizationFacts:
@@ -59,10 +64,14 @@ def read_virtualization(files: Files, info: CpuInfo, capabilities: Capabilities)
     nested = module_switch(files, "kvm_intel/parameters/nested", "kvm_amd/parameters/nested")
     if nested is None:
         nested = module_switch(files, "kvm/parameters/nested", "kvm_hv/parameters/nested")
-    if nested is None and "kvm-arm.mode=nested" in (files.get("/proc/cmdline") or "").split():
+    if (
+        nested is None
+        and info.architecture == "aarch64"
+        and "kvm-arm.mode=nested" in (files.get("/proc/cmdline") or "").split()
+    ):
         nested = True
     checklist = Checklist(files, info, extension, kvm, iommu, nested)
-    hypervisor = _host_hypervisor(files)
+    hypervisor = _host_hypervisor(files, info)
     host_is_vm = True if hypervisor or "hypervisor" in info.flags else None
     if host_is_vm is None and info.flags and info.architecture == "x86_64":
         # x86 guests of every hypervisor see this flag, unless it was hidden on purpose.
@@ -77,8 +86,10 @@ def _extension(files: Files, info: CpuInfo) -> str | None:
         return "VT-x"
     if "svm" in info.flags:
         return "AMD-V"
-    # ARM names no flag: the kernel makes /dev/kvm only where it was started at EL2.
-    return "EL2" if info.architecture == "aarch64" and "stat./dev/kvm" in files else None
+    if info.architecture == "s390x" and "sie" in info.flags:
+        return "SIE"
+    # The others name no flag: the kernel makes /dev/kvm only where it was started with the right to use it.
+    return _ELSEWHERE.get(info.architecture or "") if "stat./dev/kvm" in files else None
 
 
 def _kvm(files: Files, capabilities: Capabilities) -> KvmFacts:
@@ -129,15 +140,23 @@ def _iommu_passthrough(files: Files) -> bool | None:
     return bool({"iommu=pt", "iommu.passthrough=1", "iommu.passthrough=on"} & set(words))
 
 
-def _host_hypervisor(files: Files) -> str | None:
+def _host_hypervisor(files: Files, info: CpuInfo) -> str | None:
     kind = files.get("/sys/hypervisor/type")
-    names = (
-        files.get(f"/sys/class/dmi/id/{name}") or "" for name in ("sys_vendor", "product_name", "bios_vendor")
+    vendor, product, firmware = (
+        (files.get(f"/sys/class/dmi/id/{name}") or "").lower()
+        for name in ("sys_vendor", "product_name", "bios_vendor")
     )
-    tables = " ".join(names).lower()
+    tables = f"{vendor} {product} {firmware}"
     if "microsoft corporation" in tables and "virtual machine" in tables:
         return "Hyper-V"
     for word, name in _HYPERVISORS:
         if word in tables:
-            return name
+            return None if name in _ALSO_MACHINES and _is_bare(info, product) else name
     return kind.capitalize() if kind else None
+
+
+def _is_bare(info: CpuInfo, product: str) -> bool:
+    """Whether a machine of one of these is no VM: x86's flag tells, elsewhere the product's name."""
+    if info.architecture == "x86_64" and info.flags:
+        return "hypervisor" not in info.flags
+    return "metal" in product

@@ -284,6 +284,82 @@ def test_the_hypervisor_of_a_host_that_is_a_vm(system: str, name: str) -> None:
     assert (virtualization.host_is_vm, virtualization.host_hypervisor) == (True, name)
 
 
+XEON_FLAGS = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: lm vmx ept{more}\n----\n"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "product"),
+    [
+        ("Amazon EC2", "i3.metal"),
+        ("Nutanix", "NX-3060-G7"),
+        ("Google", "Google Compute Engine"),
+        ("OpenStack Foundation", "OpenStack Ironic"),
+    ],
+)
+def test_whole_machines_of_those_who_run_vms_are_no_vms(vendor: str, product: str) -> None:
+    system = f"/sys/class/dmi/id/sys_vendor:{vendor}\n/sys/class/dmi/id/product_name:{product}\n"
+    bare = parse(document_of(cpuinfo=XEON_FLAGS.format(more=""), system=system)).facts.virtualization
+    assert (bare.host_is_vm, bare.host_hypervisor) == (False, None)
+    rented = parse(document_of(cpuinfo=XEON_FLAGS.format(more=" hypervisor"), system=system)).facts
+    assert rented.virtualization.host_is_vm is True
+    assert rented.virtualization.host_hypervisor is not None
+
+
+def test_a_vm_that_hides_it_from_its_guest_is_told_by_its_tables() -> None:
+    system = "/sys/class/dmi/id/sys_vendor:QEMU\n"
+    facts = parse(document_of(cpuinfo=XEON_FLAGS.format(more=""), system=system)).facts
+    assert facts.virtualization.host_is_vm is True
+
+
+POWER = "processor\t: 0\ncpu\t\t: POWER9, altivec supported\nclock\t\t: 2300.000000MHz\nrevision\t: 2.2\n"
+S390 = (
+    "vendor_id       : IBM/S390\n# processors    : 2\nfeatures\t: esan3 zarch stfle{sie}\n"
+    "processor 0: version = FF,  identification = 0133E8,  machine = 8561\n"
+)
+RISCV = "processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdch_zicsr\nmmu\t\t: sv48\nuarch\t\t: sifive,p550\n"
+ARM = (
+    "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0c\n"
+)
+OTHERS = {
+    "ppc64le": (POWER, "HV", "POWER9, altivec supported"),
+    "s390x": (S390.format(sie=" sie"), "SIE", "machine type 8561"),
+    "riscv64": (RISCV, "H", "sifive,p550"),
+    "aarch64": (f"{ARM}----\n{ARM}", "EL2", "Neoverse-N1"),
+}
+
+
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_other_architectures_have_their_own_words_for_it(architecture: str) -> None:
+    text, extension, model = OTHERS[architecture]
+    facts = parse(document_of(cpuinfo=text, system="stat./dev/kvm:660 root kvm '/dev/kvm'\n")).facts
+    assert (facts.cpu.architecture, facts.cpu.model) == (architecture, model)
+    assert feature(facts, "cpu") == (extension, FeatureState.ON, False)
+    assert feature(facts, "kvm")[1] is FeatureState.ON
+
+
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_no_other_architecture_is_told_what_helps_on_x86(architecture: str) -> None:
+    text = OTHERS[architecture][0].replace(" sie", "")
+    for system in ("there./sys/kernel/iommu_groups:yes\n", "stat./dev/kvm:660 root kvm '/dev/kvm'\n"):
+        facts = parse(document_of(cpuinfo=text, system=system)).facts
+        told = " ".join(item.remedy or "" for item in facts.virtualization.features)
+        assert not any(word in told for word in ("Intel", "SVM", "kvm_intel", "kvm_amd"))
+        assert "kvm-arm" not in told or architecture == "aarch64"
+
+
+def test_nested_virtualization_on_s390_is_switched_on_by_its_own_module() -> None:
+    system = "stat./dev/kvm:660 root kvm '/dev/kvm'\n/sys/module/kvm/parameters/nested:0\n"
+    facts = parse(document_of(cpuinfo=OTHERS["s390x"][0], system=system)).facts
+    [nested] = [item for item in facts.virtualization.features if item.code == "nested"]
+    assert nested.state is FeatureState.OFF
+    assert "options kvm nested=1" in (nested.remedy or "")
+
+
+def test_the_clock_of_s390() -> None:
+    info = parse_cpuinfo(f"{S390}----\ncpu MHz dynamic : 5200\ncpu MHz dynamic : 5100\n")
+    assert info.mhz == (5200.0, 5100.0)
+
+
 def test_numa_ids_with_gaps_and_cells_without_cpus() -> None:
     numa = (
         "online:0,8,255\nnode0/cpulist:0-3\nnode0/distance:10 40 80\nnode8/cpulist:4-7\n"
