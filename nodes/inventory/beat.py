@@ -17,6 +17,7 @@ MAX_LINE = 2048
 SECTOR_BYTES = 512
 _KIB = 1024
 _LARGEST = 1 << 62
+_MOST = (1 << 31) - 1
 """Counters beyond it are nonsense: the kernel's are 64 bits wide, and no host has moved four exabytes."""
 
 
@@ -109,8 +110,8 @@ def parse_beat(line: str) -> Beat | None:
         disk_writes=writes,
         disk_written_bytes=None if written is None else written * SECTOR_BYTES,
         libvirt_up=None if listening is None else listening == 1,
-        vms_running=_whole(values, "vms", 0),
-        vms_total=_whole(values, "vms", 1),
+        vms_running=_count(values, "vms", 0),
+        vms_total=_count(values, "vms", 1),
     )
 
 
@@ -130,6 +131,13 @@ def _whole(values: dict[str, list[str]], name: str, index: int) -> int | None:
         return None
     number = int(text)
     return number if number <= _LARGEST // SECTOR_BYTES else None
+
+
+def _count(values: dict[str, list[str]], name: str, index: int) -> int | None:
+    """A number that fits its column: one host's nonsense would otherwise cost every node its beat, as all are
+    written at once."""
+    number = _whole(values, name, index)
+    return number if number is not None and number <= _MOST else None
 
 
 def _decimal(values: dict[str, list[str]], name: str, index: int) -> float | None:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 _INTEGER = re.compile(r"[+-]?\d{1,20}\Z")
-_KIB = re.compile(r"(\d{1,18})(?: kB)?\Z")
+_KIB = re.compile(r"(\d{1,15})(?: kB)?\Z")
+"""Up to an exbibyte: what is beyond is damage, and no database's whole number holds it in bytes."""
 
 
 def integer(text: str | None) -> int | None:

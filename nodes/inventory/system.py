@@ -145,7 +145,7 @@ def read_system(files: Files, observed_at: str | None) -> SystemFacts:
 
 
 def _decimal(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"\d{1,15}(?:\.\d{1,9})?", text, re.ASCII) else None
+    return float(text) if re.fullmatch(r"\d{1,10}(?:\.\d{1,9})?", text, re.ASCII) else None
 
 
 def _rfc3339(epoch: float) -> str | None:

@@ -47,6 +47,14 @@ def test_a_line_is_read_in_our_units() -> None:
     )
 
 
+def test_numbers_that_no_column_holds_are_unknown() -> None:
+    beat = parse_beat(
+        LINE.replace("vms=2,3", f"vms={2**31},{2**31 - 1}").replace("mem=1000", "mem=9999999999999999999")
+    )
+    assert beat is not None
+    assert (beat.vms_running, beat.vms_total, beat.memory_total_bytes) == (None, 2**31 - 1, None)
+
+
 @given(st.integers(0, len(LINE) - 1))
 def test_a_line_that_was_cut_is_no_beat(length: int) -> None:
     assert parse_beat(LINE[:length]) is None
