@@ -321,6 +321,31 @@ class ApiTokenAdmin(ReadOnlyAdmin):
         return rows if request.user.is_superuser else rows.filter(user=request.user.pk)
 
 
-admin.site.register(User, DjangoUserAdmin)
+class SuperusersChange(admin.ModelAdmin):
+    """Superusers alone change it: Django's own right to change users or groups would let its holder take every
+    other right as well."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self._may(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request)
+
+    def _may(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+
+@admin.register(User)
+class UserAdmin(SuperusersChange, DjangoUserAdmin):
+    pass
+
+
 admin.site.unregister(Group)
-admin.site.register(Group, DjangoGroupAdmin)
+
+
+@admin.register(Group)
+class GroupAdmin(SuperusersChange, DjangoGroupAdmin):
+    pass

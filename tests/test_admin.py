@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
 from guardian.shortcuts import assign_perm
@@ -156,6 +156,23 @@ def test_only_superusers_give_rights_on_nodes(administrator, root, node):
     root.post(manage, {"permissions": ["power_node"]})
     assert NodeUserObjectPermission.objects.get().user == user
     assert Event.objects.filter(kind="permissions_changed", node=node).count() == 1
+
+
+def test_the_right_to_change_users_or_groups_gives_no_other_right(operator, root):
+    codenames = ("view_user", "change_user", "add_user", "view_group", "change_group")
+    operator.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client = staff(operator)
+    own = reverse("admin:nodes_user_change", args=[operator.pk])
+    assert client.get(own).status_code == 200
+    assert client.post(own, {"username": "otto", "is_superuser": "on"}).status_code == 403
+    assert client.get(reverse("admin:nodes_user_add")).status_code == 403
+    group = Group.objects.get(name="viewers")
+    address = reverse("admin:auth_group_change", args=[group.pk])
+    everything = [str(pk) for pk in Permission.objects.values_list("pk", flat=True)]
+    assert client.post(address, {"name": "viewers", "permissions": everything}).status_code == 403
+    assert root.post(address, {"name": "viewers", "permissions": everything[:1]}).status_code == 302
+    operator.refresh_from_db()
+    assert not operator.is_superuser
 
 
 def test_groups_are_kept_here(root):
