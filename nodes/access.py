@@ -66,10 +66,15 @@ class Login:
 
     @classmethod
     def from_operation(cls, operation: Operation, node: Node | None = None) -> Login:
-        """The login that an operation was asked to try; what it leaves open is the node's own."""
+        """The login that an operation was asked to try; what it leaves open is the node's own.
+
+        An address without SSH has neither credential nor host key, whatever the node had before.
+        """
         params = operation.params
         old = cls.of_node(node) if node is not None else None
         uri = params.get("uri") or (old.uri.canonical() if old else "")
+        if read_uri(uri).transport != "ssh":
+            return cls(read_uri(uri))
         kind = params.get("credential_kind") or (old.kind if old else "")
         secret = _opened(operation.secret) if params.get("credential_kind") else (old.secret if old else None)
         return cls(read_uri(uri), kind, secret, old.host_key if old else None)

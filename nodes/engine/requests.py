@@ -146,7 +146,10 @@ def update_connection(
     require(asking_user(actor), CHANGE, node)
     current = access.read_uri(node.uri)
     wanted = access.read_uri(uri) if uri else current
-    moved = (wanted.host, wanted.port) != (current.host, current.port)
+    moved = wanted.transport == "ssh" and (wanted.host, wanted.port) != (current.host, current.port)
+    if wanted.transport != current.transport and wanted.transport != "ssh":
+        # It asks for no credential: who may change one node is not to get at this machine by that.
+        require(asking_user(actor), ADD)
     if moved and not fingerprint:
         raise _fingerprint_missing(wanted)
     if moved and credential is None:

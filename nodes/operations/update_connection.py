@@ -82,6 +82,8 @@ class UpdateConnection(OperationKind):
                 Credential.objects.update_or_create(
                     node=node, defaults={"kind": login.kind, "secret": login.secret_to_keep()}
                 )
+            else:
+                Credential.objects.filter(node=node).delete()
             store_snapshot(node, taken)
             note_contact(node)
             publish(NodeChanged(str(node.uuid), node.name))
