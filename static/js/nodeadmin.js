@@ -203,6 +203,24 @@
     }
   });
 
+  // A button that rests while its request runs loses the focus: it gets it back, unless the form was refused,
+  // which leads to what is wrong in it.
+  const rested = new WeakMap();
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target.matches?.("[hx-disabled-elt]")) rested.set(event.target, document.activeElement);
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const last = rested.get(event.target);
+    if (!last) return;
+    rested.delete(event.target);
+    setTimeout(() => {
+      if (document.activeElement && ![document.body, last].includes(document.activeElement)) return;
+      const wrong = event.detail.xhr.status === 422 ? event.target.querySelector(".field-error") : null;
+      const place = wrong?.closest(".field, .panel-body");
+      (place?.querySelector("input:enabled, textarea:enabled, select:enabled, button:enabled") || last).focus();
+    }, 50);
+  });
+
   function flash(words, tone) {
     const template = document.getElementById("flash-template");
     // An open dialog lies above the flash area.
@@ -218,4 +236,6 @@
 
   labelTheme();
   showChosen();
+  // On a narrow screen the tab that is open may lie beyond the edge.
+  document.querySelector(".tab.is-here")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 })();

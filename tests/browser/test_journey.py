@@ -110,7 +110,7 @@ def test_beats_draw_the_plots_and_keep_the_figures_current(joined):
     page.goto(f"/nodes/{NAME}/")
     page.wait_for_selector("#plots .uplot canvas")
     cpu = "document.querySelector('[data-figure=cpu-0]').textContent"
-    page.wait_for_function(f"/^\\d+ %$/.test({cpu})")
+    page.wait_for_function(f"() => /^\\d+ %$/.test({cpu})")
     page.goto("/nodes/")
     seen = page.get_attribute("#list time[data-ago]", "datetime")
     page.wait_for_function(
@@ -212,6 +212,24 @@ def test_a_table_filters_sorts_and_remembers(joined):
     assert len(Path(download.value.path()).read_text().splitlines()) >= whole
 
 
+def test_a_form_that_is_refused_leads_to_what_is_wrong_in_it(visit):
+    window = visit()
+    window.sign_in()
+    page = window.page
+    page.goto("/add-node/")
+    page.fill("#id_uri", "qemu+ssh://root@127.0.0.1:1/system")
+    page.fill("#id_name", "kvm-09")
+    page.click("text=Scan the host key")
+    page.wait_for_selector("#host-keys .notice-bad")
+    focused = "document.activeElement.textContent.trim()"
+    page.wait_for_function(f"() => {focused} === 'Scan the host key'")
+    page.focus("#add-submit")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#error-fingerprint .field-error")
+    page.wait_for_function(f"() => {focused} === 'Scan the host key'")
+    assert window.faults == []
+
+
 READ_ANEW = "document.body.dispatchEvent(new CustomEvent('inventory-refreshed'))"
 
 
@@ -230,7 +248,7 @@ def test_what_was_opened_typed_and_sorted_stays_while_the_tab_is_read_anew(joine
     page.focus("[data-table=pci] th:has-text('Device') button")
     with page.expect_response("**/pci/**"):
         page.evaluate(READ_ANEW)
-    page.wait_for_function("!document.documentElement.hasAttribute('data-busy')")
+    page.wait_for_function("() => !document.documentElement.hasAttribute('data-busy')")
     assert page.input_value("[data-table=pci] [data-table-filter]") == last
     assert [row.split()[0] for row in rows.all_inner_texts()] == [last]
     assert page.inner_text("[data-table-count]").startswith("1 of ")
@@ -242,7 +260,7 @@ def test_what_was_opened_typed_and_sorted_stays_while_the_tab_is_read_anew(joine
     page.click("details.numa-table > summary")
     with page.expect_response(f"**/nodes/{NAME}/"):
         page.evaluate(READ_ANEW)
-    page.wait_for_function("!document.documentElement.hasAttribute('data-busy')")
+    page.wait_for_function("() => !document.documentElement.hasAttribute('data-busy')")
     assert page.locator("details.numa-table[open]").count() == 1
     assert joined.faults == []
 
