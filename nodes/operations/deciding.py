@@ -156,7 +156,11 @@ def _node_blockers(
     if running:
         text = _("%d VMs run on the node.") % running if running > 1 else _("A VM runs on the node.")
         found.append(
-            Reason("node_has_running_vms", text, _("Set vm_policy, or move or stop the VMs yourself."))
+            Reason(
+                "node_has_running_vms",
+                text,
+                _("Choose to move or to stop VMs (vm_policy), or do it yourself."),
+            )
         )
     if kind == DRAIN and options.may_migrate and not world.others:
         found.append(
@@ -246,9 +250,9 @@ def _lost_with_the_node(world: World) -> tuple[str, ...]:
 
 def _why_unseen(kind: str, fault: Reason, libvirt_alone: bool) -> Reason:
     if kind == DELETE:
-        remedy = _("If the host is gone for good, set force: the plan then names what is lost.")
+        remedy = _("If the host is gone for good, say so (force): the plan then names what is lost.")
         return Reason("vm_state_unknown" if libvirt_alone else fault.code, fault.message, remedy)
     if kind in (REBOOT, SHUTDOWN) and libvirt_alone:
-        remedy = _("Start libvirt on the host, or set accept_unknown_vms to go on all the same.")
+        remedy = _("Start libvirt on the host, or choose to go on all the same (accept_unknown_vms).")
         return Reason("vm_state_unknown", fault.message, remedy)
     return fault
