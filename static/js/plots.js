@@ -11,7 +11,7 @@
     net: [["net_rx_bytes_per_s", "--fill"], ["net_tx_bytes_per_s", "--good-fill"]],
     disk: [["disk_read_bytes_per_s", "--fill"], ["disk_written_bytes_per_s", "--good-fill"]],
   };
-  let span = "hour", looked = false, answer = null, drawn = {};
+  let span = "hour", answer = null, drawn = {};
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   function size(value) {
@@ -23,29 +23,30 @@
   }
   const words = { cpu: (v) => (v === null ? "–" : `${Math.round(v)} %`), memory: size, net: (v) => `${size(v)}/s`, disk: (v) => `${size(v)}/s` };
 
-  async function load() {
-    const response = await window.nodeadminPost("describe-node-figures", { node: area.dataset.liveNode, span });
-    if (!response.ok) return;
-    answer = await response.json();
-    // A host that has not been heard of for an hour may have been within the day.
-    if (answer.times.length < 2 && span === "hour" && area.hidden && !looked) {
-      looked = true;
-      await choose("day");
-      if (area.hidden) show("hour");
-      return;
-    }
+  async function read(wanted) {
+    const response = await window.nodeadminPost("describe-node-figures", { node: area.dataset.liveNode, span: wanted });
+    return response.ok ? response.json() : null;
+  }
+
+  async function choose(wanted) {
+    take(wanted, await read(wanted));
+  }
+
+  // A host that has not been heard of for an hour may have been within the day; a new one has only begun.
+  async function begin() {
+    const hour = await read("hour");
+    const day = hour && hour.times.length < 2 ? await read("day") : null;
+    if (day && day.times.length > 1) take("day", day);
+    else take("hour", hour);
+  }
+
+  function take(wanted, figures) {
+    if (!figures) return;
+    span = wanted;
+    answer = figures;
+    for (const button of area.querySelectorAll("[data-span]")) button.setAttribute("aria-pressed", String(button.dataset.span === span));
     area.hidden = answer.times.length < 2;
     if (!area.hidden) draw();
-  }
-
-  function show(name) {
-    span = name;
-    for (const button of area.querySelectorAll("[data-span]")) button.setAttribute("aria-pressed", String(button.dataset.span === name));
-  }
-
-  function choose(name) {
-    show(name);
-    return load();
   }
 
   function columns(kind) {
@@ -134,5 +135,5 @@
     }, 150);
   }).observe(area);
   new MutationObserver(() => answer && !area.hidden && draw()).observe(document.documentElement, { attributeFilter: ["data-bs-theme", "data-theme", "data-theme-choice"] });
-  load();
+  begin();
 })();
