@@ -179,8 +179,12 @@
   function fit() {
     const boxes = [...document.querySelectorAll(".table-wrap")];
     boxes.forEach((box) => box.classList.remove("is-wide"));
-    const wide = boxes.filter((box) => box.firstElementChild?.offsetWidth > box.clientWidth + 1);
-    wide.forEach((box) => box.classList.add("is-wide"));
+    const wide = new Set(boxes.filter((box) => box.firstElementChild?.offsetWidth > box.clientWidth + 1));
+    for (const box of boxes) {
+      box.classList.toggle("is-wide", wide.has(box));
+      box.toggleAttribute("tabindex", false);
+      if (wide.has(box) && !box.querySelector("a, button, input")) box.tabIndex = 0;
+    }
   }
   let resized = 0;
   addEventListener("resize", () => {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
         node,
         may,
         tabs,
-        (*_troubles(node), *(() if here == "disks" else _disk_troubles(node))),
+        _worst_first((*_troubles(node), *(() if here == "disks" else _disk_troubles(node)))),
         problems,
         refreshing,
         busy,
@@ -152,6 +152,10 @@ def section_url(node: Node, slug: str) -> str:
     return reverse("node-section", args=[node.name, slug])
 
 
+def _worst_first(troubles: Iterable[Trouble]) -> tuple[Trouble, ...]:
+    return tuple(sorted(troubles, key=lambda trouble: ("bad", "unknown", "warn").index(trouble.tone)))
+
+
 def _disk_troubles(node: Node) -> Iterator[Trouble]:
     """Disks that fail or wear out, by the index of devices."""
     disks = Device.objects.filter(node=node, section="disks", health__in=("failed", "warning"))
@@ -163,7 +167,7 @@ def _disk_troubles(node: Node) -> Iterator[Trouble]:
 
 
 def _troubles(node: Node) -> Iterator[Trouble]:
-    """What needs a look, worst first."""
+    """What needs a look in the node as a whole."""
     shown = tones.of_node(node)
     settings_url = reverse("node-settings", args=[node.name])
     if node.status_reason:
