@@ -322,8 +322,8 @@ class ApiTokenAdmin(ReadOnlyAdmin):
 
 
 class SuperusersChange(admin.ModelAdmin):
-    """Superusers alone change it: Django's own right to change users or groups would let its holder take every
-    other right as well."""
+    """Superusers alone change it: Django's own right to change users or groups would let its holder take
+    every other right as well."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self._may(request)
