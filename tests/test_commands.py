@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from nodes.inventory.document import SourceOutput, SourceStatus
 from nodes.models import Credential, Device, Node, SnapshotSection
 from tests.factories import make_node, make_snapshot
+from tests.inventory.documents import HOSTS, host_document
 
 pytestmark = pytest.mark.django_db
 
+ROOT = Path(__file__).parent.parent
 OTHER_KEY = "b3RoZXIta2V5LW90aGVyLWtleS1vdGhlci1rZXktMTI="
 
 
@@ -67,3 +74,27 @@ def test_keys_that_do_not_open_what_is_stored_are_refused_with_a_word_and_change
         call_command("rotate_keys")
     settings.NODEADMIN_SEAL_KEYS = good
     assert sealed.open() == Credential.objects.get().secret.open() == {"password": "p"}
+
+
+def test_what_a_host_calls_itself_moves_no_cursor_of_the_terminal():
+    node = make_node("kvm-01")
+    name = SourceOutput("system", SourceStatus.OK, "/proc/sys/kernel/hostname:a\x1b[2Jb\n")
+    make_snapshot(node, host_document("lab-plain").with_sources({"system": name}))
+    said = StringIO()
+    call_command("inventory", "kvm-01", stdout=said)
+    assert "hostname: a?[2Jb" in said.getvalue()
+    assert "\x1b" not in said.getvalue()
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_a_traceback(tmp_path):
+    document = HOSTS / "large" / "document.json"
+    command = [sys.executable, "manage.py", "inventory", "--from", str(document)]
+    environment = os.environ | {"NODEADMIN_DATA_DIR": str(tmp_path), "PYTHONPATH": "."}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -88,17 +88,17 @@ class Command(BaseCommand):
             self.stdout.write(self.style.MIGRATE_HEADING(slug))
             self._show_value(result.plain, 1)
             for problem in result.problems:
-                self.stdout.write(self.style.WARNING(f"  ! {problem.source}: {problem.message}"))
+                self.stdout.write(self.style.WARNING(f"  ! {problem.source}: {_text(problem.message)}"))
 
     def _show_value(self, value: Any, depth: int) -> None:
         indent = "  " * depth
         if isinstance(value, dict):
             for name, inner in value.items():
                 if isinstance(inner, dict | list) and inner:
-                    self.stdout.write(f"{indent}{name}:")
+                    self.stdout.write(f"{indent}{_text(name)}:")
                     self._show_value(inner, depth + 1)
                 else:
-                    self.stdout.write(f"{indent}{name}: {_text(inner)}")
+                    self.stdout.write(f"{indent}{_text(name)}: {_text(inner)}")
         elif isinstance(value, list):
             for inner in value:
                 if isinstance(inner, dict | list):
@@ -109,9 +109,12 @@ class Command(BaseCommand):
 
 
 def _text(value: Any) -> str:
+    """A value for a terminal, which would obey control characters that a host put into its texts."""
     if value is None:
         return "–"
-    return "none" if value in ([], {}) else str(value)
+    if value in ([], {}):
+        return "none"
+    return "".join(char if char.isprintable() else "?" for char in str(value))
 
 
 def _read(name: str) -> bytes:
