@@ -62,7 +62,7 @@ class LogCursor:
             if wire.v != _VERSION:
                 raise ValueError("another version's cursor")
             filters = read_filters(wire.q)
-        except (ValueError, binascii.Error, msgspec.DecodeError, InvalidInput) as error:
+        except (ValueError, RecursionError, binascii.Error, msgspec.DecodeError, InvalidInput) as error:
             raise InvalidCursor(
                 "The cursor is not one that was given out.",
                 remedy="Ask again without a cursor.",

@@ -73,7 +73,7 @@ class FleetConsumer(AsyncWebsocketConsumer):
             return
         try:
             message = json.loads(text_data)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if isinstance(message, dict) and message.get("type") == "again":
             self._whole = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -132,7 +133,9 @@ def test_what_is_not_understood_names_its_field(api, administrator, node, filter
 def test_a_cursor_that_was_never_given_out_is_refused_and_one_goes_with_no_filter(api, administrator, logs):
     cursor = logs(limit=1)["cursor"]
     call = api(administrator)
-    for wrong in ("x", cursor[:-8], "eyJ2IjoxfQ", "é"):
+    deep = b'{"v":1,"q":{"keyword":' + b"[" * 1500 + b"]" * 1500 + b'},"n":true}'
+    nested = base64.urlsafe_b64encode(deep).rstrip(b"=").decode()
+    for wrong in ("x", cursor[:-8], "eyJ2IjoxfQ", "é", nested):
         status, body = call("describe-node-logs", {"node": "kvm-01", "cursor": wrong})
         assert (status, body["code"]) == (400, "invalid_cursor"), wrong
     status, body = call("describe-node-logs", {"node": "kvm-01", "cursor": cursor, "level": "err"})

@@ -84,6 +84,8 @@ async def test_who_has_missed_something_gets_the_whole_state_again() -> None:
     await sync_to_async(make_node)("kvm-01")
     async with opened(FLEET, [*OWN, await sync_to_async(cookie_of)(user)]) as socket:
         await socket.message()
+        for nonsense in ("{", "7", "[" * 1024, '{"type": 5}'):
+            await socket.send(nonsense)
         await socket.send('{"type": "again"}')
         assert (await socket.message())["type"] == "state"
 

@@ -224,7 +224,7 @@ def _seen(text: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
         return None
