@@ -13,7 +13,7 @@ def main() -> None:
         execute_from_command_line(sys.argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output (head, less) has enough; the interpreter would flush once more, and complain.
+        # Whoever read the output (head, less) has enough; the interpreter would flush again, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
