@@ -1,7 +1,13 @@
-"""The Django admin under nodeadmin's own name."""
+"""The Django admin under nodeadmin's own name, and behind its own login."""
+
+from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 
@@ -13,3 +19,15 @@ class NodeadminAdminSite(AdminSite):
     site_header = _("nodeadmin administration")
     site_title = _("nodeadmin")
     index_title = _("Records")
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """One login for all, so that there is one record of it; who is signed in and no staff is refused."""
+        # Not at the top: this module is read before there are models.
+        from django.contrib.auth.views import redirect_to_login
+
+        index = reverse("admin:index", current_app=self.name)
+        if self.has_permission(request):
+            return redirect(index)
+        if request.user.is_authenticated:
+            raise PermissionDenied
+        return redirect_to_login(request.GET.get("next") or index, reverse("login"))

@@ -6,13 +6,17 @@ flash message instead of a page, so that what the user was looking at stays.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -20,6 +24,9 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.translation import gettext as _
 
 from nodes.errors import NodeAdminError
+from nodes.events import Actor, record
+from nodes.models import User
+from nodes.models.event import Severity
 
 log = structlog.get_logger(__name__)
 
@@ -145,14 +152,31 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def locked_out(
-    request: HttpRequest, credentials: object = None, *args: object, **kwargs: object
+    request: HttpRequest, _response: HttpResponse | None = None, credentials: object = None
 ) -> HttpResponse:
-    """axes: too many wrong passwords. The answer is the same for names that exist and that do not."""
+    """axes: too many wrong passwords. The answer is the same for names that exist and that do not.
+
+    It goes on record once a pause, not once an attempt: otherwise who guesses would fill the record.
+    """
+    address = request.META.get("REMOTE_ADDR") or None
+    told = credentials if isinstance(credentials, dict) else request.POST
+    name = str(told.get("username") or "")[:150]
+    seen = hashlib.sha256(f"{address} {name}".encode("utf-8", errors="replace")).hexdigest()
+    if cache.add(f"locked-out:{seen}", True, settings.AXES_COOLOFF_TIME * 3600):
+        # A name that nobody has may be a password in the wrong field.
+        user = User.objects.filter(username=name).first()
+        text = (
+            _("Too many wrong passwords for “%s”: signing in is paused") % name
+            if user is not None
+            else _("Too many wrong passwords for an unknown name: signing in is paused")
+        )
+        record("sign_in_paused", text, actor=Actor(source_ip=address), severity=Severity.WARNING)
     fault = Fault(
         429,
         _("Too many attempts"),
         _("There were too many wrong passwords for this name from your address."),
-        _("Wait half an hour, or ask an administrator to lift the pause."),
+        _("Wait %(minutes)d minutes, or ask an administrator to lift the pause.")
+        % {"minutes": math.ceil(settings.AXES_COOLOFF_TIME * 60)},
         "rate_limited",
     )
     return render(request, "errors/error.html", {"fault": fault}, status=429)

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.templatetags.static import static
 from django.urls import reverse
 
+from nodes.models import Event, User
 from tests.factories import PASSWORD
 
 
@@ -41,6 +42,31 @@ def test_guessing_is_paused(client, administrator):
     assert answer.status_code == 429
     assert "Too many attempts" in answer.content.decode()
     assert sign_in(client, "ada", PASSWORD).status_code == 429
+
+
+def test_who_signed_in_and_where_guessing_was_paused_is_on_record(client, administrator):
+    sign_in(client, "ada", PASSWORD)
+    event = Event.objects.get(kind="signed_in")
+    assert (event.user, event.user_name, event.source_ip) == (administrator, "ada", "127.0.0.1")
+    client.post(reverse("logout"))
+    for name in ("ada", "hunter2-in-the-wrong-field"):
+        for _round in range(settings.AXES_FAILURE_LIMIT + 3):
+            sign_in(client, name, "no")
+    unknown, known = Event.objects.filter(kind="sign_in_paused")
+    assert (known.user, known.source_ip, known.severity) == (None, "127.0.0.1", "warning")
+    assert "ada" in known.message
+    assert "unknown name" in unknown.message
+    assert "hunter2" not in f"{unknown.message}{unknown.data}"
+
+
+def test_the_admin_has_the_same_login(client, administrator, operator):
+    answer = client.get(reverse("admin:login"), {"next": "/admin/nodes/node/"})
+    assert answer["Location"] == reverse("login") + "?next=/admin/nodes/node/"
+    assert client.get("/admin/", follow=True).redirect_chain[-1][0].startswith(reverse("login"))
+    client.force_login(operator)
+    assert client.get("/admin/", follow=True).status_code == 403
+    User.objects.filter(pk=operator.pk).update(is_staff=True)
+    assert client.get(reverse("admin:login"))["Location"] == reverse("admin:index")
 
 
 def test_the_session_cookie_is_hidden_from_scripts(client, administrator):
