@@ -12,19 +12,12 @@ from nodes.api import inputs
 from nodes.api.answers import SectionAnswer
 from nodes.api.filters import FILTERS, filter_facts
 from nodes.api.schema import documented, section_schema
-from nodes.api.viewsets import Endpoints
-from nodes.engine import requests
-from nodes.engine.submit import wait_for
+from nodes.api.viewsets import FRESHNESS, Endpoints
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
 from nodes.models import SnapshotSection
-from nodes.permissions import get_node
 
 COLUMNS = ("uuid", "name", "observed_at", "snapshot_id")
-DESCRIPTION = (
-    "Answers from the newest inventory and says how old it is. With `refresh` a new one is taken first and "
-    "waited for, for at most `wait_s` seconds; what is then answered is the newest there is."
-)
 
 
 class InventoryEndpoints(Endpoints):
@@ -39,14 +32,11 @@ def _describe(section: Section[Any]) -> Callable[[InventoryEndpoints, Request], 
     )
 
     @documented(
-        section.title, body, section_schema(section), example={"node": "kvm-01"}, description=DESCRIPTION
+        section.title, body, section_schema(section), example={"node": "kvm-01"}, description=FRESHNESS
     )
     def describe(self: InventoryEndpoints, request: Request) -> Response:
         data = self.read(body)
-        node = get_node(self.user, data["node"], columns=COLUMNS)
-        if data["refresh"]:
-            wait_for(requests.refresh_node(self.actor, node, **self.tracked), data["wait_s"])
-            node = get_node(self.user, str(node.uuid), columns=COLUMNS)
+        node = self.described(data, COLUMNS)
         rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug=section.slug).order_by()
         row = next(iter(rows.only("facts", "problems")[:1]), None)
         facts: Mapping[str, Any] | None = row.facts if row is not None else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -44,6 +44,10 @@ PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,18})"?\s*(?:$|[,;])',
 MAX_WAIT_S = 60
 Row = TypeVar("Row", bound=Any)
 EXAMPLE_NODE = {"node": "kvm-01"}
+FRESHNESS = (
+    "Answers from the newest inventory and says how old it is. With `refresh` a new one is taken first and "
+    "waited for, for at most `wait_s` seconds; what is then answered is the newest there is."
+)
 
 
 class Endpoints(ViewSet):
@@ -84,6 +88,15 @@ class Endpoints(ViewSet):
         kind = Credential.objects.filter(node=node).values_list("kind", flat=True).first()
         row = Bmc.objects.filter(node=node).defer("secret").first()
         return NodeDetail.of(node, permissions_on(self.user, node), problems, kind, row)
+
+    def described(self, data: Mapping[str, Any], columns: Sequence[str] = ()) -> Node:
+        """The node that a describe endpoint is asked for; with ``refresh`` after a new inventory, or after
+        ``wait_s``."""
+        node = get_node(self.user, data["node"], columns=columns)
+        if data["refresh"]:
+            wait_for(requests.refresh_node(self.actor, node, **self.tracked), data["wait_s"])
+            node = get_node(self.user, str(node.uuid), columns=columns)
+        return node
 
     def accepted(self, operation: Operation) -> Response:
         """202 with the operation; with ``Prefer: wait=N`` 200 once it has ended within N seconds."""
@@ -176,10 +189,9 @@ class NodeEndpoints(Endpoints):
         count, page = page_of(nodes, data)
         return Response(NodePage(count, [NodeAnswer.of(node) for node in page]))
 
-    @documented("One node", inputs.NodeInput, NodeDetail, example=EXAMPLE_NODE)
+    @documented("One node", inputs.DescribeInput, NodeDetail, example=EXAMPLE_NODE, description=FRESHNESS)
     def describe_node(self, request: Request) -> Response:
-        data = self.read(inputs.NodeInput)
-        return Response(self.detail_of(get_node(self.user, data["node"])))
+        return Response(self.detail_of(self.described(self.read(inputs.DescribeInput))))
 
     @documented("Take a new inventory", inputs.NodeInput, OperationAnswer, example=EXAMPLE_NODE, long=True)
     @idempotent

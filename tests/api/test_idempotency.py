@@ -111,6 +111,9 @@ def test_a_describe_with_refresh_waits_for_a_new_inventory(runner, administrator
     call = api(administrator)
     call("add-node", ADD, Prefer="wait=30")
     before = Node.objects.get().snapshot_id
+    before = call("describe-node", {"node": "test-01"})[1]["observed_at"]
+    status, body = call("describe-node", {"node": "test-01", "refresh": True, "wait_s": 30})
+    assert (status, body["observed_at"] > before) == (200, True)
     status, body = call("describe-node-vms", {"node": "test-01", "refresh": True, "wait_s": 30})
     assert (status, body["stale"]) == (200, False)
     assert Node.objects.get().snapshot_id != before
