@@ -169,11 +169,21 @@ def _read_scsi(tree: Tree, facts: SmartFacts) -> SmartFacts:
         load_cycles=counter(cycles, "accumulated_load_unload_cycles"),
         read_bytes=_gigabytes(branch(log, "read", "gigabytes_processed")),
         written_bytes=_gigabytes(branch(log, "write", "gigabytes_processed")),
-        reallocated_sectors=whole(branch(tree, "scsi_grown_defect_list")),
+        reallocated_sectors=_grown_defects(tree),
         pending_sectors=whole(branch(tree, "scsi_pending_defects", "count")),
         media_errors=sum(known) if known else None,
         self_tests=read_self_tests(tree, "scsi"),
     )
+
+
+def _grown_defects(tree: Tree) -> int | None:
+    """Entries of the grown defect list. The JSON of smartctl 7.0 and 7.1 has the list's length in bytes, at
+    8 (of the format that is asked for) or 4 an entry."""
+    told = whole(branch(tree, "scsi_grown_defect_list"))
+    version = branch(tree, "smartctl", "version")
+    if told and version in ([7, 0], [7, 1]):
+        return told // 8 if told % 8 == 0 else -(-told // 4)
+    return told
 
 
 def _gigabytes(value: object) -> int | None:

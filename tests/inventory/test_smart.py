@@ -377,6 +377,15 @@ class TestScsi:
         assert codes(facts) == ["reallocated_sectors", "media_errors"]
         assert (facts.reallocated_sectors, facts.media_errors, facts.read_bytes) == (7, 3, None)
 
+    def test_the_length_in_bytes_that_older_versions_print_becomes_a_count(self) -> None:
+        def defects(told: int, *version: int) -> int | None:
+            smartctl = {"exit_status": 0, "version": list(version)}
+            tree = self.tree(smartctl=smartctl, scsi_grown_defect_list=told)
+            return parse_smart(json.dumps(tree)).reallocated_sectors
+
+        assert (defects(56, 7, 0), defects(240, 7, 1), defects(0, 7, 1), defects(12, 7, 1)) == (7, 30, 0, 3)
+        assert defects(56, 7, 2) == 56
+
     def test_beyond_the_trip_temperature_it_warns(self) -> None:
         facts = parse_smart(json.dumps(self.tree(temperature={"current": 68, "drive_trip": 68})))
         assert codes(facts) == ["temperature_critical"]
