@@ -1,8 +1,8 @@
 """What changed between two inventories of one host: items that came or went, facts that are others now.
 
 The comparison knows no section. It walks two plain inventories along what each section declares: which
-lists have items with a name (``identity``), which facts come and go by themselves (``volatile``), and which
-sources tell what is there (``presence``).
+lists have items with a name (``identity``), which facts and items come and go by themselves (``volatile``,
+``passing``), and which sources tell what is there (``presence``).
 
 Not seen is not removed: where a source was read in one inventory and not in the other, nothing that it
 might have told counts as come, gone, or become unknown.
@@ -128,11 +128,11 @@ class _Walk:
         for key, old in before.items():
             if key in after:
                 yield from self._values_of_item(path, (*keys, key), old, after[key])
-            elif self.items_comparable:
+            elif self.items_comparable and not self._is_passing(path, old):
                 steady = self._steady(path, old)
                 yield self._change(ChangeKind.REMOVED, path, (*keys, key), _label(old), steady, None)
         for key, new in after.items():
-            if key not in before and self.items_comparable:
+            if key not in before and self.items_comparable and not self._is_passing(path, new):
                 steady = self._steady(path, new)
                 yield self._change(ChangeKind.ADDED, path, (*keys, key), _label(new), None, steady)
 
@@ -171,6 +171,17 @@ class _Walk:
 
     def _is_volatile(self, path: str) -> bool:
         return path in self.section.volatile or path.rpartition(".")[2] in self.section.volatile
+
+    def _is_passing(self, path: str, item: Plain) -> bool:
+        marks = self.section.passing.get(path)
+        if not marks or not isinstance(item, dict):
+            return False
+        for name, values in marks.items():
+            value = item.get(name)
+            several = value if isinstance(value, list) else [value]
+            if any(isinstance(one, str) and one in values for one in several):
+                return True
+        return False
 
     def _tells(self, path: str, before: Plain, after: Plain) -> bool:
         """Whether a difference counts: to and from unknown only where both views were the same."""

@@ -78,6 +78,7 @@ _VOLATILE = (
     " interface_crc_errors attributes self_tests messages values_observed_at used_bytes available_bytes"
     " used_percent free_bytes data_percent metadata_percent done_percent exit_status exit_bits"
     " disks.name disks.path disks.hctl disks.smart.state"
+    " disks.smart.reasons.message disks.smart.reasons.value"
     " disks.partitions.name disks.partitions.path volumes.kernel_name volumes.disks volumes.parents"
 )
 SECTION = Section(
@@ -103,6 +104,8 @@ SECTION = Section(
     volatile=frozenset(_VOLATILE.split()),
     # smartctl says of each command by itself that the drive refused it (bit 2 of its exit status).
     fitful=frozenset({"disks.smart"}),
+    # Notes change no verdict, and one of them is that a command was refused.
+    passing={"disks.smart.reasons": {"severity": frozenset({"note"})}},
     # DISK_SMART alone shows the disks behind RAID controllers.
     presence=frozenset((USE_FILES.name, USE_LINKS.name, DISK_FILES.name, DISK_LSBLK.name, DISK_SMART.name)),
 )

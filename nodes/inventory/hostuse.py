@@ -49,6 +49,15 @@ POOLS = (LibvirtSource("libvirt:pools"), LibvirtSource("libvirt:pool"))
 
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\Z")
 USB_NAME = re.compile(r"(?:usb\d+|\d+-\d+(?:\.\d+)*)\Z", re.ASCII)
+TOLD_ELSEWHERE = frozenset(
+    [
+        *("mount", "swap", "lvm", "raid", "encrypted", "multipath", "bcache", "stratis", "zfs", "volume"),
+        *("storage_pool", "vm_disk", "stopped_vm_disk", "carries_data"),
+        *("address", "bridge_port", "bond_slave", "vswitch_port", "member", "interface_up"),
+        *("vm_interface", "stopped_vm_interface", "display"),
+    ]
+)
+"""Uses that the facts of the disk, the interface or the connector itself tell: one change of the host."""
 _NVME_PATH = re.compile(r"nvme(\d+)c\d+n(\d+)\Z", re.ASCII)
 _NVME_HEADS = "/sys/devices/virtual/nvme-subsystem/"
 _POOL_ACTIVE = frozenset({1, 2, 3})

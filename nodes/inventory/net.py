@@ -117,8 +117,16 @@ SECTION = Section(
             "running",
             # An address is tentative for a second, and deprecated from time to time.
             "flags",
+            # Its members name it as their master.
+            "other.ports",
         }
     ),
+    # Named anew at each start of a VM (whose cards are in vm_ports) or a container; made anew day by day.
+    passing={
+        "bridges.ports": {"kind": frozenset({"tap", "veth"})},
+        "other": {"kind": frozenset({"veth"})},
+        **{f"{name}.addresses": {"flags": frozenset({"temporary"})} for name in _LISTS},
+    },
     presence=frozenset(
         {NET_FILES.name, NET_LINKS.name, IP_ADDRESS.name, OVS.name, DOMAINS.name, NETWORKS.name}
     ),

@@ -18,6 +18,7 @@ from nodes.inventory.holders import DOMAIN, DOMAINS, Holders, Holdings, read_hol
 from nodes.inventory.hostuse import (
     PCI_ADDRESS,
     POOLS,
+    TOLD_ELSEWHERE,
     USE_FILES,
     USE_LINKS,
     HostUses,
@@ -357,10 +358,13 @@ SECTION = Section(
             "devices.passthrough",
             "devices.physical_function.virtual_functions",
             "devices.mdev_types.instances",
+            "devices.interfaces.operational_state",
+            "devices.interfaces.speed_mbps",
             "iommu_groups",
             "iommu_remedy",
             "counts",
         }
     ),
+    passing={"devices.current_use": {"kind": TOLD_ELSEWHERE}},
     presence=frozenset({PCI_FILES.name, PCI_LINKS.name, USE_FILES.name, USE_LINKS.name}),
 )

@@ -50,6 +50,10 @@ class Section(Generic[T_co]):
     fitful: frozenset[str] = frozenset()
     """For changes.py: the parts, by dotted path, whose facts a device gives one by one and may fail to give
     at any time while its source is well. That one of them became unknown, or known again, is no change."""
+    passing: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    """For changes.py: items that come and go by themselves, or whose coming and going other facts tell, by
+    the dotted path of their list, and a field of theirs with the values that mark them
+    (``{"ports": {"kind": frozenset({"tap"})}}``; of a field that is a list, any of its values)."""
     presence: frozenset[str] = frozenset()
     """For changes.py: the sources that tell which items there are (empty: all of them). When another one
     fails, an item may lack facts, but none goes missing: that it came or went is still told."""

@@ -16,6 +16,7 @@ from nodes.inventory.document import HostDocument
 from nodes.inventory.holders import DOMAIN, DOMAINS, Holders, Holdings, read_holdings, unique_holders
 from nodes.inventory.hostuse import (
     POOLS,
+    TOLD_ELSEWHERE,
     USB_NAME,
     USE_FILES,
     USE_LINKS,
@@ -351,5 +352,6 @@ SECTION = Section(
             "devices.selector",
         }
     ),
+    passing={"devices.current_use": {"kind": TOLD_ELSEWHERE}},
     presence=frozenset({USB_FILES.name, USB_LINKS.name, USE_FILES.name, USE_LINKS.name}),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from nodes.inventory.build import Inventory, SectionResult, build
 from nodes.inventory.changes import Change, ChangeKind, compare, compare_section
+from nodes.inventory.disks import SECTION as DISKS_SECTION
 from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 from nodes.inventory.plain import Plain
 from nodes.inventory.section import Parsed, Section
 from nodes.inventory.summary import SECTION as SUMMARY
+from tests.inventory.disk_host import DiskHost
 from tests.inventory.documents import host_document
 
 
@@ -172,6 +175,21 @@ def test_a_fact_that_is_another_counts_even_in_a_limited_view() -> None:
     assert (change.before, change.after) == ("1", "2")
 
 
+def test_items_that_come_and_go_by_themselves_are_no_changes() -> None:
+    section = replace(
+        DISKS, passing={"disks": {"kind": frozenset({"stick"}), "flags": frozenset({"temporary"})}}
+    )
+    some, more = {"disks": [disk("sda")]}, disk("sdb", kind="stick")
+    for passing in (more, disk("sdb", flags=["dynamic", "temporary"])):
+        after: dict[str, Plain] = {"disks": [disk("sda"), passing]}
+        assert changes(some, after, section=section) == changes(after, some, section=section) == ()
+    assert (
+        len(changes(some, {"disks": [disk("sda"), disk("sdb", kind=None, flags=[])]}, section=section)) == 1
+    )
+    [change] = changes({"disks": [more]}, {"disks": [more | {"model": "Other"}]}, section=section)
+    assert change.kind is ChangeKind.CHANGED
+
+
 def test_a_section_that_could_not_be_parsed_has_no_changes() -> None:
     broken = SectionResult("disks", None, None)
     assert compare_section(DISKS, broken, SectionResult("disks", None, TWO)) == ()
@@ -217,6 +235,56 @@ def test_memory_that_is_gone_is_told_with_its_cell() -> None:
     [change] = compare(summary(before), summary(after), [SUMMARY])
     assert (change.path, change.subject) == ("numa.cells.memory_total_bytes", "3")
     assert change.after == 96 << 30
+
+
+def everywhere(document: HostDocument, pattern: str, put: str, source: str = "") -> HostDocument:
+    """``document`` with ``pattern`` replaced in all sources whose name begins with ``source``."""
+    spelled = {
+        name: replace(output, stdout=re.sub(pattern, put, output.stdout))
+        for name, output in document.sources.items()
+        if name.startswith(source)
+    }
+    assert spelled != document.sources
+    return document.with_sources(spelled)
+
+
+def test_a_vms_tap_under_another_name_is_no_change() -> None:
+    before = host_document("large")
+    after = everywhere(before, r"\bvnet(\d+)\b", r"vnet9\1")
+    assert any(port["name"] == "vnet90" for port in build(after).plain()["net"]["bridges"][1]["ports"])
+    assert compare(build(before), build(after)) == ()
+
+
+def test_a_command_that_a_drive_refuses_at_times_is_no_change() -> None:
+    before = host_document("large")
+    after = everywhere(before, r'"exit_status": ?0\b', '"exit_status":4', "disk-smart:")
+    assert compare(build(before), build(after)) == ()
+
+
+def test_a_hot_drive_that_warms_further_is_no_change_and_one_more_bad_sector_is_one() -> None:
+    def hot(degrees: int, pending: int = 1) -> HostDocument:
+        rows = [{"id": 197, "name": "Current_Pending_Sector", "value": 100, "raw": {"string": str(pending)}}]
+        limits = {"current": degrees, "op_limit_max": 60}
+        tree = {"model_name": "X", "smart_status": {"passed": True}, "temperature": limits}
+        host = DiskHost()
+        host.sata("sda", files={"device/wwid": "naa.5000c500a1b2c3d4"})
+        host.smart("/dev/sda", tree | {"ata_smart_attributes": {"table": rows}})
+        return host.document()
+
+    assert compare(build(hot(61), [DISKS_SECTION]), build(hot(62), [DISKS_SECTION])) == ()
+    [change] = compare(build(hot(61), [DISKS_SECTION]), build(hot(61, 2), [DISKS_SECTION]))
+    assert (change.path, change.before, change.after) == ("disks.smart.pending_sectors", 1, 2)
+
+
+def test_a_lost_link_and_another_mount_point_are_told_once_by_what_they_are_of() -> None:
+    before = host_document("large")
+    down = everywhere(before, r"\beno1/operstate:up", "eno1/operstate:down")
+    down = everywhere(down, r"\beno1/carrier:1", "eno1/carrier:0")
+    told = {(change.section, change.path) for change in compare(build(before), build(down))}
+    assert told == {("net", "nics.state"), ("net", "nics.carrier")}
+    moved = everywhere(before, r"(mountinfo:.* )/boot( .* ext4 )", r"\1/other\2")
+    [change] = compare(build(before), build(moved))
+    assert (change.section, change.path) == ("disks", "volumes.content.mount_points")
 
 
 def test_a_source_that_failed_loses_nothing() -> None:
