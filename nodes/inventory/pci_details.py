@@ -85,7 +85,10 @@ def read_mdev_types(files: Directory, address: str, mdevs: Mdevs) -> tuple[MdevT
 
 def read_mdev_instances(mdevs: Mdevs, holdings: Holdings) -> tuple[MdevInstance, ...]:
     """Mediated devices with the VMs that hold them."""
-    return tuple(MdevInstance(uuid, type_id, holdings.mdevs.get(uuid, ())) for uuid, type_id in mdevs.items())
+    return tuple(
+        MdevInstance(uuid, type_id, holdings.known(holdings.mdevs.get(uuid, ())))
+        for uuid, type_id in mdevs.items()
+    )
 
 
 def read_nvme(files: Directory, controllers: Iterable[str]) -> tuple[NvmeController, ...]:

@@ -19,6 +19,9 @@ _KINDS = {
     "03": PciKind.GPU,
     "0c03": PciKind.USB_CONTROLLER,
 }
+_ACCELERATOR = "1200"
+_GPU_MAKERS = frozenset({"1002", "10de"})
+"""AMD and NVIDIA: their GPUs without any display call themselves processing accelerators (Instinct MI300)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class PciIds:
     @property
     def kind(self) -> PciKind:
         code = self.class_id or ""
+        if code.startswith(_ACCELERATOR) and self.vendor_id in _GPU_MAKERS:
+            return PciKind.GPU
         return _KINDS.get(code[:4]) or _KINDS.get(code[:2]) or PciKind.OTHER
 
     @property

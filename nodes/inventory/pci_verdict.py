@@ -126,10 +126,24 @@ def _virtual_function_reasons(
     if held:
         message = f"Its virtual functions are held by the running VM {listed(held)}."
         yield Reason("virtual_functions_held", Effect.BLOCKS, message, "Stop those VMs first.", tuple(held))
-    else:
+    used = _first_use(by_address[address] for address in functions if address in by_address)
+    if used is not None:
+        function, use = used
+        message = f"Its virtual function {function} is in use: {use.message}"
+        yield Reason("virtual_function_in_use", Effect.BLOCKS, message, use.remedy, (function,))
+    if not held and used is None:
         message = f"Its {len(functions)} virtual functions vanish when it is given away."
         remedy = "Give away a virtual function instead."
         yield Reason("has_virtual_functions", Effect.COSTS, message, remedy, functions)
+
+
+def _first_use(devices: Iterable[PciDevice]) -> tuple[str, Reason] | None:
+    """The first device that the host cannot do without, and why."""
+    for device in devices:
+        for reason in use_reasons(device.current_use):
+            if reason.effect is Effect.BLOCKS:
+                return device.address, reason
+    return None
 
 
 def _mdev_reason(device: PciDevice) -> Reason:

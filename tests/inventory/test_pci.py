@@ -280,6 +280,13 @@ class TestFormats:
     def test_kind(self, code: str, kind: PciKind) -> None:
         assert find(facts_of({"pci-files": device(NIC, code)}), NIC).kind is kind
 
+    @pytest.mark.parametrize(
+        ("ids", "kind"),
+        [("1002:74a1", PciKind.GPU), ("10de:1234", PciKind.GPU), ("1da3:1000", PciKind.OTHER)],
+    )
+    def test_a_gpu_without_a_display_calls_itself_an_accelerator(self, ids: str, kind: PciKind) -> None:
+        assert find(facts_of({"pci-files": device(NIC, "120000", ids)}), NIC).kind is kind
+
     def test_a_device_without_any_file_is_listed_all_the_same(self) -> None:
         found = find(facts_of({"pci-links": links(NIC, driver="e1000e")}), NIC)
         assert (found.vendor_id, found.driver, found.kind) == (None, "e1000e", PciKind.OTHER)
@@ -437,6 +444,32 @@ class TestVerdicts:
         assert find(facts, "0000:00:1c.0").passthrough.verdict is Verdict.BLOCKED
         [group] = facts.iommu_groups
         assert group.isolated
+
+    def test_a_virtual_function_that_the_host_uses_blocks_its_physical_one(self) -> None:
+        function = "0000:03:10.0"
+        texts = one_nic(driver="ixgbe")
+        texts["pci-files"] += device(function, "020000") + f"{NIC}/sriov_totalvfs:63\n{NIC}/sriov_numvfs:1\n"
+        texts["pci-links"] += links(function, iommu_group="8", driver="ixgbevf", physfn=NIC)
+        texts["pci-links"] += f"lrwxrwxrwx 1 0  {NIC}/virtfn0 -> ../{function}\n"
+        assert codes(find(facts_of(texts), NIC))["has_virtual_functions"] is Effect.COSTS
+        place = f"../../devices/pci0000:00/{function}/net/eth0"
+        texts["use-links"] = f"lrwxrwxrwx 1 0  /sys/class/net/eth0 -> {place}\n"
+        row = "00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0"
+        texts["use-files"] = f"/proc/net/route:eth0\t{row}\n/sys/class/net/eth0/flags:0x1003\n"
+        found = find(facts_of(texts), NIC)
+        assert codes(found)["virtual_function_in_use"] is Effect.BLOCKS
+        assert found.passthrough.reasons[0].subjects == (function,)
+
+    def test_who_holds_a_mediated_device_is_unknown_where_libvirt_is_silent(self) -> None:
+        uuid = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+        texts = one_nic()
+        texts["pci-links"] += (
+            f"lrwxrwxrwx 1 0  /sys/bus/mdev/devices/{uuid} -> ../../../devices/pci0000:00/{NIC}/{uuid}\n"
+        )
+        [instance] = find(facts_of(texts), NIC).mdev_instances
+        assert instance.held_by == ()
+        [instance] = find(facts_of(texts, **{"libvirt:domains": SourceStatus.TIMEOUT}), NIC).mdev_instances
+        assert instance.held_by is None
 
     def test_boot_graphics_cost_the_console(self) -> None:
         texts = {
