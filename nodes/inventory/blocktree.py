@@ -15,7 +15,8 @@ from enum import StrEnum
 from nodes.inventory.blockuse import BlockDevices
 from nodes.inventory.lsblk import LsblkDevice
 
-_VOLUME = re.compile(r"(?:dm-|md|bcache|drbd|zd)\d")
+_VOLUME = re.compile(r"(?:dm-|md|bcache|drbd|zd)\d|md_[\w.-]")
+"""Arrays may have names: ``md_home`` (``create_named`` of md_mod), ``md_d3`` of old kernels."""
 _NEVER_SHOWN = re.compile(r"(?:loop|ram|zram|mtdblock|nullb)\d")
 _MMC_AREA = re.compile(r"mmcblk\d+(?:boot\d|rpmb|gp\d)")
 _NVME_PATH = re.compile(r"nvme\d+c\d+n\d+")

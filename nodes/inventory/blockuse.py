@@ -12,9 +12,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from nodes.inventory.lvm import split_mapped_name
 from nodes.inventory.sysfiles import Directory
 
 _BLOCK = "/sys/class/block/"
+_ZVOLS = "/dev/zvol/"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _UDEV = re.compile(r"/run/udev/data/b(\d+:\d+):E:ID_FS_(TYPE|LABEL)=(.*)")
 _DEEPEST = 16
@@ -56,6 +58,8 @@ class BlockDevices:
     """What it carries, in blkid's words (``ext4``, ``LVM2_member``)."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Names by path below ``/dev``."""
+    zvols: Mapping[str, str] = field(default_factory=dict)
+    """The ZFS volume (``tank/vms/web``) that a device is."""
 
     def size_bytes(self, name: str) -> int | None:
         """Size of the device; None where unknown, and where there is no medium (a size of 0)."""
@@ -72,8 +76,8 @@ class BlockDevices:
         return _DM_KINDS.get(match.group(1), "volume") if match else "volume"
 
     def volume_name(self, name: str) -> str:
-        """The name people know it by: device-mapper's own, else the kernel's with its slashes back."""
-        return self.files.text(name, "dm/name") or name.replace("!", "/")
+        """The name people know it by: device-mapper's or ZFS's, else the kernel's with its slashes back."""
+        return self.files.text(name, "dm/name") or self.zvols.get(name) or name.replace("!", "/")
 
     def uses(self, name: str) -> Iterator[BlockUse]:
         """All uses of one device itself (not of its partitions), also those through volumes on it."""
@@ -126,7 +130,13 @@ def read_block_devices(
         zfs=_zfs(carried, listed),
         signatures={name: found["TYPE"] for name, found in carried.items() if found.get("TYPE")},
         aliases=aliases,
+        zvols={name: path[len(_ZVOLS) :] for path, name in aliases.items() if _is_zvol(path, name)},
     )
+
+
+def _is_zvol(path: str, name: str) -> bool:
+    """Whether ``path`` is a whole ZFS volume, and not a partition of one."""
+    return path.startswith(_ZVOLS) and re.fullmatch(r"zd\d+", name) is not None
 
 
 def _is_entry(path: str, directory: str) -> bool:
@@ -139,8 +149,10 @@ def _aliases(paths: Mapping[str, str], files: Directory, devices: Mapping[str, s
     for name in files:
         if known_as := files.text(name, "dm/name"):
             aliases[f"/dev/mapper/{known_as}"] = name
+            if split := split_mapped_name(known_as):
+                aliases[f"/dev/{split[0]}/{split[1]}"] = name
     for path, real in paths.items():
-        if path.startswith("/dev/disk/"):
+        if path.startswith(("/dev/disk/", _ZVOLS)):
             aliases[path] = posixpath.basename(real)
     return aliases
 

@@ -177,13 +177,12 @@ def read_partition(name: str, host: HostBlocks) -> Partition:
 def read_volume(node: BlockNode, host: HostBlocks) -> Volume:
     name = node.name
     files, found = host.blocks.files, host.device(node.name)
-    known_as = files.text(name, "dm/name") or found.known_as or name
-    mapped = name.startswith("dm-")
+    known_as = files.text(name, "dm/name") or host.blocks.zvols.get(name) or found.known_as or name
     return Volume(
         id=files.text(name, "dm/uuid") or shown(name),
         name=shown(known_as),
         kernel_name=name,
-        path=f"/dev/mapper/{known_as}" if mapped and known_as != name else f"/dev/{shown(name)}",
+        path=_volume_path(name, known_as, host),
         kind=node.volume or "other",
         size_bytes=host.size_bytes(name),
         read_only=host.flag(name, "ro", found.read_only),
@@ -197,6 +196,12 @@ def read_volume(node: BlockNode, host: HostBlocks) -> Volume:
         paths=_paths(node, host) if node.volume == "multipath" else (),
         state=files.text(name, "bcache/state"),
     )
+
+
+def _volume_path(name: str, known_as: str, host: HostBlocks) -> str:
+    if name.startswith("dm-") and known_as != name:
+        return f"/dev/mapper/{known_as}"
+    return f"/dev/zvol/{known_as}" if name in host.blocks.zvols else f"/dev/{shown(name)}"
 
 
 def _lvm(known_as: str, host: HostBlocks) -> LvmVolume | None:

@@ -14,6 +14,7 @@ from nodes.inventory.blocktree import BlockTree
 from nodes.inventory.blockuse import BlockDevices
 from nodes.inventory.document import HostDocument
 from nodes.inventory.holders import Holders, read_holdings
+from nodes.inventory.hostuse import disk_holders
 from nodes.inventory.lvm import split_mapped_name
 from nodes.inventory.membership import Managers
 from nodes.inventory.mounts import Mount, device_of, mount_of
@@ -109,20 +110,4 @@ def devices_below(
 
 def vm_disks(document: HostDocument, blocks: BlockDevices) -> Mapping[str, Holders]:
     """The VMs that have a block device as a disk, by its kernel name."""
-    found: dict[str, Holders] = {}
-    aliases = {**blocks.aliases, **_volume_aliases(blocks)}
-    for path, holders in read_holdings(document).block_devices.items():
-        name = aliases.get(posixpath.normpath(path))
-        if name is not None:
-            found[name] = (*found.get(name, ()), *holders)
-    return found
-
-
-def _volume_aliases(blocks: BlockDevices) -> Mapping[str, str]:
-    """``/dev/GROUP/VOLUME``, as people write logical volumes, by their name in device-mapper."""
-    found: dict[str, str] = {}
-    for name in blocks.files:
-        split = split_mapped_name(blocks.files.text(name, "dm/name") or "")
-        if split is not None:
-            found[f"/dev/{split[0]}/{split[1]}"] = name
-    return found
+    return disk_holders(blocks, read_holdings(document))

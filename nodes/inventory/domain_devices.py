@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from nodes.inventory.holders import pci_address
+from nodes.inventory.holders import pci_address, scsi_address
 from nodes.inventory.procfiles import integer
 
 _HEX_ID = re.compile(r"0[xX]([0-9a-fA-F]{1,8})\Z")
@@ -150,10 +150,7 @@ def _host_address(kind: str, source: etree._Element | None, address: etree._Elem
     if kind == "mdev":
         return (address.get("uuid") or "").lower() or None
     if kind == "scsi":
-        adapter = source.find("adapter")
-        name = ((adapter.get("name") if adapter is not None else None) or "").removeprefix("scsi_host")
-        parts = (name, *(address.get(part) or "" for part in ("bus", "target", "unit")))
-        return ":".join(parts) if all(parts) else None
+        return scsi_address(source)
     return None
 
 

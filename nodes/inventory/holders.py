@@ -62,7 +62,8 @@ class Holdings:
 
     ``pci`` by address (``0000:03:00.0``), ``usb_addresses`` by bus and device number, ``usb_ids`` by vendor
     and product of four hexadecimal digits (only where no address is given), ``mdevs`` by UUID,
-    ``interfaces`` by name (macvtap and passthrough of a whole interface), ``block_devices`` by path.
+    ``interfaces`` by name (macvtap and passthrough of a whole interface), ``block_devices`` by path,
+    ``scsi_addresses`` by host, bus, target and unit as the kernel writes them (``0:0:1:0``).
     ``complete``: every domain was read, so that a device without a holder has none.
     """
 
@@ -72,6 +73,7 @@ class Holdings:
     mdevs: Mapping[str, Holders] = field(default_factory=dict)
     interfaces: Mapping[str, Holders] = field(default_factory=dict)
     block_devices: Mapping[str, Holders] = field(default_factory=dict)
+    scsi_addresses: Mapping[str, Holders] = field(default_factory=dict)
     complete: bool = False
 
     def known(self, holders: Holders) -> Holders | None:
@@ -87,6 +89,7 @@ class _Collected:
         self.mdevs: dict[str, Holders] = {}
         self.interfaces: dict[str, Holders] = {}
         self.block_devices: dict[str, Holders] = {}
+        self.scsi_addresses: dict[str, Holders] = {}
 
 
 def read_holdings(document: HostDocument) -> Holdings:
@@ -107,6 +110,7 @@ def read_holdings(document: HostDocument) -> Holdings:
         found.mdevs,
         found.interfaces,
         found.block_devices,
+        found.scsi_addresses,
         complete,
     )
 
@@ -122,6 +126,17 @@ def pci_address(element: etree._Element | None) -> str | None:
     if not (0 <= domain <= 0xFFFFFFFF and 0 <= bus <= 0xFF and 0 <= slot <= 0x1F and 0 <= function <= 7):
         return None
     return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+def scsi_address(source: etree._Element) -> str | None:
+    """The address in ``<adapter name="scsi_host0"/>`` and ``<address bus= target= unit=/>`` as ``0:0:0:1``;
+    None where the device is named otherwise (iSCSI)."""
+    adapter, address = source.find("adapter"), source.find("address")
+    if adapter is None or address is None:
+        return None
+    host = whole_number((adapter.get("name") or "").removeprefix("scsi_host"))
+    parts = [host, *(whole_number(address.get(name)) for name in ("bus", "target", "unit"))]
+    return None if None in parts else ":".join(map(str, parts))
 
 
 _PCI_PARTS = (("domain", "0"), ("bus", ""), ("slot", ""), ("function", ""))
@@ -167,6 +182,8 @@ def _read_hostdev(element: _Element, holder: Holder, found: _Collected) -> None:
             _note(found.mdevs, uuid.lower() if uuid else None, holder)
         case "usb":
             _note_usb(source, holder, found)
+        case "scsi":
+            _note(found.scsi_addresses, scsi_address(source), holder)
         case _:
             block = source.findtext("block")  # <hostdev mode='capabilities' type='storage'>
             _note(found.block_devices, block.strip() if block else None, holder)

@@ -41,7 +41,7 @@ USE_LINKS = Source(
     " /sys/class/net/*/master /sys/class/net/*/upper_* /sys/class/net/*/bridge /sys/class/net/*/bonding"
     " /sys/class/nvme/* /sys/class/nvme/*/nvme* /sys/class/nvme-subsystem/*/nvme*"
     " /sys/class/drm/* /sys/class/input/event* /sys/fs/btrfs/*/devices/* /proc/spl/kstat/zfs/*"
-    " /dev/disk/by-id/* /dev/disk/by-path/* 2>/dev/null",
+    " /dev/disk/by-id/* /dev/disk/by-path/* /dev/zvol/*/* /dev/zvol/*/*/* /dev/zvol/*/*/*/* 2>/dev/null",
     ok_statuses=(0, 1, 2),
     max_bytes=2 << 20,
 )
@@ -125,7 +125,7 @@ def read_host_uses(document: HostDocument, holdings: Holdings) -> HostUses:
     interfaces = read_interfaces(values, links, paths)
     found = _Found(blocks, _nvme_heads(links, paths))
     pools = _pool_devices(document, blocks)
-    vm_disks = _vm_disks(blocks, holdings)
+    vm_disks = disk_holders(blocks, holdings)
     for name in blocks.paths:
         for use in _block_uses(blocks, name, pools, vm_disks):
             found.note(found.block_paths(name), use)
@@ -184,12 +184,18 @@ def _nvme_heads(links: Iterable[str], paths: Mapping[str, str]) -> dict[str, tup
     return heads
 
 
-def _vm_disks(blocks: BlockDevices, holdings: Holdings) -> dict[str, Holders]:
-    """The VMs that have a block device as their disk, by its name."""
+def disk_holders(blocks: BlockDevices, holdings: Holdings) -> dict[str, Holders]:
+    """The VMs that have a block device as their disk, by its kernel name."""
     found: dict[str, Holders] = {}
     for path, holders in holdings.block_devices.items():
         name = blocks.aliases.get(posixpath.normpath(path))
         if name is not None:
+            found[name] = (*found.get(name, ()), *holders)
+    for name, path in blocks.paths.items() if holdings.scsi_addresses else ():
+        parent, entry = posixpath.split(path)
+        device, directory = posixpath.split(parent)
+        if directory == "block" and entry == name:
+            holders = holdings.scsi_addresses.get(posixpath.basename(device), ())
             found[name] = (*found.get(name, ()), *holders)
     return found
 

@@ -106,7 +106,11 @@ def _by_holders(name: str, blocks: BlockDevices, tree: BlockTree, managers: Mana
         match above.volume if above else None:
             case "lvm":
                 split = split_mapped_name(shown)
-                yield Membership("lvm", split[0] if split else shown, "physical volume", "in use")
+                group = split[0] if split else shown
+                # Below a thin pool or a mirror are logical volumes of the same group.
+                own = split_mapped_name(blocks.volume_name(name)) if node and node.volume == "lvm" else None
+                if own is None or own[0] != group:
+                    yield Membership("lvm", group, "physical volume", "in use")
             case "raid":
                 yield _raid(name, holder, blocks)
             case "crypt":

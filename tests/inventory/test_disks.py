@@ -390,6 +390,26 @@ class TestMemberships:
         assert (array.raid.level, array.raid.missing, array.raid.done_percent) == ("raid1", 1, None)
         assert array.parents == array.disks == ("sda", "sdb")
 
+    def test_an_array_may_have_a_name(self) -> None:
+        host = DiskHost()
+        host.sata("sda")
+        host.volume("md_home", ["sda"], files={"md/level": "raid1"})
+        facts = host.facts()
+        assert [disk.name for disk in facts.disks] == ["sda"]
+        assert volume_of(facts, "md_home").kind == "raid"
+
+    def test_volumes_below_a_thin_pool_are_no_physical_volumes(self) -> None:
+        host = DiskHost()
+        host.sata("sda", fstype="LVM2_member")
+        host.volume("dm-0", ["sda"], known_as="vg-pool_tdata", uuid="LVM-1-tdata")
+        host.volume("dm-1", ["dm-0"], known_as="vg-pool-tpool", uuid="LVM-1-tpool")
+        host.volume("dm-2", ["dm-1"], known_as="other-inner", uuid="LVM-2")
+        facts = host.facts()
+        assert roles(disk_of(facts, "sda")) == [("lvm", "vg", "physical volume", "in use")]
+        assert volume_of(facts, "vg-pool_tdata").memberships == ()
+        inner = volume_of(facts, "vg-pool-tpool").memberships
+        assert [(member.kind, member.name) for member in inner] == [("lvm", "other")]
+
     def test_partitions_of_an_array_are_volumes(self) -> None:
         host = DiskHost()
         host.sata("sda")
@@ -514,6 +534,18 @@ class TestUse:
         for name in ("sda", "sdb"):
             assert [(vm.name, vm.running) for vm in disk_of(facts, name).use.vms] == [("web", True)]
         assert disk_of(facts, "sda").unused is False
+
+    def test_a_volume_of_zfs_has_its_name_and_its_vm(self) -> None:
+        host = DiskHost()
+        host.volume("zd16", [])
+        host.partition("zd16", 1, "/sys/devices/virtual/block/zd16", "zd16p1")
+        host.links.append("/dev/zvol/tank/vms/web -> ../../../zd16")
+        host.links.append("/dev/zvol/tank/vms/web-part1 -> ../../../zd16p1")
+        disk = "<disk type='block'><source dev='/dev/zvol/tank/vms/web'/></disk>"
+        host.texts["libvirt:domain:u1"] = f"<domain id='3'><name>web</name><devices>{disk}</devices></domain>"
+        volume = volume_of(host.facts(), "tank/vms/web")
+        assert (volume.kind, volume.kernel_name, volume.path) == ("zvol", "zd16", "/dev/zvol/tank/vms/web")
+        assert [vm.name for vm in volume.use.vms] == ["web"]
 
     def test_counters_of_the_kernel(self) -> None:
         host = DiskHost()

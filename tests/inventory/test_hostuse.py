@@ -117,6 +117,24 @@ class TestDisks:
         found = read_host_uses(made, read_holdings(made)).of(HBA)
         assert {(use.kind, use.names) for use in found} == {("lvm", ("vg-guest",)), ("vm_disk", ("guest",))}
 
+    def test_a_vms_disk_is_found_by_its_group_and_volume_and_by_its_scsi_address(self) -> None:
+        files, links = virtual("dm-0", "253:0", ("my--vg-guest", "LVM-a"))
+        disk = "<disk type='block'><source dev='/dev/my-vg/guest'/></disk>"
+        texts = {"use-files": self.files + files, "use-links": self.links + links + holder("sda", "dm-0")}
+        made = document(texts | domain(disk))
+        assert ("vm_disk", ("guest",)) in {
+            (use.kind, use.names) for use in read_host_uses(made, read_holdings(made)).of(HBA)
+        }
+        whole = (
+            "<hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host0'/>"
+            "<address bus='0' target='{}' unit='0'/></source></hostdev>"
+        )
+        links = self.links.replace("/host0/block/", "/host0/target0:0:2/0:0:2:0/block/")
+        for target, kinds in (("2", ["vm_disk"]), ("3", [])):
+            texts = {"use-files": self.files, "use-links": links}
+            made = document(texts | domain(whole.format(target)))
+            assert [use.kind for use in read_host_uses(made, read_holdings(made)).of(HBA)] == kinds
+
 
 class TestInterfaces:
     links = f"lrwxrwxrwx 1 0  /sys/class/net/eth0 -> ../../devices/pci0000:00/{NIC}/net/eth0\n"
