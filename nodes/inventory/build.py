@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodes.inventory.document import HostDocument, Problem, SourceOutput, SourceStatus
+from nodes.inventory.forms import Form
 from nodes.inventory.plain import Plain, clean_text, to_plain
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
@@ -70,8 +71,37 @@ class Inventory:
 
 def build(document: HostDocument, sections: Sequence[Section[Any]] = SECTIONS) -> Inventory:
     """Parse ``document`` with every one of ``sections``. Never raises for what a host may print."""
+    document = _with_unreadable(document, sections)
     results = {section.slug: _build_section(section, document) for section in sections}
     return Inventory(document.observed_at, results)
+
+
+def _with_unreadable(document: HostDocument, sections: Sequence[Section[Any]]) -> HostDocument:
+    """``document`` with the status of each output that does not look like its source's: to a parser it would
+    read as a host that has nothing."""
+    sources: dict[str, Source | LibvirtSource] = {}
+    for section in sections:
+        sources |= {source.name: source for source in section.sources}
+        sources |= {source.name: source for source in section.libvirt}
+    unlike: dict[str, SourceOutput] = {}
+    for name, output in document.sources.items():
+        form = _form_of(name, sources) if output.status is SourceStatus.OK else None
+        if form is not None and not form.knows(output.stdout):
+            unlike[name] = replace(output, status=SourceStatus.UNREADABLE)
+    return document.with_sources(unlike) if unlike else document
+
+
+def _form_of(name: str, sources: Mapping[str, Source | LibvirtSource]) -> Form | None:
+    if name in sources:
+        return sources[name].form
+    source = sources.get(_item_source(name))
+    return source.item_form if isinstance(source, Source) else source.form if source else None
+
+
+def _item_source(name: str) -> str:
+    """The source of an item: ``ethtool`` of ``ethtool:eth0``, ``libvirt:pool`` of ``libvirt:pool:UUID``."""
+    parts = name.split(":", 2)
+    return ":".join(parts[:2]) if parts[0] == "libvirt" else parts[0]
 
 
 def _build_section(section: Section[Any], document: HostDocument) -> SectionResult:
@@ -143,6 +173,9 @@ def _message(failure: _Failure, user: str) -> str:
             return (
                 f"{what} printed more than is read, or its output was cut off: only its beginning is known."
             )
+        case SourceStatus.UNREADABLE:
+            printed = "nothing" if not first.stdout.strip() else "something that is no output of its kind"
+            return f"{first.name} gave {printed}: what it would tell is unknown. {_said(first)}".strip()
         case SourceStatus.NOT_RUN:
             return f"{what} was not asked. {_said(first)}".strip()
         case _:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from nodes.inventory.capabilities import Capabilities
 from nodes.inventory.cpuinfo import CPUINFO, CoreKind, CpuInfo
 from nodes.inventory.cpulist import parse_cpu_list
+from nodes.inventory.forms import FILES_OF_EVERY_HOST
 from nodes.inventory.procfiles import Files
 from nodes.inventory.source import Source
 
@@ -31,6 +32,7 @@ grep -as . present online offline isolated nohz_full smt/active smt/control vuln
   cpufreq/policy0/base_frequency cpufreq/policy0/scaling_governor cpufreq/policy0/scaling_driver \\
   cpufreq/boost intel_pstate/no_turbo /proc/sys/kernel/arch""",
     ok_statuses=(0, 1, 2),
+    form=FILES_OF_EVERY_HOST,
 )
 
 _PACKAGE = re.compile(r"cpu(\d{1,6})/topology/physical_package_id")

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from nodes.inventory.arm_cores import implementer_name, part_name
+from nodes.inventory.forms import lines_like
 from nodes.inventory.procfiles import integer
 from nodes.inventory.source import Source
 
@@ -19,6 +20,7 @@ CPUINFO = Source(
     "grep -am 32 . /proc/cpuinfo; echo ----\n"
     "grep -aE '^(processor|cpu MHz( dynamic)?|clock|CPU (implementer|part))[[:space:]]*:' /proc/cpuinfo",
     ok_statuses=(0, 1),
+    form=lines_like(r"^(?:processor|vendor_id|Processor)\b", always=True),
 )
 
 _VENDORS = {

@@ -6,6 +6,8 @@ volume managers only where sysfs says that there is something for them to tell.
 
 from __future__ import annotations
 
+from nodes.inventory.forms import FILES, Form, json_of, lines_like
+from nodes.inventory.smart_text import is_smartctls
 from nodes.inventory.source import Source
 
 DISK_FILES = Source(
@@ -85,6 +87,7 @@ DISK_FILES = Source(
     # 1: nothing found, 2: some of the files are not there, which no host avoids.
     ok_statuses=(0, 1, 2),
     max_bytes=4 << 20,
+    form=FILES,
 )
 
 _COLUMNS = (
@@ -99,6 +102,7 @@ DISK_LSBLK = Source(
     # 64: some of the devices could not be read.
     ok_statuses=(0, 64),
     max_bytes=4 << 20,
+    form=json_of(dict),
 )
 
 # LVM looks at every disk of the host, which takes 40 ms and wakes sleeping ones: only where there are active
@@ -124,12 +128,14 @@ DISK_LVM = Source(
     needs="lvm",
     needs_root=True,
     max_bytes=4 << 20,
+    form=json_of(dict),
 )
 
 DISK_ZPOOL = Source(
     name="disk-zpool",
     command="[ -e /sys/module/zfs ] || exit 0\nzpool list -vHPLp",
     needs="zpool",
+    form=lines_like(r"^[^\t\n]+\t[\d-]"),
 )
 
 DISK_MULTIPATH = Source(
@@ -138,6 +144,7 @@ DISK_MULTIPATH = Source(
     "multipathd show maps json",
     needs="multipathd",
     needs_root=True,
+    form=json_of(dict),
 )
 
 # A virtual machine's disks, LUNs of a SAN, slots without a medium and disks that are gone have no SMART, and
@@ -212,6 +219,8 @@ DISK_SMART = Source(
     needs_root=True,
     # A mask of bits, of which most tell about the disk.
     ok_statuses=None,
+    form=lines_like(r"^/dev/"),
+    item_form=Form(is_smartctls, always=True),
 )
 
 SOURCES = (DISK_FILES, DISK_LSBLK, DISK_LVM, DISK_ZPOOL, DISK_MULTIPATH, DISK_SMART)

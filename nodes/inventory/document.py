@@ -31,6 +31,8 @@ class SourceStatus(StrEnum):
     TIMEOUT = "timeout"
     TRUNCATED = "truncated"
     """Longer than the bound: the beginning is there, the end is cut."""
+    UNREADABLE = "unreadable"
+    """It ended well, but what it printed is no output of its kind (see forms.py)."""
     NOT_RUN = "not_run"
     """The document was cut off before this source, or it does not apply to the host."""
 

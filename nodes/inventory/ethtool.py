@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from nodes.inventory.forms import lines_like
 from nodes.inventory.interface import read_duplex, read_speed
 from nodes.inventory.links import read_mac
 from nodes.inventory.source import Source
@@ -32,6 +33,8 @@ cd "/sys/class/net/$1" || exit
 :""",
     ok_statuses=None,
     max_bytes=1 << 16,
+    form=lines_like(r"^\S{1,64}$"),
+    item_form=lines_like(r"^(?:Settings for |driver: |Permanent address: )"),
 )
 
 _MODE = re.compile(r"\b(\d{2,7})base", re.ASCII)

@@ -16,12 +16,13 @@ from typing import TypeVar
 from lxml import etree
 
 from nodes.inventory.document import HostDocument, SourceStatus
+from nodes.inventory.forms import json_of, xml_of
 from nodes.inventory.source import LibvirtSource
 from nodes.inventory.sysfiles import whole_number
 from nodes.inventory.xmltext import parse_xml
 
-DOMAINS = LibvirtSource("libvirt:domains")
-DOMAIN = LibvirtSource("libvirt:domain")
+DOMAINS = LibvirtSource("libvirt:domains", json_of(list, always=True))
+DOMAIN = LibvirtSource("libvirt:domain", xml_of("domain"))
 
 _ACTIVE_STATES = frozenset({1, 2, 3, 4, 7})
 """virDomainState: running, blocked, paused, being shut down, suspended by the guest: all hold devices."""

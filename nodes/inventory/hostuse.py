@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from nodes.inventory.blockuse import BlockDevices, is_system, read_block_devices
 from nodes.inventory.document import HostDocument, SourceStatus
+from nodes.inventory.forms import FILES_OF_EVERY_HOST, LISTING_OF_EVERY_HOST, json_of, xml_of
 from nodes.inventory.holders import Holders, Holdings
 from nodes.inventory.netuse import Interfaces, read_interfaces
 from nodes.inventory.source import LibvirtSource, Source
@@ -34,6 +35,7 @@ USE_FILES = Source(
     # 1: nothing found, 2: some of the files are not there.
     ok_statuses=(0, 1, 2),
     max_bytes=2 << 20,
+    form=FILES_OF_EVERY_HOST,
 )
 USE_LINKS = Source(
     name="use-links",
@@ -44,8 +46,12 @@ USE_LINKS = Source(
     " /dev/disk/by-id/* /dev/disk/by-path/* /dev/zvol/*/* /dev/zvol/*/*/* /dev/zvol/*/*/*/* 2>/dev/null",
     ok_statuses=(0, 1, 2),
     max_bytes=2 << 20,
+    form=LISTING_OF_EVERY_HOST,
 )
-POOLS = (LibvirtSource("libvirt:pools"), LibvirtSource("libvirt:pool"))
+POOLS = (
+    LibvirtSource("libvirt:pools", json_of(list, always=True)),
+    LibvirtSource("libvirt:pool", xml_of("pool")),
+)
 
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\Z")
 USB_NAME = re.compile(r"(?:usb\d+|\d+-\d+(?:\.\d+)*)\Z", re.ASCII)

@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from lxml import etree
 
 from nodes.inventory.document import HostDocument, Problem
+from nodes.inventory.forms import json_of, xml_of
 from nodes.inventory.holders import pci_address
 from nodes.inventory.jsontext import Tree, read_objects, truth, words
 from nodes.inventory.procfiles import integer
@@ -19,8 +20,8 @@ from nodes.inventory.source import LibvirtSource
 from nodes.inventory.vm_ports import VmPorts, VmRef
 from nodes.inventory.xmltext import child_text, parse_xml
 
-NETWORKS = LibvirtSource("libvirt:networks")
-NETWORK = LibvirtSource("libvirt:network")
+NETWORKS = LibvirtSource("libvirt:networks", json_of(list, always=True))
+NETWORK = LibvirtSource("libvirt:network", xml_of("network"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from nodes.inventory.counters import Counters, counters_of_ip, counters_of_proc
 from nodes.inventory.document import HostDocument
+from nodes.inventory.forms import FILES_OF_EVERY_HOST, LISTING_OF_EVERY_HOST, json_of
 from nodes.inventory.jsontext import Tree, read_values, subtree, words
 from nodes.inventory.procfiles import Files, integer
 from nodes.inventory.source import Source
@@ -44,6 +45,7 @@ NET_FILES = Source(
     command=f"cd /sys/class/net && {{ grep -as . {_patterns()} \\\n"
     "  /proc/net/dev /proc/net/bonding/* /proc/net/vlan/*; :; }",
     max_bytes=4 << 20,
+    form=FILES_OF_EVERY_HOST,
 )
 """Small files by one grep. /proc/net/vlan and the partner of LACP are for root alone; ``ip`` tells them
 too.
@@ -54,6 +56,7 @@ NET_LINKS = Source(
     command="cd /sys/class/net && { ls -ld -- * */device */device/subsystem */device/driver */master"
     " */device/physfn \\\n  */device/virtfn* */device/virtfn*/driver 2>/dev/null; :; }",
     max_bytes=2 << 20,
+    form=LISTING_OF_EVERY_HOST,
 )
 
 IP_ADDRESS = Source(
@@ -68,6 +71,7 @@ for file in /sys/class/net/*/bridge/vlan_filtering; do
   fi
 done""",
     max_bytes=8 << 20,
+    form=json_of(list, always=True),
 )
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]")

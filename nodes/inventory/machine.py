@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodes.inventory.forms import FILES
 from nodes.inventory.procfiles import Files
 from nodes.inventory.source import Source
 from nodes.inventory.xmltext import parse_xml
@@ -18,6 +19,7 @@ MACHINE_IDENTITY = Source(
     " /sys/class/dmi/id/board_serial /sys/class/dmi/id/chassis_serial",
     needs_root=True,
     ok_statuses=(0, 1, 2),
+    form=FILES,
 )
 
 _DMI = "/sys/class/dmi/id/"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from nodes.inventory.forms import FILES_OF_EVERY_HOST
 from nodes.inventory.procfiles import Files, integer, kib_to_bytes
 from nodes.inventory.source import Source
 
@@ -20,6 +21,7 @@ grep -as . /proc/meminfo /proc/swaps transparent_hugepage/enabled transparent_hu
   hugepages/*/nr_hugepages hugepages/*/free_hugepages hugepages/*/resv_hugepages \\
   hugepages/*/surplus_hugepages hugepages/*/nr_overcommit_hugepages""",
     ok_statuses=(0, 1, 2),
+    form=FILES_OF_EVERY_HOST,
 )
 
 _POOL = re.compile(r"hugepages/hugepages-(\d{1,12})kB/([a-z_]{1,40})")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from nodes.inventory.capabilities import Capabilities, CapabilityCell
 from nodes.inventory.cpulist import format_cpu_list, parse_cpu_list
+from nodes.inventory.forms import FILES
 from nodes.inventory.memory import HugePages, percent, read_meminfo, read_pools
 from nodes.inventory.procfiles import Files, integer
 from nodes.inventory.source import Source
@@ -22,6 +23,7 @@ grep -as . online node[0-9]*/cpulist node[0-9]*/distance node[0-9]*/meminfo \\
   node[0-9]*/hugepages/*/nr_hugepages node[0-9]*/hugepages/*/free_hugepages \\
   node[0-9]*/hugepages/*/surplus_hugepages""",
     ok_statuses=(0, 1, 2),
+    form=FILES,
 )
 
 _CPULIST = re.compile(r"node(\d{1,5})/(?:cpulist|distance|meminfo)")

@@ -13,6 +13,7 @@ from typing import Any
 
 from nodes.inventory.bridges import Bridge, BridgePort
 from nodes.inventory.document import HostDocument
+from nodes.inventory.forms import json_of
 from nodes.inventory.interface import kind_of, master_of, shared_facts
 from nodes.inventory.jsontext import read_values
 from nodes.inventory.links import Link, Links
@@ -26,6 +27,7 @@ OVS = Source(
   -- --columns=_uuid,name,ports,datapath_type,fail_mode,stp_enable,rstp_enable list Bridge \\
   -- --columns=_uuid,name,interfaces,tag,trunks,vlan_mode,bond_mode list Port \\
   -- --columns=_uuid,name,type list Interface""",
+    form=json_of(dict),
 )
 KIND = "openvswitch"
 

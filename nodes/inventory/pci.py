@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from posixpath import basename
 
 from nodes.inventory.document import HostDocument, SourceStatus
+from nodes.inventory.forms import FILES, LISTING, lines_like
 from nodes.inventory.holders import DOMAIN, DOMAINS, Holders, Holdings, read_holdings, unique_holders
 from nodes.inventory.hostuse import (
     PCI_ADDRESS,
@@ -72,6 +73,7 @@ PCI_FILES = Source(
     " /sys/devices/system/cpu/modalias /proc/cmdline",
     # 1: nothing found, 2: some of the files are not there.
     ok_statuses=(0, 1, 2),
+    form=FILES,
 )
 PCI_LINKS = Source(
     name="pci-links",
@@ -79,8 +81,14 @@ PCI_LINKS = Source(
     " /sys/class/iommu/* /sys/bus/usb/devices/usb* /sys/bus/mdev/devices/* /sys/bus/mdev/devices/*/mdev_type"
     " 2>/dev/null",
     ok_statuses=(0, 1, 2),
+    form=LISTING,
 )
-PCI_MODULES = Source(name="pci-modules", command="lspci -Dnk", needs="lspci")
+PCI_MODULES = Source(
+    name="pci-modules",
+    command="lspci -Dnk",
+    needs="lspci",
+    form=lines_like(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,15 @@ from lxml import etree
 
 from nodes.inventory.document import HostDocument, Problem
 from nodes.inventory.domain_devices import read_hosts
+from nodes.inventory.forms import json_of, xml_of
 from nodes.inventory.jsontext import Tree, read_objects, read_values, truth, whole, words
 from nodes.inventory.libvirt_units import storage_bytes
 from nodes.inventory.section import Parsed, Section
 from nodes.inventory.source import LibvirtSource
 from nodes.inventory.xmltext import child_text, parse_xml
 
-POOLS = LibvirtSource("libvirt:pools")
-POOL = LibvirtSource("libvirt:pool")
+POOLS = LibvirtSource("libvirt:pools", json_of(list, always=True))
+POOL = LibvirtSource("libvirt:pool", xml_of("pool"))
 
 _STATES = ("inactive", "building", "running", "degraded", "inaccessible")
 """virStoragePoolState, https://libvirt.org/html/libvirt-libvirt-storage.html"""

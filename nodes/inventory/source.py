@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodes.inventory.forms import Form
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -27,6 +29,9 @@ class Source:
     items: str = ""
     """For a source of many items: a command that prints one item a line; ``command`` then runs once an
     item, side by side, with the item in ``$1``, and its outputs are named ``name:item``."""
+    form: Form | None = None
+    """What ``command`` prints (of many items, what the list of them looks like)."""
+    item_form: Form | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +44,4 @@ class LibvirtSource:
     """
 
     name: str
+    form: Form | None = None

@@ -10,6 +10,7 @@ from nodes.inventory.capabilities import Capabilities, parse_capabilities
 from nodes.inventory.cpu import CPU, CpuFacts, read_cpu
 from nodes.inventory.cpuinfo import CPUINFO, parse_cpuinfo
 from nodes.inventory.document import HostDocument, Problem
+from nodes.inventory.forms import json_of, xml_of
 from nodes.inventory.identity import HostIdentity
 from nodes.inventory.identity import host_identity as identify
 from nodes.inventory.machine import (
@@ -203,9 +204,9 @@ SECTION = Section(
     sources=(CPUINFO, CPU, MEMORY, NUMA, SYSTEM, MACHINE_IDENTITY),
     parse=parse,
     libvirt=(
-        LibvirtSource("libvirt:versions"),
-        LibvirtSource("libvirt:capabilities"),
-        LibvirtSource("libvirt:sysinfo"),
+        LibvirtSource("libvirt:versions", json_of(dict, always=True)),
+        LibvirtSource("libvirt:capabilities", xml_of("capabilities")),
+        LibvirtSource("libvirt:sysinfo", xml_of("sysinfo")),
     ),
     identity={
         "cpu.caches": "level,kind,size_bytes",

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from nodes.inventory.forms import FILES_OF_EVERY_HOST
 from nodes.inventory.load import LoadFacts, read_load
 from nodes.inventory.memory import percent
 from nodes.inventory.procfiles import Files, integer
@@ -50,6 +51,7 @@ date '+clock:%s.%N %z %Z'
 stat -c 'stat.%n:%a %U %G %N' /dev/kvm /etc/localtime 2>/dev/null
 stat -f -c 'space./:%S %b %f %a %c %d %T' /""",
     ok_statuses=None,
+    form=FILES_OF_EVERY_HOST,
 )
 
 _CLOCK = re.compile(r"(\d{1,11})(?:\.(\d{1,9}))? ([+-])(\d\d)(\d\d) ?(\S{0,32})", re.ASCII)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from posixpath import basename
 
 from nodes.inventory.document import HostDocument
+from nodes.inventory.forms import FILES, LISTING
 from nodes.inventory.holders import DOMAIN, DOMAINS, Holders, Holdings, read_holdings, unique_holders
 from nodes.inventory.hostuse import (
     POOLS,
@@ -52,11 +53,13 @@ USB_FILES = Source(
     " */*-port*/connect_type usb*/../numa_node",
     # 1: nothing found, 2: some of the files are not there.
     ok_statuses=(0, 1, 2),
+    form=FILES,
 )
 USB_LINKS = Source(
     name="usb-links",
     command=_ENTER + f"{LIST_LINKS} * */driver usb*/../driver 2>/dev/null",
     ok_statuses=(0, 1, 2),
+    form=LISTING,
 )
 
 _ROOT_HUB = re.compile(r"usb(\d{1,5})\Z", re.ASCII)

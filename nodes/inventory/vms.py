@@ -16,13 +16,14 @@ from nodes.inventory.domain_devices import Disk, Graphics, HostDevice, NetworkIn
 from nodes.inventory.domain_states import reason_name, row_is_active, state_name
 from nodes.inventory.domain_tuning import CpuModel, GuestCell, Pinning
 from nodes.inventory.domain_xml import Boot, DomainXml, read_domain
+from nodes.inventory.forms import json_of, xml_of
 from nodes.inventory.jsontext import Tree, read_objects, read_values, truth, whole, words
 from nodes.inventory.section import Parsed, Section
 from nodes.inventory.source import LibvirtSource
 from nodes.inventory.xmltext import parse_xml
 
-DOMAINS = LibvirtSource("libvirt:domains")
-DOMAIN = LibvirtSource("libvirt:domain")
+DOMAINS = LibvirtSource("libvirt:domains", json_of(list, always=True))
+DOMAIN = LibvirtSource("libvirt:domain", xml_of("domain"))
 
 
 @dataclass(frozen=True, slots=True)

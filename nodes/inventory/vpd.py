@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from nodes.inventory.forms import lines_like
 from nodes.inventory.source import Source
 
 VPD = Source(
@@ -27,6 +28,8 @@ VPD = Source(
     max_bytes=64 << 10,
     # A card whose storage is empty or broken makes the kernel answer with an error: it has no VPD then.
     ok_statuses=None,
+    form=lines_like(r"^[0-9a-f]{4,8}:"),
+    item_form=lines_like(r"\A[A-Za-z0-9+/=\s]*\Z"),
 )
 
 _IDENTIFIER, _READ_ONLY, _WRITABLE, _END = 0x82, 0x90, 0x91, 0x78
