@@ -155,7 +155,7 @@ def test_a_worker_that_is_stopped_hands_its_operation_to_another(worker, wake_up
     gate = tmp_path / "gate"
     gate.touch()
     with gated_node(tmp_path, gate) as node:
-        first = worker("first", lease_s=600.0).wait_ready()
+        first = worker("first", lease_s=5.0).wait_ready()
         operation = submit("refresh-node", actor=SYSTEM, node=node)
         wait_until(lambda: gate.with_name("waiting").exists(), 30, first.said)
         second = worker("second").wait_ready()
