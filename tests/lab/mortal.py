@@ -18,9 +18,9 @@ _send = power._command
 def main() -> None:
     when, module, *arguments = sys.argv[1:]
 
-    def send(shell: Shell, command: str, expected_boot_id: str) -> None:
+    def send(shell: Shell, command: str, expected_boot_id: str, until_s: float) -> None:
         if when == "after":
-            _send(shell, command, expected_boot_id)
+            _send(shell, command, expected_boot_id, until_s)
         os.kill(os.getpid(), signal.SIGKILL)
 
     power._command = send
