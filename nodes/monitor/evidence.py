@@ -7,7 +7,8 @@
 
 Contact counts as lost after two signs: the beats stopped, or the connection ended, and then a fresh
 connection failed too. What a fresh connection is told outright (another host key, a refused login) needs no
-second sign.
+second sign. A host that lets us in but whose streams bring no beat, twice in a row, is no more online than
+one that does not answer: its disk may have died under a network that lives on.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Timing:
     patient_after_s: float = 600.0
     """The longest wait between attempts, and that for hosts which have been away for long."""
     refused_longest_s: float = 60.0
-    """After a refused login: attempts may lock the account."""
+    """After a refused login: attempts may lock the account. After a shell that tells nothing: each attempt
+    may leave a process on the host that hangs."""
     flaps: int = 3
     flap_window_s: float = 600.0
     calm_s: float = 30.0
@@ -89,22 +91,31 @@ class Evidence:
     calm_since: float | None = None
     last_beat: float | None = None
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=16))
+    opened_at: float = 0.0
+    has_beaten: bool = False
+    """Whether the stream that was opened last has brought a beat."""
+    mute: int = 0
+    """Streams in a row that stood, over a host that answers, and brought no beat when one was due."""
+    is_stuck: bool = False
+    """Whether the last of them still stands."""
+    brief: int = 0
+    """Streams in a row that ended within a period."""
 
     # -- what happens ------------------------------------------------------------------------------
 
     def start(self, now: float) -> Do:
         """Begin, or begin anew because the node's address or credential has changed."""
-        self.signs = self.attempts = 0
+        self.signs = self.attempts = self.mute = 0
         return self._reach(now)
 
     def greeted(self, now: float) -> Do:
         """The host answered a fresh dial."""
         if self.phase is Phase.DOUBTING:
-            self._enter(Phase.CONNECTING, now, None)
-            return Do.RECONNECT
+            return self._stuck(now)
         if self.phase is Phase.DIALING:
             self._enter(Phase.CONNECTING, now, None)
-            return Do.CONNECT
+            # Over the same connection the sessions of commands that hang would add up to sshd's MaxSessions.
+            return Do.RECONNECT if self.is_stuck else Do.CONNECT
         return Do.NOTHING
 
     def silent(self, now: float, detail: str) -> Do:
@@ -128,6 +139,7 @@ class Evidence:
 
     def opened(self, now: float) -> Do:
         """The stream stands; its first line is awaited."""
+        self.opened_at, self.has_beaten, self.is_stuck = now, False, False
         self._enter(Phase.LISTENING, now, self.timing.first_beat_s)
         return Do.NOTHING
 
@@ -136,12 +148,15 @@ class Evidence:
         if self.phase not in (Phase.LISTENING, Phase.DOUBTING):
             return Do.NOTHING
         self._enter(Phase.LISTENING, now, self.timing.period_s + self.timing.grace_s)
-        self.signs = self.attempts = 0
+        self.signs = self.attempts = self.mute = 0
+        self.has_beaten = True
         self.last_beat, self.lost_at = now, None
         if self.calm_since is None:
             self.calm_since = now
         if beat.libvirt_up is False:
             self._note_loss(now)
+            # The beats go on: without this a libvirt that comes and goes would always count as calm.
+            self.calm_since = None
             self.state = State(False, "libvirt_down", "Nobody listens at libvirt's socket on the host.")
         elif self.state.online is not True and self._is_calm(now):
             self.state = State(True)
@@ -152,9 +167,15 @@ class Evidence:
         if self.phase not in (Phase.LISTENING, Phase.DOUBTING):
             return Do.NOTHING
         self.calm_since = None
-        if self.last_beat is None or now - self.last_beat > self.timing.period_s:
-            # A loop that never printed a line, or was restarted in vain: no reason to hurry.
-            self.attempts += 1
+        if not self.has_beaten:
+            self.mute += 1
+            if self._is_mute:
+                return self._lost_as_mute(now, "The beat's command ends on the host before its first line.")
+        self.brief = self.brief + 1 if now - self.opened_at < self.timing.period_s else 0
+        if self.brief >= 2:
+            # Streams that end as soon as they stand would otherwise be opened dozens of times a second.
+            self._enter(Phase.WAITING, now, self.timing.again_s)
+            return Do.NOTHING
         return self._reach(now)
 
     def passed(self, now: float) -> Do:
@@ -166,11 +187,16 @@ class Evidence:
         if self.phase is Phase.LISTENING:
             self.calm_since = None
             if self.direct:
-                self._enter(Phase.CONNECTING, now, None)
-                return Do.RECONNECT
+                return self._stuck(now)
             self._enter(Phase.DOUBTING, now, None)
             return Do.DIAL
         return Do.NOTHING
+
+    def slept(self, seconds: float) -> None:
+        """The monitor itself stood still for so long: what it has not heard meanwhile tells nothing."""
+        self.deadline += seconds
+        if self.last_beat is not None:
+            self.last_beat += seconds
 
     # -- what it means -----------------------------------------------------------------------------
 
@@ -179,9 +205,27 @@ class Evidence:
         """Whether contact is missing just now, established or not."""
         return self.phase is not Phase.LISTENING
 
+    def heard_after(self, moment: float) -> bool:
+        return self.last_beat is not None and self.last_beat > moment
+
     @property
     def is_flapping(self) -> bool:
         return len(self.losses) >= self.timing.flaps
+
+    @property
+    def _is_mute(self) -> bool:
+        return self.mute >= 2 or (self.mute >= 1 and self.state.online is False)
+
+    def _stuck(self, now: float) -> Do:
+        """The host answers, and a beat is overdue all the same."""
+        self.mute, self.is_stuck = self.mute + 1, True
+        if self._is_mute and not self.has_beaten:
+            return self._lost_as_mute(now, "The host lets us in, but the beat's command prints nothing.")
+        self._enter(Phase.CONNECTING, now, None)
+        return Do.RECONNECT
+
+    def _lost_as_mute(self, now: float, detail: str) -> Do:
+        return self._lost(now, State(False, "probe_failing", detail), self.timing.refused_longest_s)
 
     def _reach(self, now: float) -> Do:
         self._enter(Phase.CONNECTING if self.direct else Phase.DIALING, now, None)

@@ -146,3 +146,90 @@ def test_this_machine_is_not_dialed() -> None:
     evidence.opened(0)
     evidence.heard(0, BEAT)
     assert evidence.passed(7) is Do.RECONNECT
+
+
+def silent_stream(evidence: Evidence, now: float) -> None:
+    """A host that answers, and a stream over it that brings nothing."""
+    evidence.passed(now)
+    evidence.greeted(now)
+    evidence.opened(now)
+
+
+def test_a_host_that_answers_but_whose_shell_is_mute_is_no_more_online() -> None:
+    evidence = listening()
+    silent_stream(evidence, 6.5)
+    assert evidence.state == State(True)
+    assert evidence.passed(6.5 + evidence.timing.first_beat_s) is Do.DIAL
+    evidence.greeted(22)
+    assert (evidence.state.online, evidence.state.reason) == (False, "probe_failing")
+    assert evidence.deadline > 22
+    # Not over the same connection: sshd counts the session of a command that hangs.
+    assert evidence.passed(evidence.deadline) is Do.DIAL
+    assert evidence.greeted(30) is Do.RECONNECT
+    evidence.opened(30)
+    evidence.heard(31, BEAT)
+    assert evidence.state == State(True)
+
+
+def test_a_mute_host_that_stops_to_answer_is_unreachable() -> None:
+    evidence = listening()
+    silent_stream(evidence, 6.5)
+    evidence.passed(21.5)
+    evidence.silent(24, "no answer")
+    assert evidence.state.reason == "unreachable"
+
+
+def test_a_command_that_ends_before_its_first_line_is_told_and_not_repeated_at_once() -> None:
+    evidence = Evidence(Timing())
+    evidence.start(0)
+    evidence.greeted(0)
+    evidence.opened(0.1)
+    assert evidence.ended(0.2) is Do.DIAL
+    assert evidence.state.online is None
+    evidence.greeted(3)
+    evidence.opened(3)
+    evidence.ended(3.1)
+    assert evidence.state.reason == "probe_failing"
+    assert evidence.deadline - 3.1 >= 0.6 * evidence.timing.shortest_s
+
+
+def test_streams_that_bring_one_beat_and_end_are_not_opened_without_a_pause() -> None:
+    evidence = Evidence(Timing())
+    evidence.start(0)
+    for now, next_step in ((0.0, Do.DIAL), (10.0, Do.NOTHING), (20.0, Do.NOTHING)):
+        evidence.greeted(now)
+        evidence.opened(now)
+        evidence.heard(now + 0.1, BEAT)
+        assert evidence.ended(now + 0.2) is next_step
+        if next_step is Do.NOTHING:
+            assert evidence.passed(now + 5) is Do.DIAL
+    assert evidence.state == State(True)
+
+
+def test_a_mute_shell_of_this_machine_is_told_without_a_dial() -> None:
+    evidence = Evidence(Timing(), direct=True)
+    evidence.start(0)
+    evidence.opened(0)
+    assert evidence.passed(15) is Do.RECONNECT
+    evidence.opened(15)
+    evidence.passed(30)
+    assert evidence.state.reason == "probe_failing"
+
+
+def test_a_libvirt_that_comes_and_goes_is_back_only_after_a_calm_time() -> None:
+    evidence = listening()
+    for now in range(100, 130, 10):
+        evidence.heard(now, DOWN)
+        evidence.heard(now + 5, BEAT)
+    assert evidence.is_flapping
+    assert evidence.state.reason == "libvirt_down"
+    for now in range(130, 160, 5):
+        evidence.heard(now, BEAT)
+    assert evidence.state == State(True)
+
+
+def test_time_in_which_the_monitor_itself_stood_still_is_not_held_against_the_host() -> None:
+    evidence = listening()
+    evidence.slept(20)
+    assert evidence.passed(20.1) is Do.NOTHING
+    assert evidence.passed(26.5) is Do.DIAL
