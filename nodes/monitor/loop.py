@@ -10,24 +10,22 @@ from dataclasses import dataclass
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import NodeAdminError
-from nodes.events import record
 from nodes.inventory.beat import Beat, parse_beat
-from nodes.models import ConnectionReason, MonitorProcess
-from nodes.models.event import Severity
+from nodes.models import ConnectionReason
 from nodes.monitor.claims import LeaseLost, Membership
 from nodes.monitor.evidence import Do, Evidence, State, Timing
 from nodes.monitor.fleet import CutOff
 from nodes.monitor.points import point_of
 from nodes.monitor.reach import Reacher
-from nodes.monitor.refresh import due, first_refresh, submit_refreshes
+from nodes.monitor.refresh import SOONER, due, first_refresh, submit_refreshes
 from nodes.monitor.store import Block, BlockInHand, Reading
 from nodes.monitor.watch import NodeFacts, Signal, Signals, Watched, load_facts
-from nodes.monitor.writer import Batch, Finding, Rebooted, Writer
+from nodes.monitor.writer import Batch, CutOffTurn, Finding, Rebooted, StillUp, Writer
+from nodes.operations.connection_state import ASKED_FOR, SEEN_BY_REFRESH
 
 log = structlog.get_logger(__name__)
 
@@ -38,16 +36,12 @@ COPY_S = 30.0
 """How old the copies of figures on the nodes' rows may be in a large fleet: those rows are wide."""
 SMALL_FLEET = 200
 """Up to so many nodes everything is written as it comes."""
+ASLEEP_S = 1.0
+"""A process that is this late and has not been working stood still (it was stopped, or its machine paused):
+what its hosts sent meanwhile is still to be read."""
 AFTER_RETURN_S = 5.0
 AT_ONCE_S = 30.0
-LEFT_ALONE = frozenset(
-    {
-        ConnectionReason.PROBE_FAILING.value,
-        ConnectionReason.INSUFFICIENT_RIGHTS.value,
-        ConnectionReason.REBOOTING.value,
-        ConnectionReason.POWERED_OFF.value,
-    }
-)
+LEFT_ALONE = frozenset((*SEEN_BY_REFRESH, *ASKED_FOR))
 """What operations find or announce about a host that still beats."""
 
 
@@ -93,6 +87,7 @@ class Monitor:
         self._readings: list[Reading] = []
         self._blocks: list[Block] = []
         self._flushed_at = self._looked_at = time.monotonic()
+        self._worked_s = time.process_time()
         self.loop_delay_s = 0.0
         self.beats = 0
 
@@ -182,6 +177,7 @@ class Monitor:
         now = time.monotonic()
         self.loop_delay_s = max(0.0, now - self._looked_at - LOOK_S)
         self._looked_at = now
+        self._allow_for_sleep()
         self._take_facts(now)
         for node in self._watched.values():
             if now >= node.evidence.deadline:
@@ -193,6 +189,15 @@ class Monitor:
         if now - self._flushed_at >= (timing.period_s if count > SMALL_FLEET else min(1.0, timing.period_s)):
             self._flush(now)
             self._refresh(now)
+
+    def _allow_for_sleep(self) -> None:
+        """Hold no time against the hosts in which this process did not run."""
+        worked_s, self._worked_s = time.process_time() - self._worked_s, time.process_time()
+        asleep_s = self.loop_delay_s - worked_s
+        if asleep_s > ASLEEP_S:
+            log.warning("the monitor stood still", seconds=round(asleep_s, 1))
+            for node in self._watched.values():
+                node.evidence.slept(asleep_s)
 
     def _take_signals(self, until: float) -> None:
         """Handle signals until then; all that are waiting come first, so that no deadline is judged by an
@@ -208,8 +213,9 @@ class Monitor:
     def _handle(self, signal: Signal) -> None:
         node = self._watched.get(signal.node_id)
         if node is None or signal.generation != node.generation:
-            if signal.feed is not None and node is not None:
-                self._reacher.discard(node.facts, signal.feed, connection=False)
+            # Opened for nobody: left open it would beat on, on a channel of the connection that stays.
+            if signal.feed is not None:
+                self._reacher.end(signal.feed)
             return
         evidence, now = node.evidence, signal.at
         match signal.kind:
@@ -278,36 +284,29 @@ class Monitor:
         if state.online and said.online is False:
             # Much may have changed meanwhile; the delay lets a host that has just booted settle.
             node.refresh_at = min(node.refresh_at, time.monotonic() + AFTER_RETURN_S)
-        node.said = state
+        own = said.reason if node.said_itself else ""
+        node.said, node.said_itself = state, True
         quiet = self._cut_off.is_cut_off and state.reason in ("", ConnectionReason.UNREACHABLE.value)
-        if quiet and not state.online:
+        node.lost_unsaid = quiet and not state.online
+        if node.lost_unsaid:
             detail = _("The monitor may be cut off: most nodes went silent at once.")
             state = State(False, state.reason, detail)
-        self._writer.put(Finding(node.facts.id, state, quiet))
+        self._writer.put(Finding(node.facts.id, state, quiet, own))
 
     def _judge_fleet(self, now: float) -> None:
         # Heard lately, or until the others vanished: a host that is off for days says nothing.
         since = (self._cut_off_at if self._cut_off.is_cut_off else now) - AT_ONCE_S
-        heard = [node.evidence for node in self._watched.values() if (node.evidence.last_beat or 0.0) > since]
+        heard = [node.evidence for node in self._watched.values() if node.evidence.heard_after(since)]
         missing = sum(evidence.in_doubt for evidence in heard)
         turned = self._cut_off.judge(len(heard), missing)
-        if turned is not None:
-            self._cut_off_at = now
-            self._writer.put(lambda: self._note_cut_off(turned, missing, len(heard)))
-
-    def _note_cut_off(self, begins: bool, missing: int, known: int) -> None:
-        own = MonitorProcess.objects.filter(pk=self._membership.id)
-        own.update(cut_off_since=timezone.now() if begins else None)
-        if begins:
-            text = _("The monitor may be cut off: %(missing)d of %(known)d nodes went silent at once.")
-        else:
-            text = _("The monitor hears its nodes again: %(missing)d of %(known)d are missing.")
-        record(
-            "monitor_cut_off" if begins else "monitor_reconnected",
-            text % {"missing": missing, "known": known},
-            severity=Severity.ERROR if begins else Severity.INFO,
-            data={"missing": missing, "nodes": known},
-        )
+        if turned is None:
+            return
+        self._cut_off_at = now
+        left = [node for node in self._watched.values() if node.lost_unsaid and not turned]
+        for node in left:
+            node.lost_unsaid = False
+        ids = tuple(node.facts.id for node in left)
+        self._writer.put(CutOffTurn(turned, missing, len(heard), ids))
 
     def _flush(self, now: float) -> None:
         self._flushed_at = now
@@ -357,8 +356,7 @@ class Monitor:
 
     def _adopt(self, facts: NodeFacts, now: float) -> None:
         evidence = Evidence(self._settings.timing, direct=_is_direct(facts), state=facts.state)
-        node = Watched(facts, evidence, BlockInHand(facts.id))
-        node.said = facts.state
+        node = Watched(facts, evidence, BlockInHand(facts.id), said=facts.state)
         node.boot_id = facts.beat_boot_id or facts.boot_id
         node.refresh_at = first_refresh(facts.observed_at, now, self._settings.refresh_s)
         # Copies are spread out like everything that comes once a node.
@@ -384,10 +382,15 @@ class Monitor:
         # Somebody else wrote the state: an operation that knows better, or one that met a moment's trouble.
         written, state = facts.state, node.evidence.state
         settled = before.connection == facts.connection and before.reason == facts.reason
-        if settled and state.online is not None and written != State(state.online, state.reason):
-            if state.online and facts.reason in LEFT_ALONE:
-                return
-            node.said = State()
+        if not settled:
+            node.away_since = now if facts.reason in ASKED_FOR else float("inf")
+            if facts.reason in SEEN_BY_REFRESH:
+                node.refresh_at = min(node.refresh_at, now + SOONER * self._settings.refresh_s)
+        elif state.online is not None and written != State(state.online, state.reason):
+            if not state.online or facts.reason not in LEFT_ALONE:
+                node.said, node.said_itself = State(), False
+            elif node.evidence.heard_after(node.away_since + 2 * self._settings.timing.period_s):
+                self._writer.put(StillUp(node.facts.id))
 
 
 def _is_direct(facts: NodeFacts) -> bool:

@@ -60,6 +60,10 @@ class Reacher:
         if feed is not None or connection:
             self._submit(lambda: self._discard(facts, feed, connection))
 
+    def end(self, feed: Feed) -> None:
+        """Close a stream of a node that is watched no more."""
+        self._submit(feed.close)
+
     def close(self) -> None:
         self._stopping.set()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -12,13 +12,16 @@ from django.utils import timezone
 from nodes.engine.submit import submit
 from nodes.errors import NodeAdminError
 from nodes.events import SYSTEM
-from nodes.models import Node, Operation
+from nodes.models import Connection, Node, Operation
 from nodes.monitor.watch import Watched
+from nodes.operations.connection_state import SEEN_BY_REFRESH
 
 log = structlog.get_logger(__name__)
 
 CROWD = 32
 """Refreshes that may be unfinished before further ones are put off: people's operations come first."""
+SOONER = 0.2
+"""Of the interval, to the next attempt at an inventory that failed."""
 
 
 def first_refresh(observed_at: datetime | None, now: float, interval_s: float) -> float:
@@ -37,16 +40,19 @@ def first_refresh(observed_at: datetime | None, now: float, interval_s: float) -
 
 
 def due(watched: Iterable[Watched], now: float, interval_s: float) -> list[int]:
-    """The nodes whose turn it is, and which answer; each gets its next turn."""
+    """The nodes whose turn it is, and which answer; each gets its next turn.
+
+    A node whose inventory failed beats on, but counts as offline until one succeeds: its turn comes sooner.
+    """
     found = []
     for node in watched:
-        if (
-            now >= node.refresh_at
-            and node.evidence.state.online is True
-            and node.facts.connection == "online"
-        ):
+        if now < node.refresh_at or node.evidence.state.online is not True:
+            continue
+        failing = node.facts.reason in SEEN_BY_REFRESH
+        if node.facts.connection == Connection.ONLINE or failing:
+            pace = SOONER if failing else 1.0
             # A little jitter each time spreads out those that once came together.
-            node.refresh_at = now + interval_s * random.uniform(0.95, 1.05)  # noqa: S311
+            node.refresh_at = now + pace * interval_s * random.uniform(0.95, 1.05)  # noqa: S311
             found.append(node.facts.id)
     return found
 

@@ -141,7 +141,10 @@ def write_blocks(blocks: Sequence[Block]) -> None:
             MINUTE,
             block.number % MINUTE_SLOTS,
             block.starts_at,
-            [*begun.get((block.node_id, block.starts_at), ()), *block.points],
+            sorted(
+                [*begun.get((block.node_id, block.starts_at), ()), *block.points],
+                key=lambda point: point.at_s,
+            ),
         )
         for block in blocks
     ]

@@ -119,5 +119,12 @@ class Watched:
     newest: Reading | None = None
     said: State = field(default_factory=State)
     """What was last written of the node's connection."""
+    said_itself: bool = False
+    """Whether this monitor wrote it, and so may take it back, or found it written."""
+    lost_unsaid: bool = False
+    """Whether its loss had no event of its own, because the monitor may have been cut off."""
+    away_since: float = float("inf")
+    """When this monitor first read that the node is away because it was asked to go. A beat that was on its
+    way then proves nothing."""
     refresh_at: float = 0.0
     copied_at: float = 0.0

@@ -5,20 +5,22 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 from django.db import DatabaseError, close_old_connections
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.events import record
-from nodes.models import Heartbeat, Node, Operation
+from nodes.models import Connection, Heartbeat, MonitorProcess, Node, Operation
 from nodes.models.event import Severity
 from nodes.monitor.claims import LeaseLost, Membership
 from nodes.monitor.evidence import State
 from nodes.monitor.store import Block, Reading, copy_to_nodes, write_blocks, write_newest
-from nodes.operations.connection_state import note_evidence
+from nodes.operations.connection_state import note_evidence, note_lost, note_still_up
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +43,15 @@ class Finding:
     node_id: int
     state: State
     quiet: bool
+    own: str = ""
+    """The reason that this monitor gave before."""
+
+
+@dataclass(frozen=True, slots=True)
+class StillUp:
+    """The node beats on, although an operation says that it is away."""
+
+    node_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +63,27 @@ class Rebooted:
     now: str
 
 
-Work = Batch | Finding | Rebooted | Callable[[], None]
+@dataclass(frozen=True, slots=True)
+class CutOffTurn:
+    """Being cut off begins or ends: ``missing`` of ``known`` nodes are silent. ``left`` are those that stay
+    lost at its end, and have had no event yet."""
+
+    begins: bool
+    missing: int
+    known: int
+    left: Sequence[int] = ()
+
+
+Found = Batch | Finding | StillUp | Rebooted | CutOffTurn
+Work = Found | Callable[[], None]
 
 
 class Writer:
     """Carries out what it is given, in order, each in one fenced transaction.
 
     ``on_lost`` is called where the lease has run out: what was to be written is then somebody else's to say.
+    So is what was found of a node that another monitor has by now, be it because this one has given it back
+    or because it was ended and has joined again.
     """
 
     def __init__(self, membership: Membership, on_lost: Callable[[], None]) -> None:
@@ -93,7 +118,7 @@ class Writer:
     def _attempt(self, work: Work) -> bool:
         """Whether there is nothing to try again."""
         try:
-            if isinstance(work, Batch | Finding | Rebooted):
+            if isinstance(work, Found):
                 with self._membership.fenced():
                     self._write(work)
                 self.transactions += 1
@@ -109,19 +134,30 @@ class Writer:
             log.exception("the monitor could not write this")
         return True
 
-    def _write(self, work: Batch | Finding | Rebooted) -> None:
-        match work:
-            case Batch(readings, to_nodes, blocks):
-                self.written += write_newest(readings)
-                copy_to_nodes(to_nodes)
-                write_blocks(_existing(blocks))
-            case Finding(node_id, state, quiet):
-                node = Node.objects.filter(pk=node_id).first()
-                if node is not None:
-                    online = state.online is True
-                    note_evidence(node, online=online, reason=state.reason, detail=state.detail, quiet=quiet)
-            case Rebooted(node_id, before, now):
-                _note_reboot(node_id, before, now)
+    def _write(self, work: Found) -> None:
+        mine = Heartbeat.objects.filter(owner=self._membership.id)
+        if isinstance(work, Batch):
+            held = set(mine.values_list("pk", flat=True))
+            self.written += write_newest([one for one in work.readings if one.node_id in held])
+            copy_to_nodes([one for one in work.to_nodes if one.node_id in held])
+            # Points that were heard before a node was given back belong to its plot all the same.
+            write_blocks(_existing(work.blocks))
+        elif isinstance(work, CutOffTurn):
+            _note_cut_off(self._membership.id, work)
+        elif mine.filter(pk=work.node_id).exists():
+            _note(work)
+
+
+def _note(work: Finding | StillUp | Rebooted) -> None:
+    node = Node.objects.get(pk=work.node_id)
+    match work:
+        case Finding(_, state, quiet, own):
+            online = state.online is True
+            note_evidence(node, online=online, reason=state.reason, detail=state.detail, quiet=quiet, own=own)
+        case StillUp():
+            note_still_up(node)
+        case Rebooted(_, before, now):
+            _note_reboot(node, before, now)
 
 
 def _existing(blocks: Sequence[Block]) -> list[Block]:
@@ -131,12 +167,11 @@ def _existing(blocks: Sequence[Block]) -> list[Block]:
     return [block for block in blocks if block.node_id in known]
 
 
-def _note_reboot(node_id: int, before: str, now: str) -> None:
+def _note_reboot(node: Node, before: str, now: str) -> None:
     # Conditional: a monitor that takes over may find the same reboot.
-    if not Heartbeat.objects.filter(pk=node_id).exclude(boot_id=now).update(boot_id=now):
+    if not Heartbeat.objects.filter(pk=node.pk).exclude(boot_id=now).update(boot_id=now):
         return
-    node = Node.objects.get(pk=node_id)
-    asked = Operation.objects.unfinished().filter(node=node_id, kind="reboot-node").exists()
+    asked = Operation.objects.unfinished().filter(node=node.pk, kind="reboot-node").exists()
     record(
         "host_rebooted",
         (_("%s has rebooted.") if asked else _("%s has rebooted on its own.")) % node.name,
@@ -144,3 +179,20 @@ def _note_reboot(node_id: int, before: str, now: str) -> None:
         severity=Severity.INFO if asked else Severity.WARNING,
         data={"boot_id_before": before, "boot_id": now},
     )
+
+
+def _note_cut_off(monitor: uuid.UUID, turn: CutOffTurn) -> None:
+    since = timezone.now() if turn.begins else None
+    MonitorProcess.objects.filter(pk=monitor).update(cut_off_since=since)
+    if turn.begins:
+        text = _("The monitor may be cut off: %(missing)d of %(known)d nodes went silent at once.")
+    else:
+        text = _("The monitor hears its nodes again: %(missing)d of %(known)d are missing.")
+    record(
+        "monitor_cut_off" if turn.begins else "monitor_reconnected",
+        text % {"missing": turn.missing, "known": turn.known},
+        severity=Severity.ERROR if turn.begins else Severity.INFO,
+        data={"missing": turn.missing, "nodes": turn.known},
+    )
+    for node in Node.objects.filter(pk__in=turn.left, connection=Connection.OFFLINE).order_by("name"):
+        note_lost(node)

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from nodes.errors import (
@@ -45,6 +46,16 @@ SEEN_BY_REFRESH = (ConnectionReason.PROBE_FAILING, ConnectionReason.INSUFFICIENT
 
 ASKED_FOR = (ConnectionReason.REBOOTING, ConnectionReason.POWERED_OFF)
 
+WHILE_REBOOTING = (
+    ConnectionReason.UNREACHABLE,
+    ConnectionReason.LIBVIRT_DOWN,
+    ConnectionReason.PROBE_FAILING,
+    ConnectionReason.SSH_AUTH_FAILED,
+)
+"""What a host looks like on its way down and up again: it refuses users while it starts (pam_nologin(8))."""
+
+POWER_KINDS = ("reboot-node", "shutdown-node", "power-on-node")
+
 LONGEST_REBOOT = timedelta(minutes=15)
 """A host that is not back by then is not rebooting any more."""
 
@@ -83,23 +94,26 @@ def note_failure(node: Node, error: HostError) -> None:
 
 def is_watched(node: Node) -> bool:
     """Whether a monitor that is alive has the node."""
-    watched = Heartbeat.objects.filter(node=node.pk, owner__lease_expires_at__gt=timezone.now())
+    watched = Heartbeat.objects.filter(node=node.pk, owner__lease_expires_at__gt=Now())
     return watched.exists()
 
 
-def note_evidence(node: Node, *, online: bool, reason: str, detail: str, quiet: bool = False) -> str:
+def note_evidence(
+    node: Node, *, online: bool, reason: str, detail: str, quiet: bool = False, own: str = ""
+) -> str:
     """What the monitor found. Gives the reason that was written.
 
     A host that is away because it was asked to is ``rebooting`` or ``powered_off``. ``quiet`` writes no
-    event: for when one event tells of many nodes.
+    event: for when one event tells of many nodes. ``own`` is the reason that the same monitor gave before:
+    it may end what only an inventory ends otherwise.
     """
     if online:
-        if node.connection_reason in SEEN_BY_REFRESH:
+        if node.connection_reason in SEEN_BY_REFRESH and node.connection_reason != own:
             return node.connection_reason
         _change(node, Connection.ONLINE, ConnectionReason.NONE, "", quiet=quiet)
         return ""
     found = ConnectionReason(reason)
-    if found in (ConnectionReason.UNREACHABLE, ConnectionReason.LIBVIRT_DOWN):
+    if found in WHILE_REBOOTING:
         found = _asked_for(node, found)
     _change(node, Connection.OFFLINE, found, detail, quiet=quiet)
     return found.value
@@ -108,6 +122,19 @@ def note_evidence(node: Node, *, online: bool, reason: str, detail: str, quiet: 
 def note_power(node: Node, reason: ConnectionReason, detail: str) -> None:
     """The host is away, or about to be, because it was asked to: ``rebooting`` or ``powered_off``."""
     _change(node, Connection.OFFLINE, reason, detail)
+
+
+def note_still_up(node: Node) -> None:
+    """A host that counts as away, because it was asked to go, beats on: online, unless the operation that
+    asked is still at it."""
+    at_it = Operation.objects.unfinished().filter(node=node.pk, kind__in=POWER_KINDS)
+    if node.connection_reason in ASKED_FOR and not at_it.exists():
+        _change(node, Connection.ONLINE, ConnectionReason.NONE, "")
+
+
+def note_lost(node: Node) -> None:
+    """The event of a loss that had none yet."""
+    _record_state(node)
 
 
 def note_back(node: Node) -> None:
@@ -151,13 +178,18 @@ def _write(node: Node, connection: Connection, reason: ConnectionReason, detail:
     node.refresh_from_db()
     if not changed:
         return
-    online = connection == Connection.ONLINE
     if not quiet:
-        record(
-            "node_online" if online else "node_offline",
-            f"{node.name}: {connection.label}" + (f" ({reason.label})" if reason else ""),
-            node=node,
-            severity=Severity.INFO if online else Severity.WARNING,
-            data={"reason": reason.value, "detail": detail} if reason else {},
-        )
+        _record_state(node)
     publish(NodeChanged(str(node.uuid), node.name))
+
+
+def _record_state(node: Node) -> None:
+    connection, reason = Connection(node.connection), ConnectionReason(node.connection_reason)
+    online = connection == Connection.ONLINE
+    record(
+        "node_online" if online else "node_offline",
+        f"{node.name}: {connection.label}" + (f" ({reason.label})" if reason else ""),
+        node=node,
+        severity=Severity.INFO if online else Severity.WARNING,
+        data={"reason": reason.value, "detail": node.connection_detail} if reason else {},
+    )
