@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
@@ -60,9 +60,20 @@ class Membership:
         is locked here: so no beat of a node is ever written by two.
         """
         with transaction.atomic():
+            self._bound_the_lock()
             if not MonitorProcess.objects.filter(pk=self.id).select_for_update().exists():
                 raise LeaseLost
             yield
+
+    def _bound_the_lock(self) -> None:
+        """A process that stands still in the midst of writing, or whose machine lost its power, would hold
+        its row locked until the network gives it up, which takes hours: nobody could take over from it."""
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                setting = f"{max(1, round(1000 * self.lease_s))}ms"
+                cursor.execute(
+                    "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", [setting]
+                )
 
     def leave(self) -> None:
         """Give all nodes back, so that another monitor has them at once."""

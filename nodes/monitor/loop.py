@@ -149,7 +149,7 @@ class Monitor:
                 self._lost.set()
                 with self._guard:
                     self._facts, self._facts_at = {}, time.monotonic()
-            except DatabaseError:
+            except Exception:  # whatever it is, a thread that ends would let the lease run out
                 log.exception("the monitor could not look at its claims; it goes on")
             finally:
                 close_old_connections()

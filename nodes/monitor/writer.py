@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from django.db import DatabaseError, close_old_connections
+from django.db import Error, close_old_connections
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -126,7 +126,7 @@ class Writer:
                 work()
         except LeaseLost:
             self._on_lost()
-        except DatabaseError:
+        except Error:
             log.exception("the monitor could not write; it tries again")
             close_old_connections()
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from nodes.models import Heartbeat, MonitorProcess
@@ -65,3 +66,10 @@ def test_who_leaves_gives_all_back_at_once(fleet: None) -> None:
     first.balance()
     first.leave()
     assert len(second.balance()) == 10
+
+
+def test_a_monitor_that_stands_still_while_it_writes_is_cut_off_with_its_lease(fleet: None) -> None:
+    with joined().fenced(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            assert cursor.fetchone() == ("8s",)
