@@ -47,6 +47,7 @@ class FleetFeed:
     def __init__(self) -> None:
         self._watchers: set[Watcher] = set()
         self._task: asyncio.Task[None] | None = None
+        self._first: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self.picture = Picture()
 
@@ -55,11 +56,18 @@ class FleetFeed:
         return len(self._watchers)
 
     async def watch(self, watcher: Watcher) -> Picture:
-        """Have ``watcher`` called from now on; gives the picture it begins with."""
+        """Have ``watcher`` called from now on; gives the picture it begins with. Raises DatabaseError."""
         self._watchers.add(watcher)
-        if self._task is None:
-            await self._look()
+        if self._task is None or self._first is None:
+            # Both before anything is awaited: many come at once after a restart of the server, and each would
+            # start a task of its own that nobody ends.
+            self._first = asyncio.create_task(self._look())
             self._task = asyncio.create_task(self._run(), name="fleet feed")
+        try:
+            await asyncio.shield(self._first)
+        except BaseException:
+            await self.leave(watcher)
+            raise
         return self.picture
 
     async def leave(self, watcher: Watcher) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from django.utils import timezone
 
 from nodes.models import ApiToken, Connection, Node, User
 from nodes.realtime import fleet
-from nodes.realtime.feed import open_sockets
+from nodes.realtime.feed import FleetFeed, Watcher, open_sockets
 from tests.factories import grant, make_node, make_operation, make_user
 from tests.realtime.sockets import OWN, Socket, cookie_of, opened
 
@@ -120,6 +121,22 @@ async def test_a_closed_socket_leaves_nothing_behind() -> None:
         await socket.message()
         assert open_sockets() == 1
     assert open_sockets() == 0
+
+
+async def test_sockets_that_come_together_share_one_look_at_the_fleet_and_leave_none_behind() -> None:
+    await sync_to_async(make_node)("kvm-01")
+    shared = FleetFeed()
+    watchers: list[Watcher] = [lambda _picture, _number=number: None for number in range(5)]  # type: ignore[misc]
+    pictures = await asyncio.gather(*(shared.watch(watcher) for watcher in watchers))
+    assert [len(picture.nodes) for picture in pictures] == [1] * 5
+    assert len(looking()) == 1
+    for watcher in watchers:
+        await shared.leave(watcher)
+    assert looking() == []
+
+
+def looking() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "fleet feed"]
 
 
 async def test_an_address_that_is_none_is_closed() -> None:
