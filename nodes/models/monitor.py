@@ -8,7 +8,14 @@ from __future__ import annotations
 import uuid
 
 from django.db import models
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+
+
+class MonitorProcessQuerySet(models.QuerySet["MonitorProcess"]):
+    def alive(self) -> MonitorProcessQuerySet:
+        """Those whose lease holds, by the database's clock, which has set it: ours may be minutes off."""
+        return self.filter(lease_expires_at__gt=Now())
 
 
 class MonitorProcess(models.Model):
@@ -24,6 +31,8 @@ class MonitorProcess(models.Model):
     lease_expires_at = models.DateTimeField()
     cut_off_since = models.DateTimeField(_("cut off since"), null=True)
     loop_delay_s = models.FloatField(null=True)
+
+    objects = MonitorProcessQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("monitor")

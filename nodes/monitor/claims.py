@@ -86,7 +86,7 @@ class Membership:
         _add_heartbeats()
         bury_dead(besides=self.id)
         held = set(self._held())
-        monitors = max(1, MonitorProcess.objects.filter(lease_expires_at__gt=Now()).count())
+        monitors = max(1, MonitorProcess.objects.alive().count())
         share = math.ceil(Heartbeat.objects.count() / monitors)
         if len(held) > share:
             held -= self._release(sorted(held)[share:])

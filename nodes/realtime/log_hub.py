@@ -84,6 +84,10 @@ class LogHub:
         if self._viewers[user_pk] <= 0:
             del self._viewers[user_pk]
 
+    @property
+    def viewers(self) -> int:
+        return self._viewers.total()
+
     def shared(self, key: Key) -> LogStream | None:
         return self._shared.get(key)
 

@@ -84,6 +84,11 @@ def hub() -> LogHub:
     return _hubs.setdefault(asyncio.get_running_loop(), LogHub())
 
 
+def open_log_sockets() -> int:
+    """Live logs that are open in this process."""
+    return sum(one.viewers for one in tuple(_hubs.values()))
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """Where the stream goes on, by an entry or by a time, after the entries that come first."""

@@ -19,10 +19,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from nodes.models import MonitorProcess, Node, Operation, OperationStatus
+from nodes.models import MonitorProcess, Node, Operation, OperationStatus, Scheduling
 from nodes.permissions import VIEW, has_for_all
 from nodes.realtime.access import Caller
 from nodes.realtime.feed import open_sockets
+from nodes.realtime.logs import open_log_sockets
 
 NODE_FIGURES = {
     "cpu_used_percent": ("nodeadmin_node_cpu_used_percent", "CPU in use, in percent of all threads."),
@@ -64,8 +65,11 @@ class FleetCollector(Collector):
         yield from _nodes()
         yield from _operations()
         yield from _monitors()
-        sockets = GaugeMetricFamily("nodeadmin_open_sockets", "Sockets that watch the fleet in this process.")
-        sockets.add_metric([], open_sockets())
+        sockets = GaugeMetricFamily(
+            "nodeadmin_open_sockets", "Sockets that are open in this process.", labels=["kind"]
+        )
+        sockets.add_metric(["fleet"], open_sockets())
+        sockets.add_metric(["logs"], open_log_sockets())
         yield sockets
 
 
@@ -74,6 +78,9 @@ def _nodes() -> Iterator[Metric]:
         "nodeadmin_nodes", "Nodes by state.", labels=["status", "connection", "reason"]
     )
     up = GaugeMetricFamily("nodeadmin_node_online", "1 where the node is online.", labels=["node", "reason"])
+    apart = GaugeMetricFamily(
+        "nodeadmin_node_maintenance", "1 where the node is in maintenance, else 0.", labels=["node"]
+    )
     age = GaugeMetricFamily(
         "nodeadmin_node_beat_age_seconds", "Time since the last heartbeat.", labels=["node"]
     )
@@ -101,6 +108,7 @@ def _nodes() -> Iterator[Metric]:
         state = (draft.status.value, draft.connection, reason)
         counts[state] = counts.get(state, 0) + 1
         up.add_metric([name, reason], float(draft.connection == "online"))
+        apart.add_metric([name], float(draft.scheduling == Scheduling.MAINTENANCE))
         _add_age(age, name, row["heartbeat__seen_at"], now)
         _add_age(stale, name, row["observed_at"], now)
         if row["heartbeat__beats"] is not None:
@@ -110,7 +118,7 @@ def _nodes() -> Iterator[Metric]:
                 family.add_metric([name], row[column])
     for labels, count in sorted(counts.items()):
         by_state.add_metric(list(labels), count)
-    yield from (by_state, up, age, stale, beats, *figures.values())
+    yield from (by_state, up, apart, age, stale, beats, *figures.values())
 
 
 def _add_age(family: GaugeMetricFamily, name: str, moment: datetime | None, now: datetime) -> None:
@@ -145,8 +153,7 @@ def _monitors() -> Iterator[Metric]:
     cut_off = GaugeMetricFamily(
         "nodeadmin_monitor_cut_off", "1 while a monitor may be cut off.", labels=["monitor"]
     )
-    alive = MonitorProcess.objects.filter(lease_expires_at__gt=timezone.now())
-    for process in alive.annotate(count=Count("heartbeats")).order_by("name"):
+    for process in MonitorProcess.objects.alive().annotate(count=Count("heartbeats")).order_by("name"):
         nodes.add_metric([process.name], process.count)
         cut_off.add_metric([process.name], float(process.cut_off_since is not None))
         if process.loop_delay_s is not None:

@@ -12,7 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from nodes.models import ApiToken, Connection, Heartbeat, MonitorProcess, User
+from nodes.models import ApiToken, Connection, Heartbeat, MonitorProcess, Scheduling, User
+from nodes.monitor.claims import Membership
+from nodes.operations.connection_state import is_watched
+from nodes.web.views.dashboard import cut_off_since
 from tests.factories import make_node, make_operation
 
 pytestmark = pytest.mark.django_db
@@ -63,10 +66,31 @@ def test_nodes_operations_and_monitors_are_counted(
         assert 3 <= found["nodeadmin_node_beat_age_seconds", (("node", "good"),)] < 60
         assert found["nodeadmin_node_beats_total", (("node", "good"),)] == 7
         assert found["nodeadmin_monitor_nodes", (("monitor", "a:1"),)] == 1
+        assert found["nodeadmin_node_maintenance", (("node", "good"),)] == 0
+        assert found["nodeadmin_open_sockets", (("kind", "logs"),)] == 0
         state = (("connection", "offline"), ("reason", "unreachable"), ("status", "offline"))
         assert found["nodeadmin_nodes", state] == 1
         queued = (("kind", "refresh-node"), ("status", "queued"))
         assert found["nodeadmin_operations_unfinished", queued] == 1
+
+
+def test_a_clock_of_ours_that_is_wrong_ends_no_monitor(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.NODEADMIN_METRICS_TOKEN = "right"
+    own = Membership(lease_s=60.0)
+    own.join()
+    node = make_node("good", scheduling=Scheduling.MAINTENANCE)
+    own.balance()
+    MonitorProcess.objects.filter(pk=own.id).update(cut_off_since=timezone.now())
+    later = timezone.now() + timedelta(hours=1)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    name = MonitorProcess.objects.get().name
+    found = read(client, "right")
+    assert found["nodeadmin_monitor_nodes", (("monitor", name),)] == 1
+    assert found["nodeadmin_node_maintenance", (("node", "good"),)] == 1
+    assert is_watched(node)
+    assert cut_off_since() is not None
 
 
 def test_a_larger_fleet_takes_no_more_queries(client: Client, settings: Any) -> None:

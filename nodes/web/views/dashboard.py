@@ -133,7 +133,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 
 def cut_off_since() -> datetime | None:
     """Since when a living monitor has heard most of its nodes no more, all at once; None where none has."""
-    alive = MonitorProcess.objects.filter(lease_expires_at__gt=timezone.now(), cut_off_since__isnull=False)
+    alive = MonitorProcess.objects.alive().filter(cut_off_since__isnull=False)
     return alive.order_by("cut_off_since").values_list("cut_off_since", flat=True).first()
 
 
