@@ -85,6 +85,8 @@ async def _attempt(host: str, port: int, delay_s: float) -> str | None:
         reader, writer = await asyncio.open_connection(host, port)
     except OSError as error:
         return _words(error)
+    except ValueError:  # UnicodeError, of a name that the domain name system cannot hold
+        return "its name is not known"
     try:
         for _ in range(_LINES):
             line = await reader.readline()
