@@ -98,6 +98,8 @@ class Evidence:
     """Streams in a row that stood, over a host that answers, and brought no beat when one was due."""
     is_stuck: bool = False
     """Whether the last of them still stands."""
+    stalled: int = 0
+    """Attempts to enter in a row that came to nothing, though the host had greeted."""
     brief: int = 0
     """Streams in a row that ended within a period."""
 
@@ -105,7 +107,7 @@ class Evidence:
 
     def start(self, now: float) -> Do:
         """Begin, or begin anew because the node's address or credential has changed."""
-        self.signs = self.attempts = self.mute = 0
+        self.signs = self.attempts = self.mute = self.stalled = 0
         return self._reach(now)
 
     def greeted(self, now: float) -> Do:
@@ -123,6 +125,7 @@ class Evidence:
         if self.phase is Phase.LISTENING or self.phase is Phase.WAITING:
             return Do.NOTHING
         self.signs += 2 if self.phase is Phase.DOUBTING else 1
+        self.stalled += self.phase is Phase.CONNECTING
         if self.signs >= 2 or self.state.online is False:
             return self._lost(now, State(False, "unreachable", detail), self._longest(now))
         self._enter(Phase.WAITING, now, self.timing.again_s)
@@ -139,7 +142,7 @@ class Evidence:
 
     def opened(self, now: float) -> Do:
         """The stream stands; its first line is awaited."""
-        self.opened_at, self.has_beaten, self.is_stuck = now, False, False
+        self.opened_at, self.has_beaten, self.is_stuck, self.stalled = now, False, False, 0
         self._enter(Phase.LISTENING, now, self.timing.first_beat_s)
         return Do.NOTHING
 

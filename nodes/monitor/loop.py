@@ -264,8 +264,8 @@ class Monitor:
             case Do.CONNECT | Do.RECONNECT:
                 node.generation += 1
                 old, node.feed = node.feed, None
-                anew = what is Do.RECONNECT
-                self._reacher.connect(node.facts, node.generation, anew=anew, old=old)
+                anew, stalled = what is Do.RECONNECT, node.evidence.stalled > 0
+                self._reacher.connect(node.facts, node.generation, anew=anew, old=old, stalled=stalled)
 
     def _drop_silent(self, node: Watched) -> None:
         """The host answers nobody: what hangs on the old connection is to fail now, not in half a minute."""

@@ -32,6 +32,7 @@ class Reacher:
         self._greeting_s = greeting_s
         self._greeter = Greeter()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="monitor: connect")
+        self._slow_pool = ThreadPoolExecutor(threads, thread_name_prefix="monitor: connect again")
         self._stopping = threading.Event()
 
     def dial(self, facts: NodeFacts, generation: int) -> None:
@@ -51,9 +52,16 @@ class Reacher:
 
         self._greeter.ask(uri.host, uri.port, self._greeting_s, answer)
 
-    def connect(self, facts: NodeFacts, generation: int, *, anew: bool, old: Feed | None) -> None:
-        """Open the stream; with ``anew`` over a new connection, the old one having gone silent."""
-        self._submit(lambda: self._connect(facts, generation, anew, old))
+    def connect(
+        self, facts: NodeFacts, generation: int, *, anew: bool, old: Feed | None, stalled: bool
+    ) -> None:
+        """Open the stream; with ``anew`` over a new connection, the old one having gone silent.
+
+        A host that greets and then lets one wait takes a thread for as long. One that ``stalled`` before
+        waits with its like: otherwise a few dozen of them would keep all others from coming back.
+        """
+        pool = self._slow_pool if stalled else self._pool
+        self._submit(lambda: self._connect(facts, generation, anew, old), pool)
 
     def discard(self, facts: NodeFacts, feed: Feed | None, *, connection: bool) -> None:
         """Close a stream, and with ``connection`` all that runs over the node's connection."""
@@ -66,12 +74,13 @@ class Reacher:
 
     def close(self) -> None:
         self._stopping.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._slow_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._greeter.close()
 
-    def _submit(self, work: Callable[[], None]) -> None:
+    def _submit(self, work: Callable[[], None], pool: ThreadPoolExecutor | None = None) -> None:
         if not self._stopping.is_set():
-            self._pool.submit(self._guarded, work)
+            (pool or self._pool).submit(self._guarded, work)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

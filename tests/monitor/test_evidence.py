@@ -233,3 +233,18 @@ def test_time_in_which_the_monitor_itself_stood_still_is_not_held_against_the_ho
     evidence.slept(20)
     assert evidence.passed(20.1) is Do.NOTHING
     assert evidence.passed(26.5) is Do.DIAL
+
+
+def test_only_a_host_that_greets_and_lets_one_wait_counts_as_stalled() -> None:
+    evidence = listening()
+    evidence.ended(6)
+    evidence.silent(6.1, "refused")
+    assert evidence.stalled == 0
+    evidence.passed(evidence.deadline)
+    evidence.greeted(8)
+    evidence.silent(18, "the key exchange did not end")
+    assert (evidence.stalled, evidence.state.reason) == (1, "unreachable")
+    evidence.passed(evidence.deadline)
+    evidence.greeted(30)
+    evidence.opened(31)
+    assert evidence.stalled == 0
