@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from nodes.errors import (
     AuthenticationFailed,
@@ -78,6 +79,15 @@ def note_contact(node: Node) -> None:
     known = node.connection_reason
     if known not in (*SEEN_BY_MONITOR, *ASKED_FOR) or not is_watched(node):
         _change(node, Connection.ONLINE, ConnectionReason.NONE, "")
+    Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
+
+
+def note_mute_libvirt(node: Node) -> None:
+    """The host answered, and its libvirt did not. A monitor sees that it takes connections, and no more."""
+    node.refresh_from_db(fields=["connection", "connection_reason"])
+    if node.connection_reason not in (*SEEN_BY_MONITOR, *ASKED_FOR) or not is_watched(node):
+        detail = _("libvirt takes connections on the host, and does not answer.")
+        _change(node, Connection.OFFLINE, ConnectionReason.PROBE_FAILING, detail)
     Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
 
 

@@ -11,7 +11,7 @@ from nodes.errors import HostError
 from nodes.hosts.connection import HostConnection
 from nodes.models import Node, Operation
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, removed
-from nodes.operations.connection_state import note_contact, note_failure
+from nodes.operations.connection_state import note_contact, note_failure, note_mute_libvirt
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.permissions import VIEW
 
@@ -60,6 +60,9 @@ class RefreshNode(OperationKind):
         with run.step("store") as step:
             with run.fenced():
                 snapshot, changes = store_snapshot(node, taken)
-                note_contact(node)
+                if taken.libvirt_is_mute:
+                    note_mute_libvirt(node)
+                else:
+                    note_contact(node)
             step.report(_("%d changes") % len(changes))
         return {"snapshot": snapshot.pk, "observed_at": taken.document.observed_at, "changes": len(changes)}

@@ -15,10 +15,10 @@ from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.probe import collect
 from nodes.inventory.build import Inventory, build
 from nodes.inventory.changes import Change, compare
-from nodes.inventory.document import HostDocument
+from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.identity import HostIdentity
 from nodes.inventory.plain import to_plain
-from nodes.inventory.registry import SECTIONS
+from nodes.inventory.registry import SECTIONS, all_libvirt_sources
 from nodes.inventory.summary import SummaryFacts
 from nodes.models import Node, Snapshot, SnapshotSection
 from nodes.operations.base import removed
@@ -43,6 +43,13 @@ class Taken:
     document: HostDocument
     inventory: Inventory
     duration_s: float
+
+    @property
+    def libvirt_is_mute(self) -> bool:
+        """Whether libvirt was there to be asked, and answered nothing at all in time."""
+        known = self.document.sources
+        asked = [known[source.name] for source in all_libvirt_sources() if source.name in known]
+        return bool(asked) and all(output.status is SourceStatus.TIMEOUT for output in asked)
 
 
 def take_inventory(connection: HostConnection, last_good: LastGood | None) -> Taken:

@@ -103,6 +103,24 @@ def test_refreshing_uses_the_stored_login_and_gives_utilization(wizard):
     assert 0 <= Node.objects.get().cpu_used_percent <= 100
 
 
+def test_a_libvirt_that_takes_connections_and_does_not_answer_is_no_host_that_is_well(wizard, host):
+    wizard.add()
+    host.freeze_libvirtd()
+    try:
+        wizard.api("refresh-node", {"node": "kvm-01"})
+        (ended,) = run_queued()
+    finally:
+        host.thaw_libvirtd()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    node = Node.objects.get()
+    assert (node.connection, node.connection_reason) == ("offline", "probe_failing")
+    assert "libvirt" in node.connection_detail
+    wizard.api("refresh-node", {"node": "kvm-01"})
+    run_queued()
+    node.refresh_from_db()
+    assert (node.connection, node.connection_reason) == ("online", "")
+
+
 def test_a_wrong_key_is_a_failed_login_that_says_what_was_tried(wizard, tmp_path):
     stranger = make_key(tmp_path / "other").read_text()
     ended = wizard.add(credential={"kind": "ssh_key", "private_key": stranger})
