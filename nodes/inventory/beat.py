@@ -17,8 +17,8 @@ MAX_LINE = 2048
 SECTOR_BYTES = 512
 _KIB = 1024
 _LARGEST = 1 << 62
-_MOST = (1 << 31) - 1
 """Counters beyond it are nonsense: the kernel's are 64 bits wide, and no host has moved four exabytes."""
+_MOST = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,9 @@ def parse_beat(line: str) -> Beat | None:
         cpu_pressure_percent=_percent(values, "psi", 0),
         memory_pressure_percent=_percent(values, "psi", 1),
         io_pressure_percent=_percent(values, "psi", 2),
-        net_rx_bytes=_whole(values, "net", 0),
-        net_tx_bytes=_whole(values, "net", 1),
+        # Bytes, not sectors: at 100 Gbit/s eight days are more than a 512th of the largest.
+        net_rx_bytes=_whole(values, "net", 0, _LARGEST),
+        net_tx_bytes=_whole(values, "net", 1, _LARGEST),
         disk_reads=reads,
         disk_read_bytes=None if read is None else read * SECTOR_BYTES,
         disk_writes=writes,
@@ -125,12 +126,14 @@ def _text(values: dict[str, list[str]], name: str) -> str | None:
     return text if 1 < len(text) <= 64 and text.isascii() and text.isprintable() else None
 
 
-def _whole(values: dict[str, list[str]], name: str, index: int) -> int | None:
+def _whole(
+    values: dict[str, list[str]], name: str, index: int, most: int = _LARGEST // SECTOR_BYTES
+) -> int | None:
     text = _part(values, name, index)
     if not (text.isascii() and text.isdecimal()) or len(text) > 19:
         return None
     number = int(text)
-    return number if number <= _LARGEST // SECTOR_BYTES else None
+    return number if number <= most else None
 
 
 def _count(values: dict[str, list[str]], name: str, index: int) -> int | None:

@@ -9,6 +9,7 @@ count=0 before=0
 
 listening() {
   libvirt=0
+  [ -r /proc/net/unix ] || libvirt=-
   for path in $sockets; do
     [ -S "$path" ] || continue
     grep -q -E "^[^ ]+ [^ ]+ [^ ]+ 00010000 .* (/var)?$path\$" /proc/net/unix && libvirt=1 && return
@@ -58,12 +59,15 @@ while :; do
     [ -r "$path/rx_bytes" ] && read -r value <"$path/rx_bytes" && rx=$((rx + value))
     [ -r "$path/tx_bytes" ] && read -r value <"$path/tx_bytes" && tx=$((tx + value))
   done
+  # A host without one has no traffic that could be told, which is not a traffic of nothing.
+  [ -n "$nics" ] || rx=- tx=-
   reads=0 read_sectors=0 writes=0 written_sectors=0
   for path in $disks; do
     [ -r "$path" ] && read -r a _ b _ c _ d _ <"$path" || continue
     reads=$((reads + a)) read_sectors=$((read_sectors + b))
     writes=$((writes + c)) written_sectors=$((written_sectors + d))
   done
+  [ -n "$disks" ] || reads=- read_sectors=- writes=- written_sectors=-
   # Whoever listens at libvirt's socket can be started by it: the daemon itself may rest. One that was there
   # a beat ago is looked for twice, so that its restart is no alarm.
   listening

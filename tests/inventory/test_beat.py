@@ -85,6 +85,24 @@ def test_a_value_the_host_does_not_tell_is_unknown_and_costs_no_other() -> None:
     assert beat.libvirt_up is True and beat.load_1 == 0.5
 
 
+def test_traffic_of_many_petabytes_is_no_nonsense() -> None:
+    beat = parse_beat(LINE.replace("net=3670,5323", f"net={10**17},{5 * 10**18}"))
+    assert beat is not None
+    assert (beat.net_rx_bytes, beat.net_tx_bytes) == (10**17, None)
+
+
+def test_a_host_without_a_network_card_or_a_disk_tells_no_zeros() -> None:
+    script = beat_script(0.5).replace("/sys/class/net/*", "/nowhere/*").replace("/sys/block/*", "/nowhere/*")
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        beat = parse_beat(process.stdout.readline())
+        process.stdout.close()
+        process.wait(10)
+    assert beat is not None and beat.memory_total_bytes is not None
+    counters = (beat.net_rx_bytes, beat.net_tx_bytes, beat.disk_read_bytes, beat.disk_writes)
+    assert counters == (None, None, None, None)
+
+
 @pytest.mark.parametrize(
     "shell", [path for name in ("dash", "bash", "busybox") if (path := shutil.which(name))]
 )
