@@ -47,6 +47,8 @@ class FleetConsumer(AsyncWebsocketConsumer):
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._version = 0
+        self._picture = Picture()
+        self._judged: frozenset[int] = frozenset()
         self._sent: dict[int, NodeLine] = {}
         self._sent_operations: dict[str, OperationLine] = {}
         self._whole = True
@@ -87,6 +89,7 @@ class FleetConsumer(AsyncWebsocketConsumer):
         while True:
             await self._changed.wait()
             self._changed.clear()
+            await self._look_at_new()
             message = self._message()
             if message is None:
                 continue
@@ -116,9 +119,20 @@ class FleetConsumer(AsyncWebsocketConsumer):
             # Rights that came or went show as nodes that came or went.
             self._changed.set()
 
+    async def _look_at_new(self) -> None:
+        """Nodes that have joined since the rights were read: who may see them need not wait for it."""
+        if self._picture.nodes.keys() <= self._judged:
+            return
+        try:
+            await self._check()
+        except DatabaseError:
+            log.exception("the rights of a fleet's viewer on new nodes could not be read")
+
     async def _check(self) -> bool:
         """Whether the caller is still somebody; notes which nodes they may see."""
+        judged = frozenset(self._picture.nodes)
         found = await database_sync_to_async(self._rights)()
+        self._judged = judged
         self._allowed: frozenset[int] = found or frozenset()
         return found is not None
 

@@ -66,6 +66,17 @@ async def test_changes_follow_the_state_with_the_next_version() -> None:
         assert (await socket.message())["gone"] == [str(node.uuid)]
 
 
+async def test_a_node_that_joins_is_shown_at_once_to_those_who_may_see_it() -> None:
+    everybody, nobody = await sync_to_async(make_user)(is_superuser=True), await sync_to_async(make_user)()
+    headers = [[*OWN, await sync_to_async(cookie_of)(user)] for user in (everybody, nobody)]
+    async with opened(FLEET, headers[0]) as socket, opened(FLEET, headers[1]) as other:
+        await socket.message()
+        await other.message()
+        await sync_to_async(make_node)("kvm-02")
+        assert [line["name"] for line in (await socket.message())["nodes"]] == ["kvm-02"]
+        assert await other.is_quiet(2)
+
+
 async def test_one_sees_only_the_nodes_that_one_may_see_and_their_operations() -> None:
     user = await sync_to_async(make_user)()
     mine, other = await sync_to_async(make_node)("mine"), await sync_to_async(make_node)("other")
