@@ -5,10 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from dataclasses import dataclass
 
 import structlog
-from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.utils.translation import gettext as _
 
@@ -17,8 +15,9 @@ from nodes.errors import NodeAdminError
 from nodes.inventory.beat import Beat, parse_beat
 from nodes.models import ConnectionReason
 from nodes.monitor.claims import LeaseLost, Membership
-from nodes.monitor.evidence import Do, Evidence, State, Timing
+from nodes.monitor.evidence import Do, Evidence, State
 from nodes.monitor.fleet import CutOff
+from nodes.monitor.pace import MonitorSettings
 from nodes.monitor.points import point_of
 from nodes.monitor.reach import Reacher
 from nodes.monitor.refresh import SOONER, due, first_refresh, submit_refreshes
@@ -26,6 +25,8 @@ from nodes.monitor.store import Block, BlockInHand, Reading
 from nodes.monitor.watch import NodeFacts, Signal, Signals, Watched, load_facts
 from nodes.monitor.writer import Batch, CutOffTurn, Finding, Rebooted, StillUp, Writer
 from nodes.operations.connection_state import ASKED_FOR, SEEN_BY_REFRESH
+
+__all__ = ["Monitor", "MonitorSettings"]
 
 log = structlog.get_logger(__name__)
 
@@ -39,31 +40,12 @@ SMALL_FLEET = 200
 ASLEEP_S = 1.0
 """A process that is this late and has not been working stood still (it was stopped, or its machine paused):
 what its hosts sent meanwhile is still to be read."""
+KEPT_BLOCKS = 10
+"""Minutes of a node's plot that wait for a database which is away."""
 AFTER_RETURN_S = 5.0
 AT_ONCE_S = 30.0
 LEFT_ALONE = frozenset((*SEEN_BY_REFRESH, *ASKED_FOR))
 """What operations find or announce about a host that still beats."""
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorSettings:
-    """Seconds, and counts."""
-
-    timing: Timing
-    lease_s: float = 8.0
-    refresh_s: float = 900.0
-    threads: int = 16
-    cut_off_share: float = 0.5
-
-    @classmethod
-    def from_django(cls) -> MonitorSettings:
-        return cls(
-            timing=Timing(period_s=settings.NODEADMIN_BEAT_S),
-            lease_s=settings.NODEADMIN_MONITOR_LEASE_S,
-            refresh_s=settings.NODEADMIN_REFRESH_S,
-            threads=settings.NODEADMIN_MONITOR_THREADS,
-            cut_off_share=settings.NODEADMIN_CUT_OFF_SHARE,
-        )
 
 
 class Monitor:
@@ -74,7 +56,6 @@ class Monitor:
         self._signals: Signals = queue.SimpleQueue()
         self._membership = Membership(self._settings.lease_s)
         self._watched: dict[int, Watched] = {}
-        self._held: frozenset[int] = frozenset()
         self._facts: dict[int, NodeFacts] = {}
         self._facts_at = 0.0
         self._handled_facts = 0.0
@@ -311,9 +292,11 @@ class Monitor:
     def _flush(self, now: float) -> None:
         self._flushed_at = now
         if self._writer.waiting > 50:
-            # The database is far behind: old figures are worth less than new ones that come in time.
+            # The database is far behind, or away: old figures are worth less than new ones that come in time.
             log.warning("figures are left out: the database is too slow", waiting=self._writer.waiting)
             self._readings.clear()
+            del self._blocks[: -KEPT_BLOCKS * len(self._watched)]
+            return
         to_nodes = []
         copy_s = COPY_S if len(self._watched) > SMALL_FLEET else self._settings.timing.period_s
         for node in self._watched.values():
