@@ -31,15 +31,30 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Points of one node's minute. ``number`` counts minutes; each node's begin at a second of its own."""
+    """Points of one node's minute. ``number`` counts minutes; each node's begin at a second of its own.
+
+    ``next_number`` is the minute that was heard next: after a gap it may lie in another hour, and the rest of
+    this one's will never come.
+    """
 
     node_id: int
     number: int
     points: Sequence[Point]
+    next_number: int | None = None
 
     @property
     def starts_at(self) -> int:
         return self.number * MINUTE - phase_s(self.node_id)
+
+    @property
+    def hour(self) -> int:
+        """Counts hours; each node's begin at a minute of its own."""
+        return _hour_of(self.node_id, self.number)
+
+    @property
+    def ends_hour(self) -> bool:
+        following = self.number + 1 if self.next_number is None else self.next_number
+        return _hour_of(self.node_id, following) != self.hour
 
 
 @dataclass(slots=True)
@@ -56,14 +71,14 @@ class BlockInHand:
     def add(self, seen_at: float, point: Point) -> Block | None:
         """Add a point; gives the block that is full because a new one begins with it."""
         number = self._number(seen_at)
-        full = self.close() if number != self.number else None
+        full = self.close(number) if number != self.number else None
         self.number = number
         self.points.append(point)
         return full
 
-    def close(self) -> Block | None:
+    def close(self, next_number: int | None = None) -> Block | None:
         """The block as it is, and nothing left in hand."""
-        block = Block(self.node_id, self.number, tuple(self.points)) if self.points else None
+        block = Block(self.node_id, self.number, tuple(self.points), next_number) if self.points else None
         self.points.clear()
         return block
 
@@ -74,6 +89,10 @@ class BlockInHand:
 def phase_s(node_id: int) -> int:
     """By how much a node's minutes begin early: otherwise all nodes would write in the same second."""
     return node_id * 7 % MINUTE
+
+
+def _hour_of(node_id: int, number: int) -> int:
+    return (number + node_id) // 60
 
 
 def write_newest(readings: Iterable[Reading]) -> int:
@@ -148,7 +167,7 @@ def write_blocks(blocks: Sequence[Block]) -> None:
         )
         for block in blocks
     ]
-    ended = [block for block in blocks if (block.number + 1 + block.node_id) % 60 == 0]
+    ended = [block for block in blocks if block.ends_hour]
     _upsert(rows)
     _upsert([_hour(block) for block in ended])
 
@@ -170,18 +189,20 @@ def _begun(blocks: Sequence[Block]) -> dict[tuple[int, int], tuple[Point, ...]]:
 
 
 def _hour(last: Block) -> FigureBlock:
-    """The hour that ends with the minute ``last``: a point a minute."""
-    first = last.number - 59
+    """The hour whose last minute that was heard is ``last``: a point a minute."""
+    first = last.hour * 60 - last.node_id
     starts_at = first * MINUTE - phase_s(last.node_id)
     minutes = FigureBlock.objects.filter(
-        node=last.node_id, span_s=MINUTE, starts_at__gte=_moment(starts_at)
+        node=last.node_id,
+        span_s=MINUTE,
+        starts_at__gte=_moment(starts_at),
+        starts_at__lte=_moment(last.starts_at),
     ).order_by("starts_at")
     points = [
         mean(unpack(bytes(data)), begun.timestamp() - starts_at)
         for begun, data in minutes.values_list("starts_at", "points")
     ]
-    number = (last.number + 1 + last.node_id) // 60
-    return _row(last.node_id, HOUR, number % HOUR_SLOTS, starts_at, points)
+    return _row(last.node_id, HOUR, (last.hour + 1) % HOUR_SLOTS, starts_at, points)
 
 
 def _row(node_id: int, span_s: int, slot: int, starts_at: float, points: Sequence[Point]) -> FigureBlock:

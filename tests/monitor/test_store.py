@@ -21,6 +21,7 @@ from nodes.monitor.store import (
     BlockInHand,
     Reading,
     copy_to_nodes,
+    phase_s,
     write_blocks,
     write_newest,
 )
@@ -84,6 +85,20 @@ def test_two_days_of_blocks_take_a_day_of_rows_and_the_hours_hold_every_minute()
     points = unpack(bytes(hour.points))
     assert len(points) == 60
     assert [later.at_s - earlier.at_s for earlier, later in pairwise(points)] == [60.0] * 59
+
+
+def test_an_hour_whose_end_was_not_heard_is_kept_for_the_day() -> None:
+    node = make_node()
+    hand = BlockInHand(node.pk)
+    first_of_hour = 60 * int(NOW // HOUR) - node.pk
+    heard = [*range(first_of_hour + 5, first_of_hour + 20), *range(first_of_hour + 100, first_of_hour + 170)]
+    for number in heard:
+        block = hand.add(number * MINUTE - phase_s(node.pk), Point(0.0, cpu_used_percent=50.0))
+        write_blocks([block] if block is not None else [])
+    hours = FigureBlock.objects.filter(span_s=HOUR).order_by("starts_at")
+    assert [len(unpack(bytes(hour.points))) for hour in hours] == [15, 20]
+    at_s = [point.at_s for point in unpack(bytes(hours[0].points))]
+    assert at_s == [60.0 * number for number in range(5, 20)]
 
 
 def test_a_minute_that_two_monitors_shared_holds_the_points_of_both() -> None:
