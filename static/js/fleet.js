@@ -10,7 +10,8 @@
   let socket = null, version = 0, wait = SHORTEST, told = 0, timer = 0;
 
   function connect() {
-    if (document.hidden) return;
+    // Shown again while a new attempt was due: two sockets would take each other's versions for gaps.
+    if (document.hidden || socket) return;
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     socket = new WebSocket(`${scheme}://${location.host}/ws/fleet/`);
     socket.onmessage = (event) => take(JSON.parse(event.data));
