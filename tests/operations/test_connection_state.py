@@ -8,8 +8,14 @@ import pytest
 from django.utils import timezone
 
 from nodes.errors import HostUnreachable, ProbeFailed
-from nodes.models import Connection, ConnectionReason, Event, Heartbeat, MonitorProcess, Node
-from nodes.operations.connection_state import note_contact, note_evidence, note_failure
+from nodes.models import Connection, ConnectionReason, Event, Heartbeat, MonitorProcess, Node, Operation
+from nodes.operations.connection_state import (
+    note_contact,
+    note_evidence,
+    note_failure,
+    note_mute_libvirt,
+    note_still_up,
+)
 from tests.factories import make_node, make_operation
 
 pytestmark = pytest.mark.django_db
@@ -92,3 +98,40 @@ def test_the_same_finding_twice_is_one_event(watched: Node) -> None:
     lost(watched)
     lost(watched)
     assert Event.objects.filter(kind="node_offline").count() == 1
+
+
+@pytest.mark.parametrize("reason", ["libvirt_down", "probe_failing", "ssh_auth_failed"])
+def test_what_a_host_looks_like_on_its_way_down_and_up_is_its_reboot(watched: Node, reason: str) -> None:
+    operation = make_operation(watched, kind="reboot-node", status="running")
+    lost(watched, reason)
+    assert state(watched) == (Connection.OFFLINE, ConnectionReason.REBOOTING)
+    Operation.objects.filter(pk=operation.pk).update(status="failed")
+    lost(watched, reason)
+    assert state(watched) == (Connection.OFFLINE, reason)
+
+
+def test_another_host_key_is_told_even_during_a_reboot(watched: Node) -> None:
+    make_operation(watched, kind="reboot-node", status="running")
+    lost(watched, "host_key_mismatch")
+    assert state(watched) == (Connection.OFFLINE, ConnectionReason.HOST_KEY_MISMATCH)
+
+
+@pytest.mark.parametrize("reason", ["rebooting", "powered_off"])
+def test_a_host_that_beats_on_is_not_away_once_no_operation_is_at_it(watched: Node, reason: str) -> None:
+    operation = make_operation(watched, kind="shutdown-node", status="running")
+    Node.objects.filter(pk=watched.pk).update(connection="offline", connection_reason=reason)
+    watched.refresh_from_db()
+    note_still_up(watched)
+    assert state(watched) == (Connection.OFFLINE, reason)
+    Operation.objects.filter(pk=operation.pk).update(status="failed")
+    note_still_up(watched)
+    assert state(watched) == (Connection.ONLINE, "")
+
+
+def test_a_libvirt_that_does_not_answer_is_told_where_the_monitor_knows_no_better(watched: Node) -> None:
+    note_mute_libvirt(watched)
+    assert state(watched) == (Connection.OFFLINE, ConnectionReason.PROBE_FAILING)
+    note_contact(watched)
+    lost(watched)
+    note_mute_libvirt(watched)
+    assert state(watched) == (Connection.OFFLINE, ConnectionReason.UNREACHABLE)
