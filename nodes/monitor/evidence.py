@@ -243,6 +243,10 @@ class Evidence:
         self._note_loss(now)
         if self.lost_at is None:
             self.lost_at = now
+        if state.reason != self.state.reason:
+            # A host that starts is silent for long, and then refuses logins for a moment (pam_nologin(8)):
+            # the patience with the one is none with the other.
+            self.attempts = 0
         self.state = state
         self.calm_since = None
         self.attempts += 1

@@ -248,3 +248,24 @@ def test_only_a_host_that_greets_and_lets_one_wait_counts_as_stalled() -> None:
     evidence.greeted(30)
     evidence.opened(31)
     assert evidence.stalled == 0
+
+
+def test_a_login_that_is_refused_for_a_moment_after_a_start_is_tried_again_soon() -> None:
+    evidence = listening()
+    evidence.passed(6.5)
+    now = 9.5
+    for _ in range(10):
+        evidence.silent(now, "no answer")
+        now = evidence.deadline
+        evidence.passed(now)
+    evidence.greeted(now)
+    evidence.refused(now, "ssh_auth_failed", "the system is starting")
+    assert evidence.deadline - now <= 2 * evidence.timing.shortest_s
+    waits = []
+    for _ in range(10):
+        now = evidence.deadline
+        evidence.passed(now)
+        evidence.greeted(now)
+        evidence.refused(now, "ssh_auth_failed", "no such key")
+        waits.append(evidence.deadline - now)
+    assert max(waits) > evidence.timing.refused_longest_s / 2
