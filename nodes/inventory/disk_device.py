@@ -93,6 +93,7 @@ def read_disk(name: str, hardware: Hardware) -> Disk:
     busy = bool(
         partitions or content or memberships or found.table_type or use.pools or use.vms or use.holders
     )
+    users_known = host.vms_known and host.pools_known
     return Disk(
         id=_stable_id(name, unasked, hardware.by_path.get(name, ())),
         name=shown(name),
@@ -129,7 +130,7 @@ def read_disk(name: str, hardware: Hardware) -> Disk:
         content=content,
         memberships=memberships,
         use=use,
-        unused=False if busy else True if hardware.carried_known else None,
+        unused=False if busy else True if hardware.carried_known and users_known else None,
         multipath=next((member.name for member in memberships if member.kind == "multipath"), None),
         physical_disks=_behind(place, unasked, smart, hardware),
         io=_io(files.text(name, "stat")),

@@ -70,7 +70,8 @@ class Use:
     """Volumes directly upon it, by name."""
     pools: tuple[str, ...] = ()
     """Active storage pools made of it, or that lie on a file system on it."""
-    vms: tuple[VmUse, ...] = ()
+    vms: tuple[VmUse, ...] | None = ()
+    """None: libvirt did not say, so that some VM may."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,9 @@ class HostBlocks:
     btrfs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Devices of each mounted btrfs, by its UUID."""
     btrfs_labels: Mapping[str, str] = field(default_factory=dict)
+    vms_known: bool = True
+    pools_known: bool = True
+    """Whether libvirt described its VMs and pools: what is of none of them is then free of them."""
     broken_multipath: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Disks by the world wide name that they share, where no multipath device holds them."""
 
@@ -89,7 +92,7 @@ class HostBlocks:
         return Use(
             tuple(self.blocks.volume_name(child) for child in holders),
             tuple(sorted(pools)),
-            tuple(VmUse(*key) for key in sorted(vms)),
+            tuple(VmUse(*key) for key in sorted(vms)) if vms or self.vms_known else None,
         )
 
     def _is_volume(self, name: str) -> bool:

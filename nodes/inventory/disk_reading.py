@@ -14,13 +14,15 @@ from nodes.inventory.disk_parts import HostBlocks, read_swaps
 from nodes.inventory.disk_pools import devices_below, pools_by_device, vm_disks
 from nodes.inventory.disk_smart import read_smart_outputs
 from nodes.inventory.disk_sources import DISK_FILES, DISK_LSBLK, DISK_LVM, DISK_MULTIPATH, DISK_ZPOOL
-from nodes.inventory.document import HostDocument
+from nodes.inventory.document import HostDocument, SourceStatus
+from nodes.inventory.holders import DOMAIN, DOMAINS
 from nodes.inventory.hostuse import USE_FILES, USE_LINKS
 from nodes.inventory.lsblk import LsblkDevice, read_lsblk
 from nodes.inventory.lvm import read_lvm
 from nodes.inventory.membership import Managers
 from nodes.inventory.mounts import Mount, fs_types, mount_of, read_mounts
 from nodes.inventory.multipath import read_multipath
+from nodes.inventory.pools import POOL, POOLS
 from nodes.inventory.sysfiles import read_links, read_values, resolve_links
 from nodes.inventory.zpool import read_zpool
 
@@ -28,6 +30,13 @@ SYSTEM_POINTS = ("/", "/boot", "/boot/efi", "/efi", "/usr")
 _SHARED = frozenset({"sas", "fc", "iscsi", "scsi", "nvme"})
 """Transports on which one disk may be reached by several ways."""
 _BTRFS = "/sys/fs/btrfs/"
+_SILENT = frozenset(
+    [
+        *(SourceStatus.FAILED, SourceStatus.DENIED, SourceStatus.TIMEOUT),
+        *(SourceStatus.TRUNCATED, SourceStatus.UNREADABLE),
+    ]
+)
+"""Of a libvirt that is there but did not say; a host without one has no VMs to miss."""
 
 
 def read_hardware(document: HostDocument) -> Hardware:
@@ -58,6 +67,8 @@ def read_hardware(document: HostDocument) -> Hardware:
         swaps={name: swap for swap in swaps if (name := blocks.aliases.get(swap.path)) is not None},
         pools=pools_by_device(document, blocks, tree, managers, mounts),
         vm_disks=vm_disks(document, blocks),
+        vms_known=_said(document, DOMAINS.name, DOMAIN.name),
+        pools_known=_said(document, POOLS.name, POOL.name),
         fs_types=fs_types(mounts, blocks),
         btrfs=_btrfs(links),
         btrfs_labels={
@@ -76,6 +87,12 @@ def read_hardware(document: HostDocument) -> Hardware:
         system=_system_disks(host, mounts),
         carried_known=bool(lsblk) or bool(blocks.signatures),
     )
+
+
+def _said(document: HostDocument, listing: str, items: str) -> bool:
+    """Whether libvirt, where there is one, told all of these."""
+    statuses = {document.get(listing).status, *(output.status for _, output in document.items(items))}
+    return not statuses & _SILENT
 
 
 def _with_names(blocks: BlockDevices, lsblk: Mapping[str, LsblkDevice]) -> BlockDevices:

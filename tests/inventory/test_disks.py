@@ -535,6 +535,16 @@ class TestUse:
             assert [(vm.name, vm.running) for vm in disk_of(facts, name).use.vms] == [("web", True)]
         assert disk_of(facts, "sda").unused is False
 
+    @pytest.mark.parametrize("source", ["libvirt:domains", "libvirt:pools"])
+    def test_a_disk_is_not_called_unused_while_libvirt_does_not_answer(self, source: str) -> None:
+        host = DiskHost()
+        host.sata("sda")
+        assert (host.disk("sda").unused, host.disk("sda").use.vms) == (True, ())
+        host.outputs[source] = SourceOutput(source, SourceStatus.TIMEOUT)
+        disk = host.disk("sda")
+        assert disk.unused is None
+        assert disk.use.vms == (None if source == "libvirt:domains" else ())
+
     def test_a_volume_of_zfs_has_its_name_and_its_vm(self) -> None:
         host = DiskHost()
         host.volume("zd16", [])

@@ -181,7 +181,7 @@ def _tree_line(part: Facts, depth: int, kind: str, trouble: str = "") -> TreeLin
         used_percent=content.get("used_percent"),
         used_bytes=content.get("used_bytes"),
         memberships=tuple(_membership(m) for m in part["memberships"]),
-        vms=tuple((vm["name"], vm["running"]) for vm in use["vms"]),
+        vms=tuple((vm["name"], vm["running"]) for vm in use["vms"] or ()),
         pools=tuple(use["pools"]),
         trouble=trouble,
     )
