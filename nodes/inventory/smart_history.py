@@ -13,6 +13,8 @@ from nodes.inventory.jsontext import branch, items
 from nodes.inventory.smart_tree import whole, words
 
 _UNANSWERED = frozenset({"standby", "timeout"})
+_NOT_ASKED = frozenset({"failed", "denied", "missing", "empty", "unreadable"})
+"""States in which a disk's last values are no longer shown; who it is stays as it was told."""
 _KEPT_AS_NOW = frozenset({"state", "exit_status", "exit_bits", "messages", "values_observed_at"})
 _IDENTITY = (
     *("type", "rotation_rpm", "form_factor", "interface", "link", "vendor", "model", "firmware"),
@@ -112,15 +114,18 @@ def _carried(older: Any, older_at: str, disk: Any) -> Any:
     if not isinstance(smart, Mapping) or not isinstance(before, Mapping):
         return disk
     has_values = before.get("state") == "read" or before.get("values_observed_at")
+    if smart.get("state") in _NOT_ASKED:
+        return _with_identity(older, disk)
     if smart.get("state") not in _UNANSWERED or not has_values:
         return disk
     now = {name: smart[name] for name in _KEPT_AS_NOW if name in smart}
     why = [reason for reason in items(before, "reasons") if branch(reason, "code") not in _UNANSWERED]
     merged = {**before, **now, "values_observed_at": before.get("values_observed_at") or older_at}
     merged["reasons"] = [*items(smart, "reasons"), *why]
-    carried = {**disk, "smart": merged}
-    # Who the disk is, the kernel knows only in part: SMART has told it in full.
-    for name in _IDENTITY:
-        if older.get(name) is not None:
-            carried[name] = older[name]
-    return carried
+    return _with_identity(older, {**disk, "smart": merged})
+
+
+def _with_identity(older: Mapping[str, Any], disk: Mapping[str, Any]) -> dict[str, Any]:
+    """``disk`` as SMART once told who it is; the kernel knows that only in part."""
+    known = {name: older[name] for name in _IDENTITY if older.get(name) is not None}
+    return {**disk, **known}

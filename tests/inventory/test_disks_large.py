@@ -284,6 +284,21 @@ class TestHistory:
         assert carry_over({}, AT, now) == now
         assert carry_over({"disks": [None, {"id": 3}]}, AT, {"disks": [None, {"id": "x"}]})["disks"]
 
+    @pytest.mark.parametrize("status", [SourceStatus.FAILED, SourceStatus.DENIED, SourceStatus.OK])
+    def test_a_disk_that_smartctl_cannot_ask_is_still_who_it_was(self, status: SourceStatus) -> None:
+        before = build(document(), [SECTION])
+        noise = SourceOutput("disk-smart:/dev/sda", status, "")
+        after = build(document({noise.name: noise}), [SECTION])
+        old, new = before.results["disks"].plain, after.results["disks"].plain
+        assert old is not None
+        assert new is not None
+        kept = carry_over(old, "2025-03-01T10:00:00Z", new)
+        [was, now] = [next(d for d in facts["disks"] if d["name"] == "sda") for facts in (old, kept)]
+        assert [now[name] for name in ("model", "serial", "type")] == [
+            was[name] for name in ("model", "serial", "type")
+        ]
+        assert now["smart"]["power_on_hours"] is None
+
     def test_falling_asleep_is_no_change_of_the_host(self) -> None:
         before = build(document(), (SECTION,)).results["disks"]
         after = build(self.asleep("sda"), (SECTION,)).results["disks"]
