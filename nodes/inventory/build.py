@@ -42,8 +42,9 @@ _PACKAGES = {
 class SectionResult:
     """One section of one host: the typed facts, the same as plain JSON, and what could not be read.
 
-    ``facts`` and ``plain`` are None where the parser failed. ``unread`` has the sources that did not
-    come whole, with their status: what such a section does not show may be there all the same.
+    ``facts`` and ``plain`` are None where the parser failed. ``unread`` has the sources (of many items: the
+    items, ``ethtool:eth0``) that did not come whole, with their status: what such a section does not show may
+    be there all the same.
     """
 
     slug: str
@@ -107,7 +108,7 @@ def _item_source(name: str) -> str:
 def _build_section(section: Section[Any], document: HostDocument) -> SectionResult:
     failures = tuple(_failures(section, document))
     problems = tuple(_problem(section, failure, document) for failure in failures)
-    unread = {failure.source.name: failure.status.value for failure in failures}
+    unread = {output.name: failure.status.value for failure in failures for output in failure.outputs}
     try:
         parsed = section.parse(document)
         plain = to_plain(parsed.facts)

@@ -11,9 +11,10 @@ might have told counts as come, gone, or become unknown.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from nodes.inventory.build import Inventory, SectionResult
@@ -68,14 +69,76 @@ def compare(
     return tuple(found)
 
 
+def compare_since(
+    before: Inventory,
+    after: Inventory,
+    older: Iterable[Inventory],
+    sections: Sequence[Section[Any]] = SECTIONS,
+) -> tuple[Change, ...]:
+    """As :func:`compare`, with what ``before`` hid and ``after`` shows again.
+
+    What changed while a source failed is between no two neighbours: it is sought in the newest of ``older``
+    (newest first, and only taken from where something was hidden) that read those sources, without what was
+    told on the way.
+    """
+    found = list(compare(before, after, sections))
+    pending = {section.slug: names for section in sections if (names := _shown_again(section, before, after))}
+    chain = [before]
+    for inventory in older if pending else ():
+        chain.append(inventory)
+        for section in sections:
+            result = inventory.results.get(section.slug)
+            names = pending.get(section.slug, frozenset())
+            if names and result and result.plain is not None and not names & result.unread.keys():
+                found.extend(_hidden(section, [after, *chain]))
+                del pending[section.slug]
+        if not pending:
+            break
+    return tuple(found)
+
+
+_WHOLE = "*"
+"""Stands for all of a section that could not be parsed."""
+
+
+def _shown_again(section: Section[Any], before: Inventory, after: Inventory) -> frozenset[str]:
+    """The sources that failed in ``before`` as it happens, and are read in ``after``."""
+    old, new = before.results.get(section.slug), after.results.get(section.slug)
+    if old is None or new is None or new.plain is None:
+        return frozenset()
+    failed = {name for name, status in old.unread.items() if status not in _STEADY}
+    whole = {_WHOLE} if old.plain is None else set()
+    return frozenset(failed - new.unread.keys() | whole)
+
+
+def _hidden(section: Section[Any], chain: Sequence[Inventory]) -> Iterator[Change]:
+    """Changes from the last of ``chain`` (newest first) to its first that no two neighbours show."""
+    results = [found for inventory in chain if (found := inventory.results.get(section.slug)) is not None]
+    told = {_named(change) for new, old in pairwise(results) for change in compare_section(section, old, new)}
+    for change in compare_section(section, results[-1], results[0]):
+        if _named(change) not in told:
+            yield change
+
+
+def _named(change: Change) -> tuple[ChangeKind, str, str]:
+    return change.kind, change.path, change.subject
+
+
 def compare_section(section: Section[Any], before: SectionResult, after: SectionResult) -> tuple[Change, ...]:
     """The changes of one section."""
     if before.plain is None or after.plain is None:
         return ()
     unlike = _unlike(before.unread, after.unread)
-    hidden = unlike & section.presence if section.presence else unlike
+    hidden = {name for name in unlike if _tells_presence(section, name)}
     walk = _Walk(section, items_comparable=not hidden, facts_comparable=not unlike)
     return tuple(walk.mappings("", (), "", before.plain, after.plain))
+
+
+def _tells_presence(section: Section[Any], name: str) -> bool:
+    """Whether an item may be missing because the source (or the item of one) ``name`` failed."""
+    if not section.presence or name in section.presence:
+        return True
+    return any(part.endswith("*") and name.startswith(part[:-1]) for part in section.presence)
 
 
 def _unlike(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[str]:

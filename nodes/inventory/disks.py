@@ -106,6 +106,11 @@ SECTION = Section(
     fitful=frozenset({"disks.smart"}),
     # Notes change no verdict, and one of them is that a command was refused.
     passing={"disks.smart.reasons": {"severity": frozenset({"note"})}},
-    # DISK_SMART alone shows the disks behind RAID controllers.
-    presence=frozenset((USE_FILES.name, USE_LINKS.name, DISK_FILES.name, DISK_LSBLK.name, DISK_SMART.name)),
+    # DISK_SMART alone shows the disks behind RAID controllers; a disk that hangs hides nothing but itself.
+    presence=frozenset(
+        (
+            *(USE_FILES.name, USE_LINKS.name, DISK_FILES.name, DISK_LSBLK.name, DISK_SMART.name),
+            f"{DISK_SMART.name}:/dev/bus/*",
+        )
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +15,7 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.probe import collect
 from nodes.inventory.build import Inventory, build
-from nodes.inventory.changes import Change, compare
+from nodes.inventory.changes import Change, compare_since
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.identity import HostIdentity
 from nodes.inventory.plain import to_plain
@@ -33,6 +34,8 @@ from nodes.operations.continuity import (
 from nodes.operations.figures import FIGURE_COLUMNS, copy_figures, parse_time
 from nodes.operations.history import keep_changes, keep_devices, keep_smart
 
+OLDER_LOOKED_AT = 8
+"""How far back to look for what a failing source hid. It is a rare search, but the node's row is locked."""
 log = structlog.get_logger(__name__)
 
 
@@ -82,7 +85,7 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     inventory = carried(taken.inventory, stored, node.observed_at)
     changes: tuple[Change, ...] = ()
     if before is not None:
-        changes = compare(carried(before, stored, node.observed_at), inventory)
+        changes = compare_since(carried(before, stored, node.observed_at), inventory, _older(node))
     snapshot = Snapshot.objects.create(
         node=node,
         observed_at=observed_at,
@@ -159,6 +162,16 @@ def _newest_inventory(node: Node) -> Inventory | None:
     except ValueError:
         log.exception("the newest document of a node is damaged", node=node.name)
         return None
+
+
+def _older(node: Node) -> Iterator[Inventory]:
+    """The inventories before the newest one, back from it, as far as it is worth the parsing."""
+    rows = Snapshot.objects.filter(node=node, pk__lt=node.snapshot_id or 0).order_by("-pk")
+    for snapshot in rows[:OLDER_LOOKED_AT]:
+        try:
+            yield build(snapshot.host_document())
+        except ValueError:
+            log.exception("an older document of a node is damaged", node=node.name)
 
 
 def _drop_unchanged(node: Node) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
 
 from nodes.inventory.build import Inventory, build
+from nodes.inventory.document import SourceOutput, SourceStatus
 from nodes.inventory.registry import SECTIONS
 from nodes.models import Device, Event, InventoryChange, Node, NodeUserObjectPermission, SmartReading
 from nodes.operations.snapshots import Taken, store_snapshot
@@ -125,6 +127,21 @@ def test_a_disk_that_went_is_a_change_with_what_it_was(administrator, large, api
     assert (rows[0]["before"]["size_bytes"], rows[0]["after"]) == (gone["size_bytes"], None)
     assert not Device.objects.filter(section="disks", key=gone["id"]).exists()
     assert Event.objects.filter(kind="inventory_changed", node=large).count() == 1
+
+
+def test_a_pool_that_went_while_libvirt_was_silent_is_a_change_once_it_answers(administrator, large):
+    document = replace(host_document("large"), observed_at=LATER)
+    pools = json.loads(document.text("libvirt:pools"))
+    gone = f"libvirt:pool:{pools[0]['uuid']}"
+    silent = {"libvirt:pools": SourceOutput("libvirt:pools", SourceStatus.TIMEOUT)}
+    silent[gone] = SourceOutput(gone, SourceStatus.TIMEOUT)
+    mute = document.with_sources(silent)
+    left = {name: output for name, output in document.sources.items() if name != gone}
+    left["libvirt:pools"] = replace(left["libvirt:pools"], stdout=json.dumps(pools[1:]))
+    for made in (mute, mute, replace(document, sources=left)):
+        store_snapshot(large, Taken(made, build(made), 0.1))
+    found = InventoryChange.objects.filter(node=large, section="pools", path="pools")
+    assert [(change.kind, change.label) for change in found] == [("removed", pools[0]["name"])]
 
 
 def test_smart_is_kept_daily_on_change_and_a_fall_in_health_warns(administrator, large):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.inventory.build import Inventory, SectionResult, build
-from nodes.inventory.changes import Change, ChangeKind, compare, compare_section
+from nodes.inventory.changes import Change, ChangeKind, compare, compare_section, compare_since
 from nodes.inventory.disks import SECTION as DISKS_SECTION
 from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 from nodes.inventory.plain import Plain
@@ -285,6 +287,49 @@ def test_a_lost_link_and_another_mount_point_are_told_once_by_what_they_are_of()
     moved = everywhere(before, r"(mountinfo:.* )/boot( .* ext4 )", r"\1/other\2")
     [change] = compare(build(before), build(moved))
     assert (change.section, change.path) == ("disks", "volumes.content.mount_points")
+
+
+def test_what_changed_while_a_source_failed_is_told_when_it_is_back() -> None:
+    first = host_document("large")
+    listed = json.loads(first.text("libvirt:domains"))
+    lost = f"libvirt:domain:{listed[0]['uuid']}"
+    left = {name: output for name, output in first.sources.items() if name != lost}
+    left["libvirt:domains"] = replace(left["libvirt:domains"], stdout=json.dumps(listed[1:]))
+    mute = {name: output for name, output in first.sources.items() if not name.startswith("libvirt:domain")}
+    mute["libvirt:domains"] = SourceOutput("libvirt:domains", SourceStatus.TIMEOUT)
+    down = everywhere(replace(first, sources=mute), r"\beno1/operstate:up", "eno1/operstate:down")
+    back = everywhere(replace(first, sources=left), r"\beno1/operstate:up", "eno1/operstate:down")
+    whole, silent, again = build(first), build(down), build(back)
+    assert {change.path for change in compare(whole, silent)} == {"nics.state"}
+    assert compare(silent, again) == ()
+    told = [(c.section, c.kind, c.path) for c in compare_since(silent, again, iter([silent, whole]))]
+    assert ("vms", ChangeKind.REMOVED, "vms") in told
+    missed = [(c.section, c.kind, c.path) for c in compare(whole, again) if c.path != "nics.state"]
+    assert sorted(told) == sorted(missed)
+    # Nothing was hidden, or nothing is shown again: no older one is parsed.
+    assert compare_since(again, again, untouched()) == ()
+    assert compare_since(silent, silent, untouched()) == ()
+
+
+def untouched() -> Iterator[Inventory]:
+    yield build(HostDocument("2025-03-01T10:00:00Z"))
+    raise AssertionError("no older inventory is needed")
+
+
+def test_a_disk_that_hangs_hides_no_other() -> None:
+    def host(*names: str) -> HostDocument:
+        disks = DiskHost()
+        for number, name in enumerate(names):
+            disks.sata(name, number, files={"device/wwid": f"naa.5000c500a1b2c3d{number}"})
+        disks.smart("/dev/sda", "", SourceStatus.TIMEOUT)
+        return disks.document()
+
+    [change] = compare(build(host("sda", "sdb"), [DISKS_SECTION]), build(host("sda"), [DISKS_SECTION]))
+    assert (change.kind, change.path, change.subject) == (
+        ChangeKind.REMOVED,
+        "disks",
+        "wwn-0x5000c500a1b2c3d1",
+    )
 
 
 def test_a_source_that_failed_loses_nothing() -> None:
