@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -98,3 +99,25 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_traceback(tmp_path):
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_smart_prints_one_line_a_file_and_names_those_that_cannot_be_read(tmp_path):
+    tree = {
+        "model_name": "\x1b[31mDisk\x07 9",
+        "device": {"protocol": "NVMe"},
+        "smart_status": {"passed": True},
+        "nvme_smart_health_information_log": {
+            "temperature": 41,
+            "power_on_hours": 1234,
+            "percentage_used": 7,
+        },
+    }
+    (tmp_path / "nvme.json").write_text(json.dumps(tree))
+    (tmp_path / "noise").write_bytes(b"\xff\x00 no output of smartctl's")
+    out = StringIO()
+    with pytest.raises(CommandError, match=r"gone: No such file"):
+        call_command("smart", *(str(tmp_path / name) for name in ("nvme.json", "noise", "gone")), stdout=out)
+    known, unknown = (" ".join(line.split()) for line in out.getvalue().splitlines())
+    # No control character reaches the terminal.
+    assert known == "nvme.json healthy 41 °C 1234 h wear 7 % life 93 % ?[31mDisk? 9 passed"
+    assert unknown == "noise unknown - °C - h wear - % life - % - unreadable"

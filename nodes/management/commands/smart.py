@@ -52,7 +52,8 @@ def describe(facts: SmartFacts) -> str:
         facts.model or "-",
         ", ".join(reason.code for reason in facts.reasons),
     )
-    return "  ".join(figures).encode("utf-8", "replace").decode("utf-8")
+    # A terminal would obey control characters that a drive, or who made the file, put into its model.
+    return "".join(char if char.isprintable() else "?" for char in "  ".join(figures))
 
 
 def _number(value: int | None) -> str:
