@@ -355,6 +355,10 @@ class Monitor:
 
     def _compare(self, node: Watched, facts: NodeFacts, now: float) -> None:
         before, node.facts = node.facts, facts
+        if facts.reason not in ASKED_FOR:
+            node.away_since = float("inf")
+        elif node.away_since == float("inf"):
+            node.away_since = now
         if before.entrance != facts.entrance:
             node.evidence.direct = _is_direct(facts)
             self._reacher.discard(before, node.feed, connection=False)
@@ -365,11 +369,9 @@ class Monitor:
         # Somebody else wrote the state: an operation that knows better, or one that met a moment's trouble.
         written, state = facts.state, node.evidence.state
         settled = before.connection == facts.connection and before.reason == facts.reason
-        if not settled:
-            node.away_since = now if facts.reason in ASKED_FOR else float("inf")
-            if facts.reason in SEEN_BY_REFRESH:
-                node.refresh_at = min(node.refresh_at, now + SOONER * self._settings.refresh_s)
-        elif state.online is not None and written != State(state.online, state.reason):
+        if facts.reason in SEEN_BY_REFRESH and not settled:
+            node.refresh_at = min(node.refresh_at, now + SOONER * self._settings.refresh_s)
+        elif settled and state.online is not None and written != State(state.online, state.reason):
             if not state.online or facts.reason not in LEFT_ALONE:
                 node.said, node.said_itself = State(), False
             elif node.evidence.heard_after(node.away_since + 2 * self._settings.timing.period_s):

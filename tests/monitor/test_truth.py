@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
-from nodes.models import Connection, ConnectionReason, Event, Heartbeat, Node, Operation
+from nodes.inventory.beat import SOCKETS
+from nodes.models import Connection, ConnectionReason, Credential, Event, Heartbeat, Node, Operation
 from nodes.monitor.loop import Monitor, MonitorSettings
 from tests.factories import make_operation
 from tests.monitor.test_monitor import FAST, seen, settle, ssh_node, until
@@ -45,9 +50,24 @@ def broken(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sshd(tmp_path: Path, broken: Path) -> LoopbackSshd:
+def libvirt_socket(tmp_path: Path) -> Iterator[Path]:
+    """Where somebody listens as libvirt does, whether this machine's own runs or not."""
+    path = tmp_path / "libvirt-sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        yield path
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, broken: Path, libvirt_socket: Path) -> LoopbackSshd:
     shell = tmp_path / "shell"
-    shell.write_text(f'#!/bin/sh\n[ -e {broken} ] && exec sh {broken}\nexec sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    shell.write_text(
+        f"""#!/bin/sh
+[ -e {broken} ] && exec sh {broken}
+exec sh -c "$(printf '%s' "$SSH_ORIGINAL_COMMAND" | sed 's#{SOCKETS[0]}#{libvirt_socket}#')"
+"""
+    )
     shell.chmod(0o755)
     return LoopbackSshd(tmp_path / "sshd", key_types=("ed25519",), options={"ForceCommand": str(shell)})
 
@@ -79,15 +99,17 @@ def test_a_shell_that_lets_nobody_work_is_told_and_not_asked_all_the_time(
         assert sshd.log.count("Starting session") <= 3
 
 
-def test_a_host_that_never_went_is_not_rebooting_for_ever(sshd: LoopbackSshd) -> None:
+@pytest.mark.parametrize("renewed", [False, True], ids=["", "with a credential renewed in the same moment"])
+def test_a_host_that_never_went_is_not_rebooting_for_ever(sshd: LoopbackSshd, renewed: bool) -> None:
     with sshd, Watching():
         node = ssh_node(sshd, "kvm-01")
-        state = beating(node)
-        if state[0] != Connection.ONLINE:
-            pytest.skip("libvirt does not run here, which is a state of its own")
+        assert beating(node) == (Connection.ONLINE, "")
         operation = make_operation(node, kind="reboot-node", status="running")
         away = {"connection": Connection.OFFLINE, "connection_reason": ConnectionReason.REBOOTING}
-        Node.objects.filter(pk=node.pk).update(**away)
+        with transaction.atomic():
+            Node.objects.filter(pk=node.pk).update(**away)
+            if renewed:
+                Credential.objects.filter(node=node).update(updated_at=timezone.now())
         beats = Heartbeat.objects.get(node=node).beats
         until(lambda: Heartbeat.objects.get(node=node).beats >= beats + 8, 60)
         assert seen(node, Connection.OFFLINE, ConnectionReason.REBOOTING)()
@@ -98,8 +120,7 @@ def test_a_host_that_never_went_is_not_rebooting_for_ever(sshd: LoopbackSshd) ->
 def test_a_failed_inventory_of_a_host_that_beats_is_tried_again(sshd: LoopbackSshd) -> None:
     with sshd, Watching(replace(QUICK, refresh_s=20.0)):
         node = ssh_node(sshd, "kvm-01")
-        if beating(node)[0] != Connection.ONLINE:
-            pytest.skip("libvirt does not run here, which is a state of its own")
+        assert beating(node) == (Connection.ONLINE, "")
         until(lambda: Operation.objects.filter(kind="refresh-node", node=node).exists(), 60)
         Operation.objects.all().update(status="failed")
         failed = {"connection": Connection.OFFLINE, "connection_reason": ConnectionReason.PROBE_FAILING}
