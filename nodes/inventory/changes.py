@@ -24,7 +24,7 @@ from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
 
 _LABELS = ("label", "name", "model", "title", "product", "description")
-_STEADY = frozenset({SourceStatus.MISSING.value, SourceStatus.DENIED.value, SourceStatus.NOT_RUN.value})
+STEADY = frozenset({SourceStatus.MISSING.value, SourceStatus.DENIED.value, SourceStatus.NOT_RUN.value})
 """Failures that hide the same each time: between two of these the view is the same."""
 
 
@@ -79,7 +79,7 @@ def compare_since(
 
     What changed while a source failed is between no two neighbours: it is sought in the newest of ``older``
     (newest first, and only taken from where something was hidden) that read those sources, without what was
-    told on the way.
+    told on the way. Of those in which they failed too, any may be left out.
     """
     found = list(compare(before, after, sections))
     pending = {section.slug: names for section in sections if (names := _shown_again(section, before, after))}
@@ -106,7 +106,7 @@ def _shown_again(section: Section[Any], before: Inventory, after: Inventory) -> 
     old, new = before.results.get(section.slug), after.results.get(section.slug)
     if old is None or new is None or new.plain is None:
         return frozenset()
-    failed = {name for name, status in old.unread.items() if status not in _STEADY}
+    failed = {name for name, status in old.unread.items() if status not in STEADY}
     whole = {_WHOLE} if old.plain is None else set()
     return frozenset(failed - new.unread.keys() | whole)
 
@@ -146,7 +146,7 @@ def _unlike(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[st
     return frozenset(
         name
         for name in {*before, *after}
-        if before.get(name) != after.get(name) or before.get(name) not in _STEADY
+        if before.get(name) != after.get(name) or before.get(name) not in STEADY
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -15,7 +15,7 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.probe import collect
 from nodes.inventory.build import Inventory, build
-from nodes.inventory.changes import Change, compare_since
+from nodes.inventory.changes import STEADY, Change, compare_since
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.identity import HostIdentity
 from nodes.inventory.plain import to_plain
@@ -34,8 +34,10 @@ from nodes.operations.continuity import (
 from nodes.operations.figures import FIGURE_COLUMNS, copy_figures, parse_time
 from nodes.operations.history import keep_changes, keep_devices, keep_smart
 
-OLDER_LOOKED_AT = 8
-"""How far back to look for what a failing source hid. It is a rare search, but the node's row is locked."""
+OLDER_LOOKED_AT = 200
+OLDER_PARSED = 8
+"""How far back to look for what a failing source hid, and how many documents to parse for it at most. It is a
+rare search, but the node's row is locked."""
 log = structlog.get_logger(__name__)
 
 
@@ -165,13 +167,28 @@ def _newest_inventory(node: Node) -> Inventory | None:
 
 
 def _older(node: Node) -> Iterator[Inventory]:
-    """The inventories before the newest one, back from it, as far as it is worth the parsing."""
-    rows = Snapshot.objects.filter(node=node, pk__lt=node.snapshot_id or 0).order_by("-pk")
-    for snapshot in rows[:OLDER_LOOKED_AT]:
+    """The inventories before the newest one, back from it, without those in which the same sources failed.
+
+    An unchanged one that has been dropped is missed by nobody: one that is older and kept shows the same.
+    """
+    back = Snapshot.objects.filter(node=node, pk__lte=node.snapshot_id or 0).order_by("-pk")
+    failed = _failed_sources(list(back.values_list("pk", flat=True)[:OLDER_LOOKED_AT]))
+    newest, *older = failed.items()
+    useful = [pk for pk, sources in older if not newest[1] <= sources]
+    for pk in useful[:OLDER_PARSED]:
         try:
-            yield build(snapshot.host_document())
+            yield build(Snapshot.objects.get(pk=pk).host_document())
         except ValueError:
             log.exception("an older document of a node is damaged", node=node.name)
+
+
+def _failed_sources(pks: Sequence[int]) -> dict[int, set[tuple[str, str]]]:
+    """What could not be read in each of these snapshots, in their order: sections with their sources."""
+    failed: dict[int, set[tuple[str, str]]] = {pk: set() for pk in pks}
+    rows = SnapshotSection.objects.filter(snapshot__in=pks).exclude(problems=[])
+    for pk, slug, problems in rows.values_list("snapshot_id", "slug", "problems"):
+        failed[pk].update((slug, problem["source"]) for problem in problems if problem["code"] not in STEADY)
+    return failed
 
 
 def _drop_unchanged(node: Node) -> None:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from django.conf import settings
 
 from nodes.inventory.build import Inventory, build
 from nodes.inventory.document import SourceOutput, SourceStatus
@@ -138,7 +139,8 @@ def test_a_pool_that_went_while_libvirt_was_silent_is_a_change_once_it_answers(a
     mute = document.with_sources(silent)
     left = {name: output for name, output in document.sources.items() if name != gone}
     left["libvirt:pools"] = replace(left["libvirt:pools"], stdout=json.dumps(pools[1:]))
-    for made in (mute, mute, replace(document, sources=left)):
+    long = [mute] * (settings.NODEADMIN_SNAPSHOTS_KEPT + 2)
+    for made in (*long, replace(document, sources=left)):
         store_snapshot(large, Taken(made, build(made), 0.1))
     found = InventoryChange.objects.filter(node=large, section="pools", path="pools")
     assert [(change.kind, change.label) for change in found] == [("removed", pools[0]["name"])]
