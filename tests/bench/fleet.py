@@ -22,6 +22,7 @@ from statistics import median, quantiles
 
 from tests.bench.figures import Report
 from tests.bench.lossy_link import LossyLink
+from tests.scale.servers import servers
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = 4
@@ -35,8 +36,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("nodes", type=int, nargs="?", default=1000)
     parser.add_argument("--seconds", type=int, default=600, help="of quiet watching (600)")
     parser.add_argument("--period", type=float, default=5.0, help="seconds between beats (5)")
-    parser.add_argument("--monitors", type=int, default=1, help="more than one need --database")
-    parser.add_argument("--database", default="", help="a PostgreSQL URL; otherwise a fresh SQLite file")
+    parser.add_argument("--monitors", type=int, default=1, help="side by side (1)")
+    parser.add_argument(
+        "--database",
+        default="",
+        help="a URL; otherwise a fresh SQLite file, or PostgreSQL for more than one monitor",
+    )
     parser.add_argument("--kill", action="store_true", help="SIGKILL one monitor and time the take-over")
     parser.add_argument("--loss", type=float, help="percent of packets lost in each direction; needs root")
     parser.add_argument("--delay", type=float, default=0.1, help="seconds a packet takes with --loss (0.1)")
@@ -224,14 +229,14 @@ def silence_a_tenth(fleet: Fleet, hosts: SimulatedHosts, period_s: float) -> Non
     """A tenth turns into black holes: when each is found out, and what the list of nodes costs meanwhile."""
     from nodes.models import Event, Heartbeat, Node
 
-    rounds = 100
+    rounds = 200
     quiet = fleet.list_times(rounds)
     victims = list(range(0, fleet.count, 10))
     names = {f"sim-{number:05d}" for number in victims}
     last = Event.objects.order_by("-id").values_list("id", flat=True).first() or 0
     hosts.tell("silence", victims)
     begun = time.time()
-    loud = fleet.list_times(rounds)
+    loud = fleet.list_times(2 * rounds)
     while time.time() - begun < 12 + period_s:
         time.sleep(0.2)
     rows = Event.objects.filter(kind="node_offline", id__gt=last, node_name__in=names)
@@ -299,16 +304,19 @@ def main() -> None:
     arguments = read_arguments()
     folder = Path(tempfile.mkdtemp(prefix="nodeadmin-fleet-"))
     (folder / "static").mkdir()
-    os.environ |= {
-        "NODEADMIN_DATA_DIR": str(folder),
-        "NODEADMIN_REFRESH_S": "0",
-        "NODEADMIN_BEAT_S": str(arguments.period),
-        "NODEADMIN_DATABASE_URL": arguments.database,
-        "NODEADMIN_LOG_LEVEL": "ERROR",
-        "DJANGO_SETTINGS_MODULE": "nodeadmin.settings.local",
-    }
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
+        database = arguments.database
+        if not database and arguments.monitors > 1:
+            database = stack.enter_context(servers()).postgres.url
+        os.environ |= {
+            "NODEADMIN_DATA_DIR": str(folder),
+            "NODEADMIN_REFRESH_S": "0",
+            "NODEADMIN_BEAT_S": str(arguments.period),
+            "NODEADMIN_DATABASE_URL": database,
+            "NODEADMIN_LOG_LEVEL": "ERROR",
+            "DJANGO_SETTINGS_MODULE": "nodeadmin.settings.local",
+        }
         link = None
         if arguments.loss is not None:
             link = stack.enter_context(LossyLink(arguments.delay, arguments.loss / 100))
