@@ -38,6 +38,11 @@ MOST_LINES = 32
 """Of each kind of trouble, read for the list of what needs a look; the rest is counted."""
 LONG_MAINTENANCE = timedelta(days=7)
 FAILURES_WITHIN = timedelta(days=1)
+SUMS = (
+    *("threads", "threads_measured", "threads_used"),
+    *("memory_bytes", "memory_used_bytes", "vms", "vms_running"),
+)
+"""What is added up over nodes."""
 
 
 @dataclass(slots=True)
@@ -50,6 +55,8 @@ class Capacity:
 
     nodes: int = 0
     threads: int | None = None
+    threads_measured: int | None = None
+    """Those of the nodes whose CPU use is known."""
     threads_used: float | None = None
     memory_bytes: int | None = None
     memory_used_bytes: int | None = None
@@ -61,17 +68,15 @@ class Capacity:
         self.nodes += row["count"]
         draft = Node(scheduling=row["scheduling"], connection=row["connection"])
         self.statuses[draft.status.value] += row["count"]
-        for name in ("threads", "threads_used", "memory_bytes", "memory_used_bytes", "vms", "vms_running"):
+        for name in SUMS:
             if row[name] is not None:
                 setattr(self, name, (getattr(self, name) or 0) + row[name])
 
     @property
     def cpu_percent(self) -> float | None:
-        return (
-            100.0 * self.threads_used / self.threads
-            if self.threads and self.threads_used is not None
-            else None
-        )
+        if not self.threads_measured or self.threads_used is None:
+            return None
+        return 100.0 * self.threads_used / self.threads_measured
 
     @property
     def threads_busy(self) -> int | None:
@@ -79,9 +84,9 @@ class Capacity:
 
     @property
     def threads_free(self) -> int | None:
-        if self.threads is None or self.threads_busy is None:
+        if self.threads_measured is None or self.threads_busy is None:
             return None
-        return max(0, self.threads - self.threads_busy)
+        return max(0, self.threads_measured - self.threads_busy)
 
     @property
     def memory_free_bytes(self) -> int | None:
@@ -145,7 +150,8 @@ def capacities(nodes: NodeQuerySet) -> tuple[Capacity, list[tuple[str, Capacity]
     rows = nodes.order_by().values("node_type", "scheduling", "connection")
     rows = rows.annotate(
         count=Count("pk"),
-        threads=Sum("cpu_threads", filter=known),
+        threads=Sum("cpu_threads", filter=online),
+        threads_measured=Sum("cpu_threads", filter=known),
         threads_used=Sum(Cast(F("cpu_threads"), FloatField()) * F("cpu_used_percent") / 100.0, filter=known),
         memory_bytes=Sum("memory_total_bytes", filter=memory_known),
         memory_used_bytes=Sum("memory_used_bytes", filter=memory_known),
