@@ -17,6 +17,7 @@ from nodes.inventory.blockuse import BlockDevices, is_system, read_block_devices
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.forms import FILES_OF_EVERY_HOST, LISTING_OF_EVERY_HOST, json_of, xml_of
 from nodes.inventory.holders import Holders, Holdings
+from nodes.inventory.links import IP_ADDRESS
 from nodes.inventory.netuse import Interfaces, read_interfaces
 from nodes.inventory.source import LibvirtSource, Source
 from nodes.inventory.sysfiles import LIST_LINKS, read_links, read_values, resolve_links
@@ -128,7 +129,7 @@ def read_host_uses(document: HostDocument, holdings: Holdings) -> HostUses:
     links = read_links(document.text(USE_LINKS.name))
     paths = resolve_links(links)
     blocks = read_block_devices(values, paths, links, text)
-    interfaces = read_interfaces(values, links, paths)
+    interfaces = read_interfaces(values, links, paths, document.text(IP_ADDRESS.name))
     found = _Found(blocks, _nvme_heads(links, paths))
     pools = _pool_devices(document, blocks)
     vm_disks = disk_holders(blocks, holdings)

@@ -1,7 +1,8 @@
 """What the host does with each of its network interfaces: addresses, routes, bridges, bonds.
 
 Sources: ``/sys/class/net`` (Documentation/ABI/testing/sysfs-class-net of the kernel), ``/proc/net/route``,
-``/proc/net/ipv6_route`` and ``/proc/net/if_inet6`` (Documentation/networking/ipv6.rst, man proc).
+``/proc/net/ipv6_route`` and ``/proc/net/if_inet6`` (Documentation/networking/ipv6.rst, man proc), and
+``ip -j address``: an IPv4 address without a subnet of its own (a /32) stands in no table of routes.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from nodes.inventory.jsontext import items, read_objects, words
 from nodes.inventory.sysfiles import Directory
 
 _NET = "/sys/class/net/"
 _IFF_UP = 0x1
 _RTF_REJECT = 0x200
 _LINK_LOCAL_SCOPE = "20"
+_WIDE_SCOPES = frozenset({"global", "site"})
 _NO_SPEED = frozenset({65535, 4294967295})
 """What drivers give for "unknown" in 16 and in 32 bits."""
 
@@ -87,9 +90,12 @@ class Interfaces:
 
 
 def read_interfaces(
-    values: Mapping[str, list[str]], links: Mapping[str, str | None], paths: Mapping[str, str]
+    values: Mapping[str, list[str]],
+    links: Mapping[str, str | None],
+    paths: Mapping[str, str],
+    addresses: str = "",
 ) -> Interfaces:
-    """Put together from the files, the links as listed, and the links resolved."""
+    """Put together from the files, the links as listed, the links resolved, and what ``ip`` says."""
     masters: dict[str, str] = {}
     uppers: dict[str, tuple[str, ...]] = {}
     kinds: dict[str, str] = {}
@@ -115,7 +121,7 @@ def read_interfaces(
         masters=masters,
         uppers=uppers,
         kinds=kinds,
-        routed=frozenset(_with_address(values)),
+        routed=frozenset((*_with_address(values), *_with_address_by_ip(addresses))),
         default=frozenset(_with_default_route(values)),
     )
 
@@ -128,6 +134,14 @@ def _with_address(values: Mapping[str, list[str]]) -> Iterator[str]:
     for row in _rows(values.get("/proc/net/if_inet6", [])):
         if len(row) == 6 and row[3] != _LINK_LOCAL_SCOPE:
             yield row[5]
+
+
+def _with_address_by_ip(text: str) -> Iterator[str]:
+    """Interfaces with an address of their own, whatever its prefix, that is known beyond host and link."""
+    for link in read_objects(text):
+        name = words(link, "ifname")
+        if name and any(words(address, "scope") in _WIDE_SCOPES for address in items(link, "addr_info")):
+            yield name
 
 
 def _with_default_route(values: Mapping[str, list[str]]) -> Iterator[str]:

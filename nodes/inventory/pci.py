@@ -28,6 +28,7 @@ from nodes.inventory.hostuse import (
 )
 from nodes.inventory.hwids import HardwareNames, pci_names
 from nodes.inventory.iommu import Iommu, read_iommu
+from nodes.inventory.links import IP_ADDRESS
 from nodes.inventory.passthrough import Verdict
 from nodes.inventory.pci_details import (
     Mdevs,
@@ -341,7 +342,7 @@ def _held_together(devices: Iterable[PciDevice]) -> Holders | None:
 SECTION = Section(
     slug="pci",
     title="PCI",
-    sources=(PCI_FILES, PCI_LINKS, PCI_MODULES, VPD, USE_FILES, USE_LINKS),
+    sources=(PCI_FILES, PCI_LINKS, PCI_MODULES, VPD, USE_FILES, USE_LINKS, IP_ADDRESS),
     parse=parse,
     libvirt=(DOMAINS, DOMAIN, *POOLS),
     optional=(PCI_MODULES.name,),

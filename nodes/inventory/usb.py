@@ -26,6 +26,7 @@ from nodes.inventory.hostuse import (
     read_host_uses,
 )
 from nodes.inventory.hwids import HardwareNames, usb_names
+from nodes.inventory.links import IP_ADDRESS
 from nodes.inventory.section import Parsed, Section
 from nodes.inventory.source import Source
 from nodes.inventory.sysfiles import LIST_LINKS, Directory, read_links, read_values, resolve_links
@@ -332,7 +333,7 @@ def _power(text: str | None) -> int | None:
 SECTION = Section(
     slug="usb",
     title="USB",
-    sources=(USB_FILES, USB_LINKS, USE_FILES, USE_LINKS),
+    sources=(USB_FILES, USB_LINKS, USE_FILES, USE_LINKS, IP_ADDRESS),
     parse=parse,
     libvirt=(DOMAINS, DOMAIN, *POOLS),
     identity={

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,6 +161,24 @@ class TestInterfaces:
         assert self.of(local) == []
         world = "/proc/net/if_inet6:20010db8000000000000000000000002 02 40 00 80     eth0\n"
         assert self.of(world) == [("address", ("eth0",))]
+
+    @pytest.mark.parametrize(
+        ("family", "local", "prefix", "scope", "expected"),
+        [
+            ("inet", "203.0.113.7", 32, "global", [("address", ("eth0",))]),
+            ("inet6", "2001:db8::7", 128, "global", [("address", ("eth0",))]),
+            ("inet", "169.254.3.1", 32, "link", []),
+            ("inet6", "fe80::1", 64, "link", []),
+            ("inet", "127.0.0.2", 32, "host", []),
+        ],
+    )
+    def test_an_address_without_a_subnet_is_the_hosts_all_the_same(
+        self, family: str, local: str, prefix: int, scope: str, expected: list[tuple[str, tuple[str, ...]]]
+    ) -> None:
+        address = {"family": family, "local": local, "prefixlen": prefix, "scope": scope}
+        told = json.dumps([{"ifname": "eth0", "addr_info": [address]}])
+        found = uses("/sys/class/net/eth0/flags:0x1002\n", self.links, NIC, **{"ip-address": told})
+        assert [(use.kind, use.names) for use in found] == expected
 
     def test_the_default_route_of_ipv6_counts_and_the_one_to_nowhere_does_not(self) -> None:
         zeros = "0" * 32
