@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
 
@@ -138,7 +139,7 @@ def _tells_presence(section: Section[Any], name: str) -> bool:
     """Whether an item may be missing because the source (or the item of one) ``name`` failed."""
     if not section.presence or name in section.presence:
         return True
-    return any(part.endswith("*") and name.startswith(part[:-1]) for part in section.presence)
+    return any("*" in part and fnmatchcase(name, part) for part in section.presence)
 
 
 def _unlike(before: Mapping[str, str], after: Mapping[str, str]) -> frozenset[str]:

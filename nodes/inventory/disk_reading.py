@@ -81,7 +81,7 @@ def read_hardware(document: HostDocument) -> Hardware:
     return Hardware(
         host=host,
         buses=buses,
-        smart=read_smart_outputs(document),
+        smart=read_smart_outputs(document, blocks.paths),
         by_id=_links_to(paths, "/dev/disk/by-id"),
         by_path=_links_to(paths, "/dev/disk/by-path"),
         system=_system_disks(host, mounts),

@@ -12,7 +12,9 @@ from nodes.inventory.smart import SmartFacts, SmartState, parse_smart, unread
 from nodes.inventory.smart_health import Findings, verdict
 from nodes.inventory.smart_tree import whole
 
-_PHYSICAL = re.compile(r"/dev/bus/(\d{1,6}) -d (\S+)\Z")
+_PHYSICAL = re.compile(r"(/dev/\S+) -d (\S+)\Z")
+_NUMBERED = re.compile(r"/dev/(?:bus/|aac)(\d{1,6})\Z", re.ASCII)
+_HOST = re.compile(r"/host(\d{1,6})/", re.ASCII)
 _UNREAD = {
     SourceStatus.TIMEOUT: SmartState.TIMEOUT,
     SourceStatus.DENIED: SmartState.DENIED,
@@ -22,12 +24,13 @@ _UNREAD = {
 
 @dataclass(frozen=True, slots=True)
 class PhysicalDisk:
-    """A disk that only its RAID controller sees: smartctl's ``device_type`` for it, and the SCSI host."""
+    """A disk that only its RAID controller sees: smartctl's ``path`` and ``device_type`` for it, and the SCSI
+    host (None where the path does not tell it)."""
 
     name: str
     path: str
     device_type: str
-    scsi_host: int
+    scsi_host: int | None
     smart: SmartFacts
 
 
@@ -40,21 +43,29 @@ class SmartOutputs:
     unread: SmartFacts | None = None
 
 
-def read_smart_outputs(document: HostDocument) -> SmartOutputs:
-    """All SMART facts of ``document``. Never raises."""
+def read_smart_outputs(document: HostDocument, places: Mapping[str, str]) -> SmartOutputs:
+    """All SMART facts of ``document``; ``places`` are block devices in ``/sys/devices``. Never raises."""
     by_disk: dict[str, SmartFacts] = {}
     physical: list[PhysicalDisk] = []
     for item, output in document.items(DISK_SMART.name):
         facts = _facts(output)
         match = _PHYSICAL.match(item)
         if match:
-            host, kind = int(match.group(1)), match.group(2)
-            physical.append(PhysicalDisk(f"host{host} {kind}", f"/dev/bus/{host}", kind, host, facts))
+            path, kind = match.group(1), match.group(2)
+            host = _scsi_host(path, places)
+            name = path.removeprefix("/dev/") if host is None else f"host{host}"
+            physical.append(PhysicalDisk(f"{name} {kind}", path, kind, host, facts))
         elif " " not in item:
             by_disk[item.removeprefix("/dev/").replace("/", "!")] = facts
     listing = document.get(DISK_SMART.name).status
     state = _UNREAD.get(listing)
     return SmartOutputs(by_disk, tuple(physical), unread(state) if state else None)
+
+
+def _scsi_host(path: str, places: Mapping[str, str]) -> int | None:
+    """The controller that ``path`` leads to: by its number, or as the host of one of its volumes."""
+    match = _NUMBERED.match(path) or _HOST.search(f"{places.get(path.removeprefix('/dev/'), '')}/")
+    return int(match.group(1)) if match else None
 
 
 def _facts(output: SourceOutput) -> SmartFacts:

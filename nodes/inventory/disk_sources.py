@@ -148,13 +148,22 @@ DISK_MULTIPATH = Source(
 )
 
 # A virtual machine's disks, LUNs of a SAN, slots without a medium and disks that are gone have no SMART, and
-# asking costs a process each. On a MegaRAID controller the physical disks are asked.
+# asking costs a process each. Behind a RAID controller the physical disks are asked in the volumes' stead:
+# MegaRAID's are in smartctl's scan, those of Smart Arrays are counted through until there is no such one
+# (smartctl(8), -d cciss,N, knows no list of them), and Adaptec's are in sysfs without a block device.
 _SMART_ITEMS = r"""
-raids=
+raids= adaptecs= arrays=
 for file in /sys/class/scsi_host/host*/proc_name; do
   { read -r driver <"$file"; } 2>/dev/null || continue
-  case $driver in megaraid_sas | sssraid) host=${file%/proc_name}; raids="$raids ${host##*/} " ;; esac
+  host=${file%/proc_name}
+  host=${host##*/}
+  case $driver in
+  megaraid_sas | sssraid) raids="$raids $host " ;;
+  aacraid) adaptecs="$adaptecs $host " ;;
+  hpsa | smartpqi) arrays="$arrays $host " ;;
+  esac
 done
+doors= doored=
 for disk in /sys/class/block/sd* /sys/class/block/nvme*; do
   name=${disk##*/}
   case $name in sd*[0-9] | nvme*p[0-9]* | nvme*c[0-9]*n* | *'*') continue ;; esac
@@ -169,10 +178,49 @@ for disk in /sys/class/block/sd* /sys/class/block/nvme*; do
     { cd -P "$disk/device"; } 2>/dev/null || continue
     case $PWD in */session[0-9]* | */rport-* | */virtio[0-9]*) continue ;; esac
     host=${PWD#*/host}
-    case $raids in *" host${host%%/*} "*) continue ;; esac
+    host=host${host%%/*}
+    case $raids in *" $host "*) continue ;; esac
+    target=${PWD##*/target}
+    target=${target#*:}
+    case $adaptecs,${target%%:*} in *" $host "*,0) continue ;; esac
+    case $arrays in
+    *" $host "*)
+      { read -r level <raid_level; } 2>/dev/null || level=
+      { read -r model <model; } 2>/dev/null || model=
+      case $level/$model in
+      RAID* | */LOGICAL*)
+        case $doored in *" $host "*) ;; *) doors="$doors /dev/$name" doored="$doored $host " ;; esac
+        continue
+        ;;
+      esac
+      ;;
+    esac
     ;;
   esac
   echo "/dev/$name"
+done
+for host in $adaptecs; do
+  for disk in "/sys/class/scsi_device/${host#host}":[1-9]*; do
+    { read -r type <"$disk/device/type"; } 2>/dev/null || continue
+    [ "$type" = 0 ] && [ ! -e "$disk/device/block" ] || continue
+    place=${disk##*/}
+    id=${place#*:*:}
+    channel=${place#*:}
+    # The driver shows the controller's first channel of disks as the second of the host.
+    echo "/dev/aac${host#host} -d aacraid,${host#host},$((${channel%%:*} - 1)),${id%%:*}"
+  done
+done
+for door in $doors; do
+  number=0
+  while [ "$number" -lt 64 ]; do
+    case $(smartctl -n standby -i -d "cciss,$number" "$door" 2>&1) in
+    '' | *'No such device'* | *ARGUMENT* | *UNRECOGNIZED*) break ;;
+    *'Device type: '*' disk'*) echo "$door -d cciss,$number" ;;
+    *'Device type: '*) ;;
+    *) echo "$door -d cciss,$number" ;;
+    esac
+    number=$((number + 1))
+  done
 done
 [ "$raids" ] || exit 0
 smartctl --scan | while read -r device _ type _; do

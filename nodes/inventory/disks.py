@@ -11,17 +11,28 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nodes.inventory.blocktree import BlockKind
-from nodes.inventory.disk_device import hidden_reason, is_seen_as_block_device, read_disk, read_physical_disk
+from nodes.inventory.disk_device import (
+    Hardware,
+    hidden_reason,
+    is_seen_as_block_device,
+    read_disk,
+    read_physical_disk,
+)
 from nodes.inventory.disk_facts import BrokenMultipath, Disk, DisksFacts, HiddenDevice
 from nodes.inventory.disk_groups import read_groups
+from nodes.inventory.disk_link import RAID_DRIVERS
 from nodes.inventory.disk_parts import read_volume, shown
 from nodes.inventory.disk_reading import read_hardware
 from nodes.inventory.disk_sources import DISK_FILES, DISK_LSBLK, DISK_SMART, OPTIONAL, SOURCES
-from nodes.inventory.document import HostDocument, Problem
+from nodes.inventory.document import HostDocument, Problem, SourceStatus
 from nodes.inventory.holders import DOMAIN, DOMAINS
 from nodes.inventory.hostuse import USE_FILES, USE_LINKS
 from nodes.inventory.pools import POOL, POOLS
 from nodes.inventory.section import Parsed, Section
+from nodes.inventory.smart_health import SmartState
+
+_NO_DISK = (SmartState.UNSUPPORTED, SmartState.UNKNOWN_BRIDGE)
+"""How a volume of a RAID controller answers for itself."""
 
 
 def parse(document: HostDocument) -> Parsed[DisksFacts]:
@@ -57,7 +68,23 @@ def parse(document: HostDocument) -> Parsed[DisksFacts]:
     if document.text(DISK_LSBLK.name) and not host.lsblk:
         message = "What lsblk printed cannot be read; file systems and labels are unknown."
         problems = (Problem("disks", DISK_LSBLK.name, "unreadable", message),)
-    return Parsed(facts, problems)
+    return Parsed(facts, (*problems, *_not_listed(disks, hardware, document)))
+
+
+def _not_listed(disks: Iterable[Disk], hardware: Hardware, document: HostDocument) -> Iterable[Problem]:
+    """RAID controllers with volumes here and no disk known behind them, which would read as all well."""
+    listed = {str(physical.scsi_host) for physical in hardware.smart.physical}
+    hidden: dict[str, None] = {}
+    for disk in disks if document.get(DISK_SMART.name).status is SourceStatus.OK else ():
+        mute = disk.smart is None or disk.smart.state in _NO_DISK
+        if disk.driver in RAID_DRIVERS and mute and (disk.hctl or "").partition(":")[0] not in listed:
+            hidden[f"{disk.driver} at {disk.pci_address}" if disk.pci_address else disk.driver] = None
+    for controller in hidden:
+        message = (
+            f"The disks behind the RAID controller ({controller}) cannot be listed with smartctl: "
+            "their health is unknown. Ask the tool of the controller's maker."
+        )
+        yield Problem("disks", DISK_SMART.name, "not_listed", message)
 
 
 def _with_unique_ids(disks: Iterable[Disk]) -> tuple[Disk, ...]:
@@ -110,7 +137,7 @@ SECTION = Section(
     presence=frozenset(
         (
             *(USE_FILES.name, USE_LINKS.name, DISK_FILES.name, DISK_LSBLK.name, DISK_SMART.name),
-            f"{DISK_SMART.name}:/dev/bus/*",
+            f"{DISK_SMART.name}:* -d *",
         )
     ),
 )

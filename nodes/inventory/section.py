@@ -55,6 +55,6 @@ class Section(Generic[T_co]):
     the dotted path of their list, and a field of theirs with the values that mark them
     (``{"ports": {"kind": frozenset({"tap"})}}``; of a field that is a list, any of its values)."""
     presence: frozenset[str] = frozenset()
-    """For changes.py: the sources that tell which items there are (empty: all of them), also as the beginning
-    of items' names (``disk-smart:/dev/bus/*``). When another one
+    """For changes.py: the sources that tell which items there are (empty: all of them), also as a pattern
+    of items' names (``disk-smart:* -d *``). When another one
     fails, an item may lack facts, but none goes missing: that it came or went is still told."""

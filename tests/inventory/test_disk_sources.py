@@ -126,6 +126,46 @@ class TestWhoIsAsked:
         ]
         assert sum(call.endswith("/dev/bus/0 -d megaraid,8") for call in host.called()) == 1
 
+    def test_physical_disks_of_a_smart_array_up_to_the_first_that_is_not_there(self, host: FakeHost) -> None:
+        disk = "Device type:          disk\nTransport protocol:   SAS (SPL-4)"
+        said = (
+            "case $* in *cciss,[02]\\ *) echo '%s' ;; *cciss,1\\ *) echo 'Device is in STANDBY mode' ;;"
+            " *cciss,3\\ *) echo 'Device type:          storage array'; exit 4 ;;"
+            " *-d\\ cciss*) echo 'failed: INQUIRY [SAT]: No such device or address'; exit 2 ;;"
+            " *) echo '%s' ;; esac"
+        )
+        host.tool("smartctl", said % (disk, json.dumps(GOOD)))
+        host.scsi_host(0, "hpsa")
+        host.scsi_host(1, "smartpqi")
+        host.disk("sda", "pci0000:00/host0/t/0:1:0:0", vendor="HP", model="LOGICAL VOLUME")
+        host.disk("sdb", "pci0000:00/host0/t/0:1:0:1", vendor="HP", model="LOGICAL VOLUME")
+        host.disk("sdc", "pci0000:00/host1/t/1:0:1:0", vendor="HPE", model="EG001200", raid_level="N/A")
+        assert items(host.run(DISK_SMART)) == [
+            *(f"/dev/sda -d cciss,{number}" for number in (0, 1, 2)),
+            "/dev/sdc",
+        ]
+        listed = [call for call in host.called() if call.startswith("-n standby -i -d")]
+        assert len(listed) == 5
+
+    def test_a_controller_that_names_no_end_is_counted_to_a_bound(self, host: FakeHost) -> None:
+        host.tool("smartctl", "echo 'Serial number: X'")
+        host.scsi_host(0, "hpsa")
+        host.disk("sda", "pci0000:00/host0/t/0:1:0:0", vendor="HP", model="LOGICAL VOLUME")
+        assert len(items(host.run(DISK_SMART))) == 64
+
+    def test_physical_disks_that_aacraid_shows_without_a_block_device(self, host: FakeHost) -> None:
+        host.tool("smartctl", f"echo '{json.dumps(GOOD)}'")
+        host.scsi_host(2, "aacraid")
+        host.disk("sda", "pci0000:00/host2/target2:0:0/2:0:0:0", vendor="ASR8405")
+        host.disk("sdb", "pci0000:00/host2/target2:1:9/2:1:9:0", vendor="SEAGATE")
+        for place, kind in (("2:1:8:0", 0), ("2:1:9:0", 0), ("2:3:0:0", 13), ("2:0:0:0", 0)):
+            device = host.root / "class/scsi_device" / place / "device"
+            device.mkdir(parents=True)
+            (device / "type").write_text(f"{kind}\n")
+            if place != "2:1:8:0":
+                (device / "block").mkdir()
+        assert items(host.run(DISK_SMART)) == ["/dev/aac2 -d aacraid,2,0,8", "/dev/sdb"]
+
 
 class TestHowTheyAreAsked:
     def test_nobody_is_woken_and_each_kind_gives_its_own_logs(self, host: FakeHost) -> None:

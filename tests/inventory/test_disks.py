@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nodes.inventory.build import build
+from nodes.inventory.changes import compare
 from nodes.inventory.disk_facts import Disk
 from nodes.inventory.disks import SECTION, parse
 from nodes.inventory.document import SourceOutput, SourceStatus
@@ -640,6 +641,46 @@ class TestSmart:
         assert [disk.name for disk in facts.disks] == ["sda", "host0 megaraid,9"]
         assert facts.disks[0].smart is not None
         assert facts.disks[0].smart.device_type == "sat+megaraid,8"
+
+    def array(self, driver: str) -> DiskHost:
+        host = DiskHost()
+        path = f"{PCI}/0000:02:00.0/host3/target3:1:0/3:1:0:0/block"
+        files = {"device/vendor": "HP", "device/model": "LOGICAL VOLUME", "queue/rotational": 1}
+        host.block("sda", path, files=files)
+        host.files.append(f"/sys/class/scsi_host/host3/proc_name:{driver}")
+        host.texts["disk-smart"] = ""
+        return host
+
+    @pytest.mark.parametrize(
+        ("driver", "item"), [("hpsa", "/dev/sda -d cciss,4"), ("aacraid", "/dev/aac3 -d aacraid,3,0,4")]
+    )
+    def test_disks_behind_other_controllers_are_found_by_their_host(self, driver: str, item: str) -> None:
+        host = self.array(driver)
+        host.smart(item, ATA_TREE | {"serial_number": "S4"})
+        volume, behind = host.facts().disks
+        assert (volume.smart, volume.physical_disks) == (None, (behind.name,))
+        assert behind.name == f"host3 {item.rpartition(' ')[2]}"
+        assert (behind.serial, behind.pci_address, behind.driver) == ("S4", "0000:02:00.0", driver)
+
+    @pytest.mark.parametrize("driver", ["hpsa", "aacraid", "arcmsr", "3w-sas"])
+    def test_a_controller_whose_disks_cannot_be_listed_is_a_problem(self, driver: str) -> None:
+        [problem] = parse(self.array(driver).document()).problems
+        assert (problem.source, problem.code) == ("disk-smart", "not_listed")
+        assert driver in problem.message
+        assert "0000:02:00.0" in problem.message
+
+    def test_a_disk_of_its_own_on_such_a_controller_is_none(self) -> None:
+        host = self.array("smartpqi")
+        host.smart("/dev/sda", ATA_TREE)
+        assert parse(host.document()).problems == ()
+
+    def test_a_disk_behind_a_controller_that_hangs_is_no_other_disk(self) -> None:
+        host = self.array("hpsa")
+        item = "/dev/sda -d cciss,4"
+        host.smart(item, ATA_TREE | {"serial_number": "S4"})
+        before = build(host.document(), [SECTION])
+        host.smart(item, "", SourceStatus.TIMEOUT)
+        assert compare(before, build(host.document(), [SECTION]), [SECTION]) == ()
 
 
 class TestIdentity:
