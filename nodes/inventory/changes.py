@@ -164,7 +164,7 @@ class _Walk:
     ) -> Iterator[Change]:
         for name, old in before.items():
             where = f"{path}.{name}" if path else name
-            if name in after and not self._is_volatile(where):
+            if name in after and not self._is_volatile(where) and not self._moves(where, before, after):
                 yield from self._values(where, keys, label, old, after[name])
 
     def _values(
@@ -235,6 +235,10 @@ class _Walk:
 
     def _is_volatile(self, path: str) -> bool:
         return path in self.section.volatile or path.rpartition(".")[2] in self.section.volatile
+
+    def _moves(self, path: str, before: Mapping[str, Plain], after: Mapping[str, Plain]) -> bool:
+        mark = self.section.moving.get(path)
+        return mark is not None and (before.get(mark) is not False or after.get(mark) is not False)
 
     def _is_passing(self, path: str, item: Plain) -> bool:
         marks = self.section.passing.get(path)

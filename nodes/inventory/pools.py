@@ -1,13 +1,14 @@
 """Section ``pools``: libvirt's storage pools on a host.
 
-Sources: the list of pools with their states (virStoragePoolGetInfo) and each one's XML
+Sources: the list of pools with their states (virStoragePoolGetInfo), each one's XML and the host's mounts
 (https://libvirt.org/formatstorage.html). libvirt counts a pool's space when the pool starts and when it is
-refreshed; it may be older than the rest.
+refreshed; it may be older than the rest. Of a pool that is a directory it counts the file system's, and some
+give all their users the same free space: what one takes, the others' sizes lose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lxml import etree
@@ -15,8 +16,10 @@ from lxml import etree
 from nodes.inventory.document import HostDocument, Problem
 from nodes.inventory.domain_devices import read_hosts
 from nodes.inventory.forms import json_of, xml_of
+from nodes.inventory.hostuse import USE_FILES
 from nodes.inventory.jsontext import Tree, read_objects, read_values, truth, whole, words
 from nodes.inventory.libvirt_units import storage_bytes
+from nodes.inventory.mounts import Mount, mount_of, read_mounts
 from nodes.inventory.section import Parsed, Section
 from nodes.inventory.source import LibvirtSource
 from nodes.inventory.xmltext import child_text, parse_xml
@@ -24,6 +27,14 @@ from nodes.inventory.xmltext import child_text, parse_xml
 POOLS = LibvirtSource("libvirt:pools", json_of(list, always=True))
 POOL = LibvirtSource("libvirt:pool", xml_of("pool"))
 
+_DIRECTORIES = frozenset({"dir", "fs", "netfs"})
+_SHARING = frozenset(
+    [
+        *("zfs", "btrfs", "bcachefs", "overlay", "9p", "virtiofs"),
+        *("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "gpfs", "lustre"),
+    ]
+)
+"""File systems whose size others move: a pool's other data sets, a reserve of its own, a server's users."""
 _STATES = ("inactive", "building", "running", "degraded", "inaccessible")
 """virStoragePoolState, https://libvirt.org/html/libvirt-libvirt-storage.html"""
 
@@ -48,8 +59,10 @@ class Pool:
 
     ``type``: ``dir``, ``fs``, ``netfs``, ``logical``, ``disk``, ``iscsi``, ``iscsi-direct``, ``scsi``,
     ``mpath``, ``rbd``, ``zfs``, ``gluster`` or ``vstorage``. ``state``: ``inactive``, ``building``,
-    ``running``, ``degraded``, ``inaccessible`` or None. Sizes in bytes; None for an inactive pool, whose
-    libvirt counts as 0. ``used_percent`` of 0 to 100 is allocation by capacity. ``volumes`` is their
+    ``running``, ``degraded``, ``inaccessible`` or None. ``capacity_shared``: its file
+    system (ZFS, NFS …) has its free space in common with others, whose use moves the capacity; None where
+    that is unknown. Sizes in bytes; None for an inactive pool, whose libvirt counts as 0.
+    ``used_percent`` of 0 to 100 is allocation by capacity. ``volumes`` is their
     number.
     """
 
@@ -59,6 +72,7 @@ class Pool:
     state: str | None
     active: bool | None
     capacity_bytes: int | None
+    capacity_shared: bool | None
     allocation_bytes: int | None
     available_bytes: int | None
     used_percent: float | None
@@ -90,6 +104,7 @@ def parse(document: HostDocument) -> Parsed[PoolsFacts]:
             message = f"The description of the pool {uuid} is no XML that can be read."
             problems.append(Problem("pools", f"{POOL.name}:{uuid}", "unreadable", message))
     text = document.text(POOLS.name)
+    mounts = _mounts(document)
     rows: Mapping[str, Tree] = {
         name: row for row in read_objects(text) if (name := words(row, "uuid")) is not None
     }
@@ -99,7 +114,8 @@ def parse(document: HostDocument) -> Parsed[PoolsFacts]:
         message = "libvirt's list of storage pools cannot be read."
         problems.append(Problem("pools", POOLS.name, "unreadable", message))
     found = (
-        _pool(uuid, rows.get(uuid, {}), described.get(uuid)) for uuid in dict.fromkeys((*rows, *described))
+        _pool(uuid, rows.get(uuid, {}), described.get(uuid), mounts)
+        for uuid in dict.fromkeys((*rows, *described))
     )
     pools = tuple(sorted(found, key=lambda pool: (pool.name, pool.uuid)))
     total = len(pools) if listing else None
@@ -107,23 +123,41 @@ def parse(document: HostDocument) -> Parsed[PoolsFacts]:
     return Parsed(PoolsFacts(total, active, pools), tuple(problems))
 
 
-def _pool(uuid: str, row: Tree, root: etree._Element | None) -> Pool:
+def _mounts(document: HostDocument) -> tuple[Mount, ...]:
+    lines = (line.partition(":") for line in document.text(USE_FILES.name).split("\n"))
+    return read_mounts(line for path, _, line in lines if path == "/proc/self/mountinfo")
+
+
+def _shares_capacity(kind: str | None, target: str | None, mounts: Sequence[Mount]) -> bool | None:
+    if kind is None:
+        return None
+    if kind not in _DIRECTORIES:
+        return False
+    mount = mount_of(target, mounts) if target else None
+    if mount is None:
+        return True if kind == "netfs" else None
+    return mount.fs_type in _SHARING or mount.fs_type.startswith("fuse")
+
+
+def _pool(uuid: str, row: Tree, root: etree._Element | None, mounts: Sequence[Mount]) -> Pool:
     number = whole(row, "state")
     state = _STATES[number] if number is not None and 0 <= number < len(_STATES) else None
     active = state != "inactive" if state is not None else None
     sizes = [_size(row, root, name, active) for name in ("capacity", "allocation", "available")]
     capacity, allocation, available = sizes
+    kind, target = (root.get("type"), child_text(root, "target/path")) if root is not None else (None, None)
     return Pool(
         uuid=uuid,
         name=words(row, "name") or child_text(root, "name") or uuid,
-        type=root.get("type") if root is not None else None,
+        type=kind,
         state=state,
         active=active,
         capacity_bytes=capacity,
+        capacity_shared=_shares_capacity(kind, target, mounts),
         allocation_bytes=allocation,
         available_bytes=available,
         used_percent=round(100 * allocation / capacity, 1) if capacity and allocation is not None else None,
-        target_path=child_text(root, "target/path"),
+        target_path=target,
         source=_source(root) if root is not None else None,
         autostart=truth(row, "autostart"),
         persistent=truth(row, "persistent"),
@@ -164,13 +198,22 @@ def _source(root: etree._Element) -> PoolSource:
 SECTION = Section(
     slug="pools",
     title="Storage pools",
-    sources=(),
+    sources=(USE_FILES,),
     parse=parse,
     libvirt=(POOLS, POOL),
     tab=False,
     identity={"pools": "uuid"},
     volatile=frozenset(
-        {"total", "active", "allocation_bytes", "available_bytes", "used_percent", "volumes"},
+        {
+            "total",
+            "active",
+            "allocation_bytes",
+            "available_bytes",
+            "used_percent",
+            "volumes",
+            "capacity_shared",
+        },
     ),
+    moving={"pools.capacity_bytes": "capacity_shared"},
     presence=frozenset({POOLS.name}),
 )

@@ -47,6 +47,9 @@ class Section(Generic[T_co]):
     volatile: frozenset[str] = frozenset()
     """For changes.py: fields, by name or by dotted path, that go up and down by themselves (counters,
     temperatures, free memory, ages). They are facts, but no change of the host."""
+    moving: Mapping[str, str] = field(default_factory=dict)
+    """For changes.py: facts, by dotted path, that are volatile in those items alone whose fact of the name
+    given here is not false (``{"pools.capacity_bytes": "capacity_shared"}``)."""
     fitful: frozenset[str] = frozenset()
     """For changes.py: the parts, by dotted path, whose facts a device gives one by one and may fail to give
     at any time while its source is well. That one of them became unknown, or known again, is no change."""

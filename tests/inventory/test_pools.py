@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nodes.inventory import pools
+from nodes.inventory.build import build
+from nodes.inventory.changes import compare
 from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 from nodes.inventory.plain import to_plain
 from nodes.inventory.pools import Pool
@@ -172,3 +174,36 @@ def test_nothing_that_libvirt_says_breaks_the_section(
         {"libvirt:pools": SourceOutput("libvirt:pools", SourceStatus.OK, rows)}
     )
     json.dumps(to_plain(pools.parse(document).facts))
+
+
+def pool_on(kind: str, fs_type: str | None, capacity: int, target: str = "/tank/images") -> HostDocument:
+    xml = f"<pool type='{kind}'><name>one</name><target><path>{target}</path></target></pool>"
+    made = document_of({"state": 2, "capacity_bytes": capacity, "allocation_bytes": 1}, xml)
+    line = f"/proc/self/mountinfo:40 1 0:50 / /tank rw,relatime shared:1 - {fs_type} tank rw\n"
+    files = {} if fs_type is None else {"use-files": SourceOutput("use-files", SourceStatus.OK, line)}
+    listed = {"libvirt:pools": made.get("libvirt:pools"), "libvirt:pool:p-1": made.get("libvirt:pool:p-1")}
+    return HostDocument("", {**listed, **files})
+
+
+@pytest.mark.parametrize(
+    ("kind", "fs_type", "told"),
+    [
+        ("dir", "ext4", True),
+        ("dir", "xfs", True),
+        ("dir", "zfs", False),
+        ("dir", "btrfs", False),
+        ("dir", "nfs4", False),
+        ("netfs", "fuse.glusterfs", False),
+        ("netfs", None, False),
+        ("dir", None, False),
+        ("logical", "zfs", True),
+        ("zfs", "zfs", True),
+    ],
+)
+def test_a_size_that_others_move_is_no_change_and_a_grown_pool_is(
+    kind: str, fs_type: str | None, told: bool
+) -> None:
+    before = build(pool_on(kind, fs_type, 100 << 30), [pools.SECTION])
+    after = build(pool_on(kind, fs_type, 120 << 30), [pools.SECTION])
+    changed = [(change.path, change.after) for change in compare(before, after, [pools.SECTION])]
+    assert changed == ([("pools.capacity_bytes", 120 << 30)] if told else [])
