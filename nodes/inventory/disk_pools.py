@@ -110,4 +110,4 @@ def devices_below(
 
 def vm_disks(document: HostDocument, blocks: BlockDevices) -> Mapping[str, Holders]:
     """The VMs that have a block device as a disk, by its kernel name."""
-    return disk_holders(blocks, read_holdings(document))
+    return disk_holders(document, blocks, read_holdings(document))

@@ -64,7 +64,8 @@ class Holdings:
     ``pci`` by address (``0000:03:00.0``), ``usb_addresses`` by bus and device number, ``usb_ids`` by vendor
     and product of four hexadecimal digits (only where no address is given), ``mdevs`` by UUID,
     ``interfaces`` by name (macvtap and passthrough of a whole interface), ``block_devices`` by path,
-    ``scsi_addresses`` by host, bus, target and unit as the kernel writes them (``0:0:1:0``).
+    ``scsi_addresses`` by host, bus, target and unit as the kernel writes them (``0:0:1:0``), ``volumes`` by
+    storage pool and name in it.
     ``complete``: every domain was read, so that a device without a holder has none.
     """
 
@@ -75,6 +76,7 @@ class Holdings:
     interfaces: Mapping[str, Holders] = field(default_factory=dict)
     block_devices: Mapping[str, Holders] = field(default_factory=dict)
     scsi_addresses: Mapping[str, Holders] = field(default_factory=dict)
+    volumes: Mapping[tuple[str, str], Holders] = field(default_factory=dict)
     complete: bool = False
 
     def known(self, holders: Holders) -> Holders | None:
@@ -91,6 +93,7 @@ class _Collected:
         self.interfaces: dict[str, Holders] = {}
         self.block_devices: dict[str, Holders] = {}
         self.scsi_addresses: dict[str, Holders] = {}
+        self.volumes: dict[tuple[str, str], Holders] = {}
 
 
 def read_holdings(document: HostDocument) -> Holdings:
@@ -112,6 +115,7 @@ def read_holdings(document: HostDocument) -> Holdings:
         found.interfaces,
         found.block_devices,
         found.scsi_addresses,
+        found.volumes,
         complete,
     )
 
@@ -223,6 +227,9 @@ def _read_disk(element: _Element, holder: Holder, found: _Collected) -> None:
     match element.get("type"):
         case "block":
             _note(found.block_devices, source.get("dev"), holder)
+        case "volume":
+            pool, volume = source.get("pool"), source.get("volume")
+            _note(found.volumes, (pool, volume) if pool and volume else None, holder)
         case "nvme":
             managed = Holder(
                 holder.vm_uuid, holder.vm_name, holder.running, holder.through, source.get("managed") == "yes"

@@ -19,6 +19,7 @@ from nodes.inventory.forms import FILES_OF_EVERY_HOST, LISTING_OF_EVERY_HOST, js
 from nodes.inventory.holders import Holders, Holdings
 from nodes.inventory.links import IP_ADDRESS
 from nodes.inventory.netuse import Interfaces, read_interfaces
+from nodes.inventory.pool_volumes import devices_of_volumes
 from nodes.inventory.source import LibvirtSource, Source
 from nodes.inventory.sysfiles import LIST_LINKS, read_links, read_values, resolve_links
 from nodes.inventory.xmltext import parse_xml
@@ -132,7 +133,7 @@ def read_host_uses(document: HostDocument, holdings: Holdings) -> HostUses:
     interfaces = read_interfaces(values, links, paths, document.text(IP_ADDRESS.name))
     found = _Found(blocks, _nvme_heads(links, paths))
     pools = _pool_devices(document, blocks)
-    vm_disks = disk_holders(blocks, holdings)
+    vm_disks = disk_holders(document, blocks, holdings)
     for name in blocks.paths:
         for use in _block_uses(blocks, name, pools, vm_disks):
             found.note(found.block_paths(name), use)
@@ -191,13 +192,15 @@ def _nvme_heads(links: Iterable[str], paths: Mapping[str, str]) -> dict[str, tup
     return heads
 
 
-def disk_holders(blocks: BlockDevices, holdings: Holdings) -> dict[str, Holders]:
+def disk_holders(document: HostDocument, blocks: BlockDevices, holdings: Holdings) -> dict[str, Holders]:
     """The VMs that have a block device as their disk, by its kernel name."""
     found: dict[str, Holders] = {}
     for path, holders in holdings.block_devices.items():
         name = blocks.aliases.get(posixpath.normpath(path))
         if name is not None:
             found[name] = (*found.get(name, ()), *holders)
+    for volume, name in devices_of_volumes(document, blocks, holdings.volumes).items():
+        found[name] = (*found.get(name, ()), *holdings.volumes[volume])
     for name, path in blocks.paths.items() if holdings.scsi_addresses else ():
         parent, entry = posixpath.split(path)
         device, directory = posixpath.split(parent)

@@ -138,6 +138,51 @@ class TestDisks:
             assert [use.kind for use in read_host_uses(made, read_holdings(made)).of(HBA)] == kinds
 
 
+class TestVolumesOfPools:
+    """A VM's disk that its description names by pool and volume."""
+
+    @pytest.mark.parametrize(
+        ("kind", "volume", "pool"),
+        [
+            ("disk", "sda", "<target><path>/dev</path></target>"),
+            ("disk", "sda", "<target><path>/dev/disk/by-path</path></target>"),
+            ("scsi", "unit:0:3:0", "<source><adapter type='scsi_host' name='scsi_host0'/></source>"),
+            ("scsi", "unit:0:0:3:0", "<source><adapter name='host0'/></source>"),
+            ("iscsi", "unit:0:0:4", "<source><device path='iqn.2024-01.org.example:a'/></source>"),
+            ("logical", "web", "<source><name>vms</name></source><target><path>/dev/vms</path></target>"),
+            ("logical", "web", "<target><path>/dev/vms</path></target>"),
+            ("mpath", "dm-3", "<target><path>/dev/mapper</path></target>"),
+        ],
+    )
+    def test_is_traced_to_the_device(self, kind: str, volume: str, pool: str) -> None:
+        place = f"pci0000:00/0000:00:01.0/{HBA}/host0/target0:0:3/0:0:3:0/block/sda"
+        files = "/sys/class/block/sda/dev:8:0\n"
+        lines = f"lrwxrwxrwx 1 0  /sys/class/block/sda -> ../../devices/{place}\n"
+        by_path = "/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2024-01.org.example:a-lun-4"
+        lines += f"lrwxrwxrwx 1 0  {by_path} -> ../../sda\n"
+        more_files, more_lines = virtual("dm-3", "253:3", ("vms-web", "LVM-abc"))
+        name = "vms" if kind == "logical" else "one"
+        sources = {
+            "use-files": files + more_files,
+            "use-links": lines + more_lines + holder("sda", "dm-3"),
+            "libvirt:pool:p-1": f"<pool type='{kind}'><name>{name}</name>{pool}</pool>",
+        }
+        xml = f"<disk type='volume' device='disk'><source pool='{name}' volume='{volume}'/></disk>"
+        made = document(sources | domain(xml))
+        found = read_host_uses(made, read_holdings(made)).of(HBA)
+        assert ("vm_disk", ("guest",)) in [(use.kind, use.names) for use in found]
+
+    @pytest.mark.parametrize("pool", ["<pool type='dir'><name>one</name></pool>", "<pool", "<x/>", ""])
+    def test_files_and_unknown_pools_hold_no_device(self, pool: str) -> None:
+        files, lines = block("sda")
+        xml = (
+            "<disk type='volume'><source pool='one' volume='sda'/></disk><disk type='volume'><source/></disk>"
+        )
+        sources = {"use-files": files, "use-links": lines, "libvirt:pool:p-1": pool}
+        made = document(sources | domain(xml))
+        assert read_host_uses(made, read_holdings(made)).of(HBA) == ()
+
+
 class TestInterfaces:
     links = f"lrwxrwxrwx 1 0  /sys/class/net/eth0 -> ../../devices/pci0000:00/{NIC}/net/eth0\n"
 
