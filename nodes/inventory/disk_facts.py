@@ -248,7 +248,8 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class BrokenMultipath:
-    """Several paths to the same disk that no multipath device holds together."""
+    """Several paths to the same disk that no multipath device holds together. ``wwn`` is the name that they
+    share: the world wide name, or ``serial-`` and the serial number of a disk that has none."""
 
     wwn: str
     disks: tuple[str, ...]

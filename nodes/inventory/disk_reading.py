@@ -6,11 +6,12 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from nodes.inventory.blocktree import BlockKind, BlockTree, build_tree
+from nodes.inventory.blocktree import build_tree
 from nodes.inventory.blockuse import BlockDevices, read_block_devices
 from nodes.inventory.disk_device import Hardware
-from nodes.inventory.disk_link import Buses, find_place, read_buses
+from nodes.inventory.disk_link import read_buses
 from nodes.inventory.disk_parts import HostBlocks, read_swaps
+from nodes.inventory.disk_paths import broken_multipath
 from nodes.inventory.disk_pools import devices_below, pools_by_device, vm_disks
 from nodes.inventory.disk_smart import read_smart_outputs
 from nodes.inventory.disk_sources import DISK_FILES, DISK_LSBLK, DISK_LVM, DISK_MULTIPATH, DISK_ZPOOL
@@ -27,8 +28,6 @@ from nodes.inventory.sysfiles import read_links, read_values, resolve_links
 from nodes.inventory.zpool import read_zpool
 
 SYSTEM_POINTS = ("/", "/boot", "/boot/efi", "/efi", "/usr")
-_SHARED = frozenset({"sas", "fc", "iscsi", "scsi", "nvme"})
-"""Transports on which one disk may be reached by several ways."""
 _BTRFS = "/sys/fs/btrfs/"
 _SILENT = frozenset(
     [
@@ -50,7 +49,7 @@ def read_hardware(document: HostDocument) -> Hardware:
     tree = build_tree(blocks, lsblk)
     buses = read_buses(values, own, links, paths, blocks.paths)
     mounts = read_mounts(values.get("/proc/self/mountinfo", []))
-    broken = _broken_multipath(blocks, tree, lsblk, buses)
+    broken = broken_multipath(blocks, tree, lsblk, buses)
     managers = Managers(
         lvm=read_lvm(document.text(DISK_LVM.name)),
         zfs=read_zpool(document.text(DISK_ZPOOL.name)),
@@ -109,29 +108,6 @@ def _links_to(paths: Mapping[str, str], directory: str) -> Mapping[str, tuple[st
             name = real.removeprefix("/dev/").replace("/", "!")
             found.setdefault(name, []).append(posixpath.basename(link))
     return {name: tuple(sorted(names, key=lambda text: (len(text), text))) for name, names in found.items()}
-
-
-def _broken_multipath(
-    blocks: BlockDevices, tree: BlockTree, lsblk: Mapping[str, LsblkDevice], buses: Buses
-) -> Mapping[str, tuple[str, ...]]:
-    """Disks of one world wide name that no multipath device holds together, by that name."""
-    found: dict[str, list[str]] = {}
-    held: dict[str, set[str]] = {}
-    for node in tree.of_kind(BlockKind.DISK):
-        name = node.name
-        device = lsblk.get(name) or LsblkDevice(name)
-        place = find_place(name, buses, blocks.files.text(name, "device/vendor"), device.transport)
-        wwid = blocks.files.text(name, "device/wwid") or blocks.files.text(name, "wwid") or device.wwn or ""
-        named = wwid.startswith(("naa.", "eui.", "uuid.", "nvme.", "0x"))
-        if named and place.transport in _SHARED:
-            found.setdefault(wwid, []).append(name)
-            maps = {child for child in node.children if tree.nodes[child].volume == "multipath"}
-            held.setdefault(wwid, set()).update({name} if maps else ())
-    return {
-        wwid.replace("naa.", "0x"): tuple(name for name in names if name not in held[wwid])
-        for wwid, names in found.items()
-        if len(names) > 1 and len(held[wwid]) < len(names)
-    }
 
 
 def _btrfs(links: Iterable[str]) -> Mapping[str, tuple[str, ...]]:

@@ -471,6 +471,79 @@ class TestMemberships:
         assert [(gap.wwn, gap.disks) for gap in facts.broken_multipath] == [("0x5000c500aa", ("sda", "sdb"))]
         assert roles(facts.disks[0]) == [("multipath", None, "path", "missing map")]
 
+    def scsi(self, place: str, serial: str = "ZC1A0001", **more: Any) -> tuple[str, dict[str, Any]]:
+        way = "rport-3:0-0/" if more.pop("fc", False) else ""
+        target = place.rpartition(":")[0]
+        path = f"{PCI}/host{place[0]}/{way}target{target}/{place}/block"
+        files = {"device/vendor": "ACME", "device/model": "ARRAY"} | more.pop("files", {})
+        return path, {"files": files, "serial": serial, **more}
+
+    @pytest.mark.parametrize(
+        ("one", "two", "told"),
+        [
+            (("3:0:0:1", {"fc": True}), ("4:0:0:1", {"fc": True}), True),
+            (("3:0:0:1", {}), ("4:0:0:1", {}), True),
+            # Other units of the array, of other sizes or models, or on the same port.
+            (("3:0:0:1", {}), ("4:0:0:2", {}), False),
+            (("3:0:0:1", {}), ("4:0:0:1", {"size": 1 << 31}), False),
+            (("3:0:0:1", {}), ("4:0:0:1", {"files": {"device/model": "OTHER"}}), False),
+            (("3:0:0:1", {}), ("4:0:0:1", {"serial": "ZC1A0002"}), False),
+            (("3:0:0:1", {}), ("4:0:0:1", {"files": {"device/wwid": "naa.5000c500aa"}}), False),
+            (("3:0:0:1", {"serial": "0123456789AB"}), ("4:0:0:1", {"serial": "0123456789AB"}), False),
+            (("3:0:0:1", {"serial": "0000000000"}), ("4:0:0:1", {"serial": "0000000000"}), False),
+            # One name on one port is a name given twice.
+            (
+                ("3:0:0:1", {"files": {"device/wwid": "naa.5000c500aa"}}),
+                ("3:0:0:2", {"files": {"device/wwid": "naa.5000c500aa"}}),
+                False,
+            ),
+            (
+                ("3:0:0:1", {"files": {"device/wwid": "naa.0000000000000000"}}),
+                ("4:0:0:1", {"files": {"device/wwid": "naa.0000000000000000"}}),
+                False,
+            ),
+            (
+                ("3:0:0:1", {"files": {"device/wwid": "naa.5000c500aa"}}),
+                ("4:0:0:1", {"wwn": "0x5000c500aa"}),
+                True,
+            ),
+        ],
+    )
+    def test_paths_are_told_by_name_or_serial_and_by_their_ports(
+        self, one: tuple[str, dict[str, Any]], two: tuple[str, dict[str, Any]], told: bool
+    ) -> None:
+        host = DiskHost()
+        for name, (place, more) in (("sda", one), ("sdb", two)):
+            path, row = self.scsi(place, **more)
+            host.block(name, path, **row)
+        assert [gap.disks for gap in host.facts().broken_multipath] == ([("sda", "sdb")] if told else [])
+
+    @pytest.mark.parametrize(
+        ("serials", "wwid", "told"),
+        [
+            (("S5XENG0N", "S5XENG0N"), "eui.00253885c1b00001", True),
+            (("S5XENG0N", "S5XENG0M"), "eui.00253885c1b00001", False),
+            (("0123456789", "0123456789"), "nvme.126f-30313233", False),
+            (("S5XENG0N", "S5XENG0N"), "eui.0000000000000000", False),
+        ],
+    )
+    def test_namespaces_of_two_controllers(self, serials: tuple[str, str], wwid: str, told: bool) -> None:
+        host = DiskHost()
+        for number, serial in enumerate(serials):
+            place = f"{PCI}/000{number}:01:00.0/nvme/nvme{number}"
+            host.links.append(f"/sys/class/nvme/nvme{number} -> {place}")
+            host.files.append(f"/sys/class/nvme/nvme{number}/serial:{serial}")
+            host.block(f"nvme{number}n1", place, files={"wwid": wwid})
+        gaps = [gap.disks for gap in host.facts().broken_multipath]
+        assert gaps == ([("nvme0n1", "nvme1n1")] if told else [])
+
+    def test_namespaces_of_one_controller_with_one_name_are_no_paths(self) -> None:
+        host = DiskHost()
+        place = f"{PCI}/0000:01:00.0/nvme/nvme0"
+        for name in ("nvme0n1", "nvme0n2"):
+            host.block(name, place, files={"wwid": "eui.00253885c1b00001"})
+        assert host.facts().broken_multipath == ()
+
     def test_a_path_left_out_of_the_map(self) -> None:
         host = self.paths(held=False)
         host.volume("dm-0", ["sda"], known_as="mpatha", uuid="mpath-35000c500aa")
