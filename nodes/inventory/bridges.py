@@ -24,6 +24,8 @@ from nodes.inventory.vm_ports import VmPort, VmPorts, VmRef
 
 _STP = {0: "off", 1: "kernel", 2: "user"}
 _PORT_STATES = {0: "disabled", 1: "listening", 2: "learning", 3: "forwarding", 4: "blocking"}
+_INSIDE = frozenset({"tap", "veth", "dummy"})
+"""Kinds of ports that VMs, containers and libvirt itself (``virbr0-nic``) have."""
 _TICKS_PER_SECOND = 100
 """USER_HZ: the same on every architecture that runs KVM."""
 
@@ -64,11 +66,13 @@ class Bridge(Interface):
     ``type`` is ``linux`` or ``openvswitch``. ``stp`` is ``off``, ``kernel`` or ``user`` (a daemon's), on
     Open vSwitch ``stp``, ``rstp`` or ``off``; its parameters follow, whether it is on or not. ``is_root``,
     ``root_port`` are None while it is off. ``vms`` are the VMs on it, also those that will be when they
-    start.
+    start. ``inside_only``: no port leads out of the host, so that its carrier and what else a bridge takes
+    from its ports follow the VMs on it.
     """
 
     type: str
     ports: tuple[BridgePort, ...]
+    inside_only: bool = False
     vms: tuple[VmRef, ...] | None
     stp: str | None = None
     bridge_id: str | None = None
@@ -120,6 +124,7 @@ def read_bridge(link: Link, links: Links, vm_ports: VmPorts) -> Bridge:
             first_known(link.number("bridge/multicast_snooping"), whole(link.data, "mcast_snooping"))
         ),
         ports=ports,
+        inside_only=all(port.kind in _INSIDE for port in ports),
         vms=vm_ports.users(lambda port: port.bridge == link.name),
     )
 

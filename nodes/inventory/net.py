@@ -80,6 +80,7 @@ def parse(document: HostDocument) -> Parsed[NetFacts]:
 
 
 _LISTS = ("nics", "bonds", "bridges", "vlans", "tunnels", "other")
+_FROM_PORTS = ("state", "carrier", "mac", "mtu", "bridge_id", "root_id")
 
 SECTION = Section(
     slug="net",
@@ -119,13 +120,19 @@ SECTION = Section(
             "flags",
             # Its members name it as their master.
             "other.ports",
+            # Follows from its ports.
+            "bridges.inside_only",
         }
     ),
+    # A bridge takes these from its ports, and of some all ports are VMs'.
+    moving={f"bridges.{name}": "inside_only" for name in _FROM_PORTS},
     # Named anew at each start of a VM (whose cards are in vm_ports) or a container; made anew day by day.
     passing={
         "bridges.ports": {"kind": frozenset({"tap", "veth"})},
         "other": {"kind": frozenset({"veth"})},
         **{f"{name}.addresses": {"flags": frozenset({"temporary"})} for name in _LISTS},
+        # The kernel gives it one when the first port comes.
+        "bridges.addresses": {"flags": frozenset({"temporary"}), "scope": frozenset({"link"})},
     },
     presence=frozenset(
         {NET_FILES.name, NET_LINKS.name, IP_ADDRESS.name, OVS.name, DOMAINS.name, NETWORKS.name}

@@ -501,3 +501,48 @@ def _single_sources() -> Iterator[str]:
 def test_each_source_can_be_missing(name: str) -> None:
     found = facts(without(large(), name))
     assert [bond.name for bond in found.bonds] == ["bond0", "bond1"]
+
+
+def bridged(carrier: int, *ports: str, mac: str = "52:54:00:00:00:01") -> HostDocument:
+    """A bridge in sysfs, with ports: ``vnet`` is a VM's, ``eno`` a card."""
+    state = "up" if carrier else "down"
+    own = {"type": 1, "flags": "0x1003", "carrier": carrier, "operstate": state, "address": mac, "mtu": 1500}
+    files = [f"virbr0/{name}:{value}" for name, value in own.items()]
+    files += ["virbr0/uevent:DEVTYPE=bridge", f"virbr0/bridge/bridge_id:8000.{mac.replace(':', '')}"]
+    links = ["lrwxrwxrwx 1 0  virbr0 -> ../../devices/virtual/net/virbr0"]
+    for port in ports:
+        card = port.startswith("eno")
+        files += [f"{port}/type:1", f"{port}/flags:0x1003", f"{port}/brport/port_no:0x1"]
+        files += [] if card else [f"{port}/tun_flags:0x1002"]
+        place = "pci0000:00/0000:00:19.0" if card else "virtual"
+        links += [f"lrwxrwxrwx 1 0  {port} -> ../../devices/{place}/net/{port}"]
+        links += [f"lrwxrwxrwx 1 0  {port}/master -> ../virbr0"]
+        links += [f"lrwxrwxrwx 1 0  {port}/device -> ../../../0000:00:19.0"] if card else []
+    link_local = {"family": "inet6", "local": "fe80::1", "prefixlen": 64, "scope": "link"}
+    told = [{"ifname": "virbr0", "addr_info": [link_local] if carrier else []}]
+    running = "vnet0" in ports
+    target = "<target dev='vnet0'/>" if running else ""
+    described = "<interface type='bridge'><mac address='52:54:00:00:00:09'/><source bridge='virbr0'/>"
+    described += f"{target}</interface>"
+    return document_of(
+        net_files="\n".join(files) + "\n",
+        net_links="\n".join(links) + "\n",
+        ip_address=json.dumps(told),
+        libvirt__domains=json.dumps([{"uuid": "u-1", "name": "web", "state": 1 if running else 5}]),
+        libvirt__domain__u_1=f"<domain><name>web</name><devices>{described}</devices></domain>",
+        libvirt__networks="[]",
+    )
+
+
+def test_a_bridge_of_vms_alone_gains_and_loses_its_carrier_with_them() -> None:
+    off, on = bridged(0), bridged(1, "vnet0", mac="fe:54:00:00:00:02")
+    for before, after in ((off, on), (on, off)):
+        assert compare(build(before, [net.SECTION]), build(after, [net.SECTION]), [net.SECTION]) == ()
+
+
+def test_a_bridge_to_the_outside_that_loses_its_carrier_is_a_change() -> None:
+    before, after = (build(bridged(carrier, "eno1", "vnet0"), [net.SECTION]) for carrier in (1, 0))
+    assert {change.path for change in compare(before, after, [net.SECTION])} == {
+        "bridges.carrier",
+        "bridges.state",
+    }
