@@ -72,7 +72,7 @@ def _facts(output: SourceOutput) -> SmartFacts:
     state = _UNREAD.get(output.status)
     if state is not None and not output.stdout.lstrip().startswith("{"):
         return unread(state)
-    return parse_smart(output.stdout, output.exit_status)
+    return parse_smart(output.stdout, output.exit_status, cut=output.status is SourceStatus.TRUNCATED)
 
 
 def same_disk(one: SmartFacts, serial: str | None, wwn: str | None) -> bool:

@@ -15,7 +15,17 @@ from nodes.inventory.smart_health import Findings, Health, Reason, Severity, Sma
 from nodes.inventory.smart_readings import read_values
 from nodes.inventory.smart_selftest import SelfTest
 from nodes.inventory.smart_text import load_text
-from nodes.inventory.smart_tree import Tree, branch, first, load_tree, rows, truth, whole, words
+from nodes.inventory.smart_tree import (
+    Tree,
+    branch,
+    first,
+    load_cut_tree,
+    load_tree,
+    rows,
+    truth,
+    whole,
+    words,
+)
 
 __all__ = [
     "EXIT_BITS",
@@ -48,18 +58,24 @@ _STATUSES_OF_SHELLS = frozenset({124, 126, 127, 137, 143})
 """Not found, not executable, ended by a timeout: no bits of smartctl's."""
 
 
-def parse_smart(text: str, exit_status: int | None = None) -> SmartFacts:
+def parse_smart(text: str, exit_status: int | None = None, *, cut: bool = False) -> SmartFacts:
     """The facts in what smartctl printed (with ``-j``, or as text).
 
-    ``exit_status`` is the process's, for outputs that do not tell it themselves.
+    ``exit_status`` is the process's, for outputs that do not tell it themselves. ``cut``: not all of it
+    arrived, which JSON shows by itself; what did arrive counts.
     """
-    tree = load_tree(text) or load_text(text)
+    tree = load_tree(text)
+    if tree is None:
+        tree = load_cut_tree(text)
+        cut = cut or tree is not None
+    tree = tree or load_text(text)
     if tree is None:
         state = SmartState.EMPTY if not text.strip() else SmartState.UNREADABLE
+        state = SmartState.TRUNCATED if cut else state
         return _without_values(state, exit_status)
     process = None if exit_status in _STATUSES_OF_SHELLS else whole(exit_status, 0, 255)
     status = first(whole(branch(tree, "smartctl", "exit_status"), 0, 255), process)
-    return _judged(tree, read_values(tree, _messages(tree), status))
+    return _judged(tree, read_values(tree, _messages(tree), status), cut)
 
 
 def unread(state: SmartState, exit_status: int | None = None) -> SmartFacts:
@@ -78,9 +94,9 @@ def _without_values(state: SmartState, exit_status: int | None) -> SmartFacts:
     return SmartFacts(state, health, reasons, exit_status=whole(exit_status, 0, 255))
 
 
-def _judged(tree: Tree, facts: SmartFacts) -> SmartFacts:
+def _judged(tree: Tree, facts: SmartFacts, cut: bool) -> SmartFacts:
     bits = exit_bits(facts.exit_status)
-    state = _state(tree, facts, bits)
+    state = _state(tree, facts, bits, cut)
     passed = truth(branch(tree, "smart_status", "passed"))
     if passed is None and facts.protocol == "nvme" and branch(tree, "nvme_smart_health_information_log"):
         # The same bits that smartctl makes its status of; which of them are set is judged one by one.
@@ -88,6 +104,7 @@ def _judged(tree: Tree, facts: SmartFacts) -> SmartFacts:
         passed = True if warned == 0 else None
     found = Findings(
         state=state,
+        cut=cut,
         passed=passed,
         failing_because=words(branch(tree, "smart_status", "scsi", "ie_string")),
         exit_bits=bits,
@@ -130,7 +147,7 @@ _STATES: tuple[tuple[re.Pattern[str], SmartState], ...] = (
 )
 
 
-def _state(tree: Tree, facts: SmartFacts, bits: tuple[str, ...]) -> SmartState:
+def _state(tree: Tree, facts: SmartFacts, bits: tuple[str, ...], cut: bool) -> SmartState:
     """How far the drive answered: one that gave values was read, whatever else was said."""
     values = (facts.power_on_hours, facts.media_errors, facts.reallocated_sectors, facts.temperature_celsius)
     if (
@@ -151,6 +168,8 @@ def _state(tree: Tree, facts: SmartFacts, bits: tuple[str, ...]) -> SmartState:
         return SmartState.DISABLED
     if _STATES[-1][0].search(said) or "open_failed" in bits or "command_line" in bits:
         return SmartState.FAILED
+    if cut:
+        return SmartState.TRUNCATED
     return SmartState.UNSUPPORTED if facts.model else SmartState.UNREADABLE
 
 

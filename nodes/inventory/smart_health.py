@@ -2,7 +2,8 @@
 
 Rules, from the strongest: what the drive or its standard calls failing makes ``failed``; signs of damage,
 of use beyond the rating or of a past trouble make ``warning``; a drive that gave no assessment of itself and
-no such sign is ``unknown``; all others are ``healthy``. Notes stand beside a verdict and never change it.
+no such sign, or whose output was cut off, is ``unknown``; all others are ``healthy``. Notes stand beside a
+verdict and never change it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class SmartState(StrEnum):
     MISSING = "missing"
     """The host has no smartctl."""
     EMPTY = "empty"
+    TRUNCATED = "truncated"
+    """What smartctl printed ends before the drive's values."""
     UNREADABLE = "unreadable"
     """What smartctl printed is no output of its own."""
 
@@ -68,6 +71,8 @@ class Findings:
     """What a verdict is made of; None is unknown."""
 
     state: SmartState
+    cut: bool = False
+    """The end of what smartctl printed is missing."""
     passed: bool | None = None
     failing_because: str | None = None
     """What a SCSI drive says of its failure."""
@@ -99,6 +104,7 @@ _STATES = {
     SmartState.TIMEOUT: "The drive did not answer in time",
     SmartState.MISSING: "The host has no smartctl; it is in the package smartmontools",
     SmartState.EMPTY: "smartctl printed nothing",
+    SmartState.TRUNCATED: "What smartctl printed was cut off: some of the drive's values are unknown",
     SmartState.UNREADABLE: "What smartctl printed could not be understood",
 }
 _CRITICAL = {
@@ -133,6 +139,8 @@ def verdict(found: Findings) -> tuple[Health, tuple[Reason, ...]]:
         return Health(worst.value), tuple(reasons)
     if found.state is not SmartState.READ:
         return Health.UNKNOWN, (_note(found.state.value, _STATES[found.state]), *reasons)
+    if found.cut:
+        return Health.UNKNOWN, tuple(reasons)
     if found.passed is None:
         nothing = _note("no_assessment", "The drive gives no assessment of itself")
         return Health.UNKNOWN, (nothing, *reasons)
@@ -229,6 +237,8 @@ def _log_reasons(found: Findings) -> Iterator[Reason]:
         yield Reason("self_test_failed", Severity.WARNING, message, failed)
     if "command_failed" in found.exit_bits:
         yield _note("command_failed", "A SMART command failed or gave data with a wrong checksum")
+    if found.state is SmartState.READ and found.cut:
+        yield _note(SmartState.TRUNCATED.value, _STATES[SmartState.TRUNCATED])
     if found.state is SmartState.READ and "open_failed" in found.exit_bits:
         yield _note(
             "open_failed", "smartctl says that the device did not open or identify itself as it should"

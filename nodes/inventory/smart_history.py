@@ -12,7 +12,7 @@ from typing import Any
 from nodes.inventory.jsontext import branch, items
 from nodes.inventory.smart_tree import whole, words
 
-_UNANSWERED = frozenset({"standby", "timeout"})
+_UNANSWERED = frozenset({"standby", "timeout", "truncated"})
 _NOT_ASKED = frozenset({"failed", "denied", "missing", "empty", "unreadable"})
 """States in which a disk's last values are no longer shown; who it is stays as it was told."""
 _KEPT_AS_NOW = frozenset({"state", "exit_status", "exit_bits", "messages", "values_observed_at"})

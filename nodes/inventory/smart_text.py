@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nodes.inventory.smart_tree import Tree, load_tree, whole
+from nodes.inventory.smart_tree import Tree, load_cut_tree, load_tree, whole
 
 _MARKS = ("smartctl ", "=== START", "SMART ", "Smartctl", "Device is in ", "Read Device Identity", "INQUIRY")
 _FIELD = re.compile(r"([A-Za-z][^:]{1,70}?)(?: is)?:\s*(\S.*)\Z")
@@ -39,7 +39,7 @@ _TEST_FAILED = re.compile(r"failure|failed|fatal", re.IGNORECASE)
 
 def is_smartctls(text: str) -> bool:
     """Whether ``text`` is output of smartctl's, for programs or for people."""
-    return load_tree(text) is not None or load_text(text) is not None
+    return any(load(text) is not None for load in (load_tree, load_cut_tree, load_text))
 
 
 def load_text(text: str) -> Tree | None:

@@ -13,11 +13,27 @@ from collections.abc import Iterator, Mapping
 
 from nodes.inventory.jsontext import Tree, branch
 
-__all__ = ["Tree", "branch", "counter", "decimal", "first", "load_tree", "rows", "truth", "whole", "words"]
+__all__ = [
+    "Tree",
+    "branch",
+    "counter",
+    "decimal",
+    "first",
+    "load_cut_tree",
+    "load_tree",
+    "rows",
+    "truth",
+    "whole",
+    "words",
+]
 
 _NUMBER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|\d[\d,]*)(?:\.\d+)?")
 _OPENING = re.compile(r"^[ \t\ufeff]*\{", re.MULTILINE)
 _LONGEST_NUMBER = 60
+_SIGNS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],"]', re.DOTALL)
+_CLOSING = {"{": "}", "[": "]"}
+_SMARTCTLS = ("json_format_version", "smart", "device", "ata_", "nvme_", "scsi_")
+"""What members of smartctl's output begin with."""
 
 
 def load_tree(text: str) -> Tree | None:
@@ -30,6 +46,49 @@ def load_tree(text: str) -> Tree | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def load_cut_tree(text: str) -> Tree | None:
+    """What came whole of smartctl's JSON whose end is missing; None where ``text`` is something else.
+
+    Objects keep the members that came whole, lists their whole items: half an attribute is none.
+    """
+    opening = _OPENING.search(text)
+    if opening is None:
+        return None
+    start = opening.end() - 1
+    end, closing = _last_whole(text, start)
+    try:
+        value = json.loads(text[start:end] + closing, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(value, dict) and any(name.startswith(_SMARTCTLS) for name in value)
+    return value if known else None
+
+
+def _last_whole(text: str, start: int) -> tuple[int, str]:
+    """Where in the cut JSON at ``start`` the last whole part ends, and what closes it there."""
+    opened: list[str] = []
+    lists = depth = 0
+    last = start
+    for match in _SIGNS.finditer(text, start):
+        sign, end = match.group(), match.end()
+        if sign == '"':
+            break  # a text without an end
+        if sign in _CLOSING:
+            opened.append(sign)
+            lists += sign == "["
+        elif sign in ("}", "]"):
+            if not opened:
+                break
+            lists -= opened.pop() == "["
+        elif sign == ",":
+            end = match.start()
+        else:
+            continue
+        if lists == 0 or (lists == 1 and opened[-1] == "["):
+            last, depth = end, len(opened)
+    return last, "".join(_CLOSING[sign] for sign in reversed(opened[:depth]))
 
 
 def rows(tree: object, *path: str) -> Iterator[Tree]:

@@ -671,6 +671,52 @@ class TestAnyText:
     def test_json_cut_anywhere_never_raises(self, place: int) -> None:
         assert parse_smart(nvme()[:place]).reasons
 
+    @given(st.integers(1, len(nvme()) - 1))
+    def test_json_cut_anywhere_is_never_a_drive_without_smart_nor_a_healthy_one(self, place: int) -> None:
+        facts = parse_smart(nvme()[:place])
+        assert facts.state in (SmartState.TRUNCATED, SmartState.READ, SmartState.UNREADABLE)
+        assert facts.health is Health.UNKNOWN
+
     def test_depth_and_length_are_survived(self) -> None:
         assert parse_smart("{" + '"a":{' * 100_000).health is Health.UNKNOWN
         assert parse_smart('{"power_on_time": {"hours": ' + "9" * 10_000 + "}}").power_on_hours is None
+
+
+class TestCutOutput:
+    """What smartctl printed ends in the middle."""
+
+    def test_what_arrived_counts_and_the_verdict_stays_open(self) -> None:
+        text = nvme(percentage_used=7)
+        facts = parse_smart(text[: text.index('"host_reads"')])
+        assert (facts.state, facts.health) == (SmartState.READ, Health.UNKNOWN)
+        assert (facts.serial, facts.temperature_celsius, facts.wear_used_percent) == ("N1", 41, 7)
+        assert [reason.code for reason in facts.reasons] == ["truncated"]
+
+    def test_a_number_without_its_end_is_none(self) -> None:
+        text = nvme(data_units_written=123_456)
+        facts = parse_smart(text[: text.index("23456")])
+        assert (facts.written_bytes, facts.read_bytes) == (None, 2_000 * 512_000)
+
+    def test_half_an_attribute_is_none(self) -> None:
+        text = ata(
+            attribute(5, "Reallocated_Sector_Ct", raw="3"), attribute(197, "Current_Pending_Sector", raw="8")
+        )
+        facts = parse_smart(text[: text.rindex('"raw"') + 12])
+        assert [one.id for one in facts.attributes] == [5]
+        assert (facts.reallocated_sectors, facts.pending_sectors) == (3, None)
+        assert (facts.health, facts.state) == (Health.WARNING, SmartState.READ)
+        assert "truncated" in [reason.code for reason in facts.reasons]
+
+    def test_without_values_it_is_called_cut_and_not_without_smart(self) -> None:
+        text = nvme()
+        facts = parse_smart(text[: text.index('"nvme_version"')])
+        assert (facts.state, facts.model) == (SmartState.TRUNCATED, "Example NVMe 1TB")
+        assert [reason.code for reason in facts.reasons] == ["truncated"]
+
+    def test_text_that_its_source_says_was_cut(self) -> None:
+        facts = parse_smart("smartctl 6.6\nDevice Model:     Example\n", cut=True)
+        assert facts.state is SmartState.TRUNCATED
+
+    @pytest.mark.parametrize("text", ["{", '{"a": 1, ', '{"smartctl', "[1, 2", '{"jobs": [1, '])
+    def test_other_json_that_was_cut_is_none_of_smartctls(self, text: str) -> None:
+        assert parse_smart(text).state is SmartState.UNREADABLE

@@ -115,6 +115,7 @@ def _health(disk: Facts, smart: Facts) -> tuple[Tone, str]:
         "denied": _("Not allowed"),
         "missing": _("No smartctl"),
         "timeout": _("No answer"),
+        "truncated": _("Cut off"),
     }.get(smart["state"])
     health = {
         "healthy": (Tone.GOOD, _("Healthy")),
