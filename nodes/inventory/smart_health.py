@@ -98,7 +98,7 @@ _STATES = {
     SmartState.STANDBY: "The drive sleeps and was not woken",
     SmartState.DISABLED: "SMART is switched off in the drive; smartctl -s on switches it on",
     SmartState.UNSUPPORTED: "The drive, or what stands before it, has no SMART",
-    SmartState.UNKNOWN_BRIDGE: "smartctl does not know the USB bridge before the drive",
+    SmartState.UNKNOWN_BRIDGE: "smartctl does not know the USB bridge or controller before the drive",
     SmartState.DENIED: "smartctl may not open the drive; it needs root, or sudo without a password",
     SmartState.FAILED: "smartctl could not open the drive, or the drive did not answer",
     SmartState.TIMEOUT: "The drive did not answer in time",
