@@ -16,6 +16,8 @@ from nodes.inventory.links import Link, Links, base_name, read_mac
 from nodes.inventory.vm_ports import VmPorts
 
 _VF = re.compile(r"device/virtfn(\d{1,5})\Z", re.ASCII)
+_REPRESENTOR = re.compile(r"(?:c\d+)?pf\d+(?:vf|sf)\d+\Z|\d+\Z", re.ASCII)
+"""The port names of a switch's representors; before Linux 5.1 the VF's bare number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,18 @@ class PhysicalFunction:
     index: int | None
 
 
+def is_representor(link: Link) -> bool:
+    """Whether ``link`` is the host's end of a VF's or subfunction's port in a card's own switch. It stands on
+    the PF, and is none (Documentation/networking/representors.rst)."""
+    port = link.text("phys_port_name") or words(link.ip, "phys_port_name") or ""
+    switch = link.text("phys_switch_id") or words(link.ip, "phys_switch_id")
+    return switch is not None and _REPRESENTOR.match(port) is not None
+
+
 def read_sriov(link: Link, links: Links, holdings: Holdings, vm_ports: VmPorts) -> Sriov | None:
     """The VFs of the card ``link``; None where it cannot have any."""
+    if is_representor(link):
+        return None
     total, configured = link.number("device/sriov_totalvfs"), link.number("device/sriov_numvfs")
     found = {int(match.group(1)): target for path, target in link.links.items() if (match := _VF.match(path))}
     if total is None and not found:
@@ -94,7 +106,8 @@ def read_physical_function(link: Link, links: Links) -> PhysicalFunction | None:
     address = base_name(link.links.get("device/physfn"))
     if address is None:
         return None
-    owner = next((other for other in links.by_name.values() if other.pci_address == address), None)
+    cards = (other for other in links.by_name.values() if other.pci_address == address)
+    owner = next((card for card in cards if not is_representor(card)), None)
     index = None
     for path, target in owner.links.items() if owner is not None else ():
         match = _VF.match(path)

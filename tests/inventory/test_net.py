@@ -503,6 +503,33 @@ def test_each_source_can_be_missing(name: str) -> None:
     assert [bond.name for bond in found.bonds] == ["bond0", "bond1"]
 
 
+def switchdev(port: str) -> NetFacts:
+    """A card whose switch shows the host the port of its one VF under the name ``port``."""
+    card, function = "0000:c1:00.0", "0000:c1:00.2"
+    files, links = [], []
+    for name, address, label in (("ens1np0", card, "p0"), ("ens1_0", card, port), ("ens1v0", function, "")):
+        files += [f"{name}/type:1", *([f"{name}/phys_switch_id:a2b3c4"] if label else [])]
+        files += [f"{name}/phys_port_name:{label}"] if label else []
+        files += [f"{name}/device/sriov_totalvfs:8", f"{name}/device/sriov_numvfs:1"] if label else []
+        links += [f"{name} -> ../../devices/pci0000:c0/{address}/net/{name}"]
+        links += [f"{name}/device -> ../../../{address}", f"{name}/device/subsystem -> ../../bus/pci"]
+        links += [f"{name}/device/virtfn0 -> ../{function}"] if label else []
+    links.append(f"ens1v0/device/physfn -> ../{card}")
+    lines = "".join(f"lrwxrwxrwx 1 0  {line}\n" for line in links)
+    return facts(document_of(net_files="\n".join(files) + "\n", net_links=lines))
+
+
+@pytest.mark.parametrize("port", ["pf0vf0", "c1pf0vf0", "pf0sf88", "0"])
+def test_the_port_of_a_vf_in_the_cards_switch_is_no_card_that_can_be_divided(port: str) -> None:
+    cards = {card.name: card for card in switchdev(port).nics}
+    assert cards["ens1_0"].sriov is None
+    assert cards["ens1np0"].sriov is not None
+    assert [function.interface for function in cards["ens1np0"].sriov.vfs] == ["ens1v0"]
+    owner = cards["ens1v0"].physical_function
+    assert owner is not None
+    assert (owner.interface, owner.index) == ("ens1np0", 0)
+
+
 def bridged(carrier: int, *ports: str, mac: str = "52:54:00:00:00:01") -> HostDocument:
     """A bridge in sysfs, with ports: ``vnet`` is a VM's, ``eno`` a card."""
     state = "up" if carrier else "down"
