@@ -21,7 +21,7 @@ _FIELDS = 8
 @dataclass(frozen=True, slots=True)
 class ZpoolDevice:
     """A device in a pool: its ``role`` (``data``, ``log``, ``cache``, ``spare`` …), the ``group`` it is in
-    (``mirror-0``), and its ``state`` in ZFS's word (``ONLINE``)."""
+    (``mirror-0``), and its ``state`` in ZFS's word (``ONLINE``). ``path`` is a number where it is missing."""
 
     path: str
     pool: str
@@ -60,14 +60,15 @@ def read_zpool(text: str) -> ZpoolList:
             name = fields[1].strip()
             if not pool or not name:
                 continue
-            if name.startswith("/"):
+            # One that was not there at the import has but its number in the pool (zpool-import(8)).
+            if name.startswith("/") or name.isdecimal():
                 devices[name] = ZpoolDevice(name, pool, role, group, _state(fields))
             else:
                 group = name
-        elif len(fields) >= _FIELDS:
+        elif len(fields) >= _FIELDS and not (fields[0] in _CLASSES and fields[1] == "-"):
             pool, role, group = fields[0], "data", None
             pools[pool] = Zpool(pool, whole(fields[1]), whole(fields[2]), whole(fields[3]), _state(fields))
-        elif (word := line.split(" ")[0]) in _CLASSES:
+        elif (word := line.replace("\t", " ").split(" ")[0]) in _CLASSES:
             role, group = _CLASSES[word], None
     return ZpoolList(pools, devices)
 

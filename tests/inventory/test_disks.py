@@ -567,6 +567,26 @@ class TestMemberships:
         group = facts.groups[0]
         assert (group.kind, group.name, group.health, group.free_bytes) == ("zfs", "tank", "ONLINE", 60)
 
+    def test_a_mirror_of_zfs_whose_other_half_was_not_there_at_the_import(self) -> None:
+        host = DiskHost()
+        host.sata("sda", 1)
+        host.sata("sdb", 2)
+        lines = (
+            "tank\t100\t40\t60\t-\t-\t0\t40\t1.00\tDEGRADED\t-",
+            "\tmirror-0\t100\t40\t60\t-\t-\t0\t40\t-\tDEGRADED",
+            "\t/dev/sda\t-\t-\t-\t-\t-\t-\t-\t-\tONLINE",
+            "\t12345678901234567890\t-\t-\t-\t-\t-\t-\t-\t-\tUNAVAIL",
+            "logs\t-\t-\t-\t-\t-\t-\t-\t-\t-",
+            "\t/dev/sdb\t10\t1\t9\t-\t-\t-\t-\t-\tONLINE",
+        )
+        host.texts["disk-zpool"] = "\n".join(lines) + "\n"
+        facts = host.facts()
+        assert [(group.name, group.health, group.missing) for group in facts.groups] == [
+            ("tank", "DEGRADED", 1)
+        ]
+        assert roles(disk_of(facts, "sda")) == [("zfs", "tank", "member", "ONLINE")]
+        assert roles(disk_of(facts, "sdb")) == [("zfs", "tank", "log", "ONLINE")]
+
 
 class TestUse:
     def test_pools_on_devices_groups_and_directories(self) -> None:
