@@ -88,13 +88,16 @@ def _not_listed(disks: Iterable[Disk], hardware: Hardware, document: HostDocumen
 
 
 def _with_unique_ids(disks: Iterable[Disk]) -> tuple[Disk, ...]:
-    """Ways to the same disk share its world wide name: their addresses on the bus tell them apart."""
+    """Ways to the same disk share its world wide name: their addresses on the bus tell them apart, of twins
+    on USB their ports, as hosts of SCSI get a new number at each plugging in."""
     seen: dict[str, int] = {}
     found = tuple(disks)
     for disk in found:
         seen[disk.id] = seen.get(disk.id, 0) + 1
     return tuple(
-        disk if seen[disk.id] == 1 else replace(disk, id=f"{disk.id}@{disk.hctl or disk.name}")
+        disk
+        if seen[disk.id] == 1
+        else replace(disk, id=f"{disk.id}@{disk.usb_path or disk.hctl or disk.name}")
         for disk in found
     )
 

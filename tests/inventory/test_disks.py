@@ -785,6 +785,19 @@ class TestIdentity:
         asleep.sata("sdq", 7, serial="S1", files={"device/wwid": "naa.5000c500aabbccdd"})
         assert host.disk("sda").id == asleep.disk("sdq").id == "wwn-0x5000c500aabbccdd"
 
+    def test_ids_of_twins_on_usb_outlive_being_plugged_in_again(self) -> None:
+        def ids(first_host: int) -> list[str]:
+            host = DiskHost()
+            for number, name in enumerate(("sda", "sdb")):
+                scsi = first_host + number
+                port = f"0000:00:14.0/usb2/2-{number + 3}/2-{number + 3}:1.0"
+                path = f"/sys/devices/pci0000:00/{port}/host{scsi}/target{scsi}:0:0/{scsi}:0:0:0/block"
+                host.block(name, path, serial="0123456789AB", files={"device/model": "Generic"})
+            return [disk.id for disk in host.facts().disks]
+
+        assert ids(9) == ids(12)
+        assert len(set(ids(9))) == 2
+
     def test_ids_of_twins_differ(self) -> None:
         host = DiskHost()
         host.sata("sda", 1, serial="0000")
