@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nodes.inventory.blocktree import BlockKind
+from nodes.inventory.blocktree import BlockKind, natural
 from nodes.inventory.disk_device import (
     Hardware,
     hidden_reason,
@@ -89,17 +89,21 @@ def _not_listed(disks: Iterable[Disk], hardware: Hardware, document: HostDocumen
 
 def _with_unique_ids(disks: Iterable[Disk]) -> tuple[Disk, ...]:
     """Ways to the same disk share its world wide name: their addresses on the bus tell them apart, of twins
-    on USB their ports, as hosts of SCSI get a new number at each plugging in."""
-    seen: dict[str, int] = {}
+    on USB their ports, as hosts of SCSI get a new number at each plugging in.
+
+    The first keeps the plain name: else the loss of one way would read as that of both, and as a new disk.
+    """
     found = tuple(disks)
-    for disk in found:
-        seen[disk.id] = seen.get(disk.id, 0) + 1
+    first: dict[str, Disk] = {}
+    for disk in sorted(found, key=lambda disk: natural(_place_of(disk))):
+        first.setdefault(disk.id, disk)
     return tuple(
-        disk
-        if seen[disk.id] == 1
-        else replace(disk, id=f"{disk.id}@{disk.usb_path or disk.hctl or disk.name}")
-        for disk in found
+        disk if first[disk.id] is disk else replace(disk, id=f"{disk.id}@{_place_of(disk)}") for disk in found
     )
+
+
+def _place_of(disk: Disk) -> str:
+    return disk.usb_path or disk.hctl or disk.name
 
 
 _VOLATILE = (

@@ -544,6 +544,15 @@ class TestMemberships:
             host.block(name, place, files={"wwid": "eui.00253885c1b00001"})
         assert host.facts().broken_multipath == ()
 
+    def test_a_lost_path_is_one_disk_less_and_none_more(self) -> None:
+        both, one = self.paths(held=True), DiskHost()
+        path = f"{PCI}/host3/port-3:1/end_device-3:1/target3:0:1/3:0:1:0/block"
+        one.block("sdb", path, files={"device/wwid": "naa.5000c500aa", "device/state": "running"})
+        one.volume("dm-0", ["sdb"], known_as="mpatha", uuid="mpath-35000c500aa")
+        before, after = (build(host.document(), [SECTION]) for host in (both, one))
+        told = [(change.kind, change.path) for change in compare(before, after, [SECTION])]
+        assert told == [("removed", "disks"), ("removed", "volumes.paths")]
+
     def test_a_path_left_out_of_the_map(self) -> None:
         host = self.paths(held=False)
         host.volume("dm-0", ["sda"], known_as="mpatha", uuid="mpath-35000c500aa")
