@@ -114,6 +114,8 @@ _VOLATILE = (
     " disks.name disks.path disks.hctl disks.smart.state"
     " disks.smart.reasons.message disks.smart.reasons.value"
     " disks.partitions.name disks.partitions.path volumes.kernel_name volumes.disks volumes.parents"
+    # Names of disks, other ones at each start of the host; each disk tells what it is in.
+    " disks.physical_disks volumes.paths groups.members groups.disks broken_multipath.disks hidden.name"
 )
 SECTION = Section(
     slug="disks",
@@ -129,7 +131,7 @@ SECTION = Section(
         "groups": "name",
         "swaps": "path",
         "broken_multipath": "wwn",
-        "hidden": "name",
+        "hidden": "reason,model",
         "disks.memberships": "kind",
         "disks.partitions.memberships": "kind",
         "volumes.memberships": "kind",
@@ -139,7 +141,11 @@ SECTION = Section(
     # smartctl says of each command by itself that the drive refused it (bit 2 of its exit status).
     fitful=frozenset({"disks.smart"}),
     # Notes change no verdict, and one of them is that a command was refused.
-    passing={"disks.smart.reasons": {"severity": frozenset({"note"})}},
+    # A partition tells itself that it is swap, under a name that lasts.
+    passing={
+        "disks.smart.reasons": {"severity": frozenset({"note"})},
+        "swaps": {"kind": frozenset({"partition"})},
+    },
     # DISK_SMART alone shows the disks behind RAID controllers; a disk that hangs hides nothing but itself.
     presence=frozenset(
         (

@@ -348,7 +348,7 @@ SECTION = Section(
     optional=(PCI_MODULES.name,),
     identity={
         "devices": "address",
-        "devices.nvme": "name",
+        "devices.nvme": "serial",
         "devices.disks": "name",
         "devices.interfaces": "name",
         "devices.mdev_types": "id",
@@ -363,6 +363,12 @@ SECTION = Section(
             "devices.link.speed_gtps",
             "devices.link.reduced",
             "devices.mdev_types.available",
+            # The kernel gives such names in the order in which it finds things, other ones at each start of
+            # the host. Disks are told by the section of theirs.
+            "devices.disks",
+            "devices.nvme.name",
+            "devices.gpu.drm_nodes",
+            "devices.current_use.device",
             # What follows from other facts would tell the same change again.
             "devices.passthrough",
             "devices.physical_function.virtual_functions",

@@ -218,4 +218,6 @@ SECTION = Section(
         "virtualization.features": "code",
     },
     volatile=VOLATILE,
+    # The disks tell it of the partition itself, whose name is another at each start of the host.
+    passing={"memory.swap.devices": {"kind": frozenset({"partition"})}},
 )

@@ -348,6 +348,8 @@ SECTION = Section(
         {
             # It grows with every plugging in.
             "devices.device_number",
+            # event7 and the like: others at each start of the host.
+            "devices.current_use.device",
             # What follows from other facts would tell the same change again.
             "buses.device_count",
             "devices.alike",

@@ -257,6 +257,33 @@ def test_a_vms_tap_under_another_name_is_no_change() -> None:
     assert compare(build(before), build(after)) == ()
 
 
+_OTHER_NAMES = {"sda": "sdb", "sdb": "sda", "sdc": "sdd", "sdd": "sdc", "nvme0": "nvme1", "nvme1": "nvme0"}
+
+
+def found_in_another_order(text: str) -> str:
+    text = re.sub(
+        r"(?<![-\w])(sd[a-d]|nvme[01])(?=\d|[nc]\d|\b)", lambda match: _OTHER_NAMES[match.group(1)], text
+    )
+    text = re.sub(r"(?<![-\w])card(\d)\b", r"card4\1", text)
+    return re.sub(r"(?<![-\w])event(\d+)\b", r"event5\1", text)
+
+
+@pytest.mark.parametrize("host", ["large", "lab-rich"])
+def test_devices_that_a_start_of_the_host_found_in_another_order_are_the_same(host: str) -> None:
+    before = host_document(host)
+    outputs = before.sources.values()
+    other = {
+        found_in_another_order(output.name): replace(
+            output,
+            name=found_in_another_order(output.name),
+            stdout=found_in_another_order(output.stdout),
+        )
+        for output in outputs
+    }
+    assert other != before.sources
+    assert compare(build(before), build(replace(before, sources=other))) == ()
+
+
 def test_a_command_that_a_drive_refuses_at_times_is_no_change() -> None:
     before = host_document("large")
     after = everywhere(before, r'"exit_status": ?0\b', '"exit_status":4', "disk-smart:")

@@ -551,7 +551,7 @@ class TestMemberships:
         one.volume("dm-0", ["sdb"], known_as="mpatha", uuid="mpath-35000c500aa")
         before, after = (build(host.document(), [SECTION]) for host in (both, one))
         told = [(change.kind, change.path) for change in compare(before, after, [SECTION])]
-        assert told == [("removed", "disks"), ("removed", "volumes.paths")]
+        assert told == [("removed", "disks")]
 
     def test_a_path_left_out_of_the_map(self) -> None:
         host = self.paths(held=False)
