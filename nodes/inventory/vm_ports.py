@@ -100,6 +100,8 @@ def _port(vm: VmRef, card: NetworkInterface, links: Links, bridges: Mapping[str,
     facts = shared_facts(link, links) if link is not None else {}
     bridge = card.bridge or bridges.get(card.network or "")
     direct = card.type in ("direct", "vdpa")
+    # To the kernel all ports of Open vSwitch are its datapath's.
+    master = facts.get("master") if facts.get("master") != "ovs-system" else bridge
     return VmPort(
         name=card.target_device if vm.running else None,
         index=facts.get("index"),
@@ -108,7 +110,7 @@ def _port(vm: VmRef, card: NetworkInterface, links: Links, bridges: Mapping[str,
         mac=card.mac,
         model=card.model,
         network=card.network,
-        bridge=bridge if direct else facts.get("master") or bridge,
+        bridge=bridge if direct else master or bridge,
         lower_device=card.source_device if direct else None,
         mode=card.source_mode,
         pci_address=card.pci_address,

@@ -283,6 +283,12 @@ def test_open_vswitch_is_named_as_such_with_the_vm_on_it() -> None:
     assert [(holder.vm_name, holder.running) for holder in held] == [("vm22", True)]
 
 
+def test_a_running_vm_on_open_vswitch_is_on_the_bridge_and_not_on_the_kernels_datapath() -> None:
+    on = {port.bridge for port in facts(large()).vm_ports if port.vm.running}
+    assert "ovsbr0" in on
+    assert "ovs-system" not in on
+
+
 def test_vlans_have_their_parent_and_number() -> None:
     vlans = by_name(facts(large()).vlans)
     assert {(name, vlan.vlan_id, vlan.parent, vlan.protocol) for name, vlan in vlans.items()} == {
