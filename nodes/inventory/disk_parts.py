@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from nodes.inventory.blocktree import BlockNode, BlockTree
+from nodes.inventory.blocktree import BlockNode, BlockTree, natural
 from nodes.inventory.blockuse import BlockDevices
 from nodes.inventory.disk_facts import (
     Content,
@@ -90,7 +90,7 @@ class HostBlocks:
         }
         holders = [child for child in (node.children if node else ()) if self._is_volume(child)]
         return Use(
-            tuple(self.blocks.volume_name(child) for child in holders),
+            tuple(sorted((self.blocks.volume_name(child) for child in holders), key=natural)),
             tuple(sorted(pools)),
             tuple(VmUse(*key) for key in sorted(vms)) if vms or self.vms_known else None,
         )

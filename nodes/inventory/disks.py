@@ -110,7 +110,8 @@ _VOLATILE = (
     "temperature_celsius power_on_hours power_cycles start_stop_cycles load_cycles unsafe_shutdowns"
     " read_operations write_operations read_bytes written_bytes write_bytes busy_ms error_log_count"
     " interface_crc_errors attributes self_tests messages values_observed_at used_bytes available_bytes"
-    " used_percent free_bytes data_percent metadata_percent done_percent exit_status exit_bits"
+    # The VMs tell that one has started.
+    " used_percent running free_bytes data_percent metadata_percent done_percent exit_status exit_bits"
     " disks.name disks.path disks.hctl disks.smart.state"
     " disks.smart.reasons.message disks.smart.reasons.value"
     " disks.partitions.name disks.partitions.path volumes.kernel_name volumes.disks volumes.parents"
@@ -136,6 +137,7 @@ SECTION = Section(
         "disks.partitions.memberships": "kind",
         "volumes.memberships": "kind",
         "disks.smart.reasons": "code",
+        **{f"{path}.use.vms": "uuid" for path in ("disks", "disks.partitions", "volumes")},
     },
     volatile=frozenset(_VOLATILE.split()),
     # smartctl says of each command by itself that the drive refused it (bit 2 of its exit status).

@@ -116,6 +116,7 @@ SECTION = Section(
             "vm_ports.state",
             "vm_ports.mtu",
             "running",
+            "nics.sriov.assigned_vfs",
             # An address is tentative for a second, and deprecated from time to time.
             "flags",
             # Its members name it as their master.

@@ -370,6 +370,7 @@ SECTION = Section(
             "devices.gpu.drm_nodes",
             "devices.current_use.device",
             # What follows from other facts would tell the same change again.
+            "running",
             "devices.passthrough",
             "devices.physical_function.virtual_functions",
             "devices.mdev_types.instances",

@@ -351,6 +351,7 @@ SECTION = Section(
             # event7 and the like: others at each start of the host.
             "devices.current_use.device",
             # What follows from other facts would tell the same change again.
+            "running",
             "buses.device_count",
             "devices.alike",
             "devices.passthrough",

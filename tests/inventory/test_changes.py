@@ -257,6 +257,24 @@ def test_a_vms_tap_under_another_name_is_no_change() -> None:
     assert compare(build(before), build(after)) == ()
 
 
+def test_that_a_vm_has_started_is_told_of_the_vm_and_of_none_of_its_devices() -> None:
+    before = host_document("large")
+    domains = json.loads(before.text("libvirt:domains"))
+    for domain in domains:
+        domain |= {"state": 5, "id": None} if domain["state"] == 1 else {"state": 1, "id": 70}
+    after = before.with_sources(
+        {"libvirt:domains": replace(before.get("libvirt:domains"), stdout=json.dumps(domains))}
+    )
+    held = [device["held_by"] for device in build(after).plain()["pci"]["devices"] if device["held_by"]]
+    assert held != [
+        device["held_by"] for device in build(before).plain()["pci"]["devices"] if device["held_by"]
+    ]
+    told = {(change.section, change.path) for change in compare(build(before), build(after))}
+    assert {path for section, path in told if section in ("pci", "usb", "disks")} == set()
+    assert ("vms", "vms.state") in told
+    assert not any(path.startswith(("nics", "vm_ports")) for section, path in told if section == "net")
+
+
 _OTHER_NAMES = {"sda": "sdb", "sdb": "sda", "sdc": "sdd", "sdd": "sdc", "nvme0": "nvme1", "nvme1": "nvme0"}
 
 
