@@ -253,6 +253,9 @@ class _Walk:
 
     def _tells(self, path: str, before: Plain, after: Plain) -> bool:
         """Whether a difference counts: to and from unknown only where both views were the same."""
+        alike = self.section.alike.get(path, frozenset())
+        if isinstance(before, str) and isinstance(after, str) and {before, after} <= alike:
+            return False
         if not (_unknown(before) or _unknown(after)):
             return True
         return self.facts_comparable and not any(path.startswith(f"{part}.") for part in self.section.fitful)

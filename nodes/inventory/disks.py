@@ -118,6 +118,7 @@ _VOLATILE = (
     # Names of disks, other ones at each start of the host; each disk tells what it is in.
     " disks.physical_disks volumes.paths groups.members groups.disks broken_multipath.disks hidden.name"
 )
+_CARRIERS = ("disks", "disks.partitions", "volumes")
 SECTION = Section(
     slug="disks",
     title="Disks",
@@ -133,13 +134,19 @@ SECTION = Section(
         "swaps": "path",
         "broken_multipath": "wwn",
         "hidden": "reason,model",
-        "disks.memberships": "kind",
-        "disks.partitions.memberships": "kind",
-        "volumes.memberships": "kind",
+        **{f"{path}.memberships": "kind" for path in _CARRIERS},
         "disks.smart.reasons": "code",
-        **{f"{path}.use.vms": "uuid" for path in ("disks", "disks.partitions", "volumes")},
+        **{f"{path}.use.vms": "uuid" for path in _CARRIERS},
     },
     volatile=frozenset(_VOLATILE.split()),
+    # An array is active while it is written to (Documentation/admin-guide/md.rst), a cache dirty after that.
+    alike={
+        "volumes.raid.state": frozenset({"clean", "active", "active-idle", "write-pending", "read-auto"}),
+        **{
+            f"{path}.state": frozenset({"clean", "dirty"})
+            for path in ("volumes", *(f"{path}.memberships" for path in _CARRIERS))
+        },
+    },
     # smartctl says of each command by itself that the drive refused it (bit 2 of its exit status).
     fitful=frozenset({"disks.smart"}),
     # Notes change no verdict, and one of them is that a command was refused.

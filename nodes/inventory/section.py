@@ -50,6 +50,9 @@ class Section(Generic[T_co]):
     moving: Mapping[str, str] = field(default_factory=dict)
     """For changes.py: facts, by dotted path, that are volatile in those items alone whose fact of the name
     given here is not false (``{"pools.capacity_bytes": "capacity_shared"}``)."""
+    alike: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """For changes.py: words, by the dotted path of a fact, between which it goes to and fro by itself
+    (``clean`` and ``active`` of an array at each write)."""
     fitful: frozenset[str] = frozenset()
     """For changes.py: the parts, by dotted path, whose facts a device gives one by one and may fail to give
     at any time while its source is well. That one of them became unknown, or known again, is no change."""

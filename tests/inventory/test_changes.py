@@ -257,6 +257,28 @@ def test_a_vms_tap_under_another_name_is_no_change() -> None:
     assert compare(build(before), build(after)) == ()
 
 
+def test_an_array_that_is_written_to_is_no_change_and_one_that_stands_still_is() -> None:
+    before = host_document("large")
+    written = everywhere(before, r"array_state:clean", "array_state:active")
+    assert compare(build(before), build(written)) == ()
+    stopped = everywhere(before, r"(md1/md/array_state):clean", r"\1:inactive")
+    assert [change.path for change in compare(build(before), build(stopped))] == ["volumes.raid.state"]
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [("dirty", []), ("inconsistent", ["disks.memberships.state", "volumes.state"])]
+)
+def test_a_cache_that_is_written_to_is_no_change(state: str, told: list[str]) -> None:
+    def cached(now: str) -> Inventory:
+        host = DiskHost()
+        host.sata("sda", 1)
+        host.volume("bcache0", ["sda"], files={"bcache/state": now})
+        return build(host.document(), [DISKS_SECTION])
+
+    paths = [change.path for change in compare(cached("clean"), cached(state), [DISKS_SECTION])]
+    assert paths == told
+
+
 def test_that_a_vm_has_started_is_told_of_the_vm_and_of_none_of_its_devices() -> None:
     before = host_document("large")
     domains = json.loads(before.text("libvirt:domains"))
