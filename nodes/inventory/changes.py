@@ -253,12 +253,18 @@ class _Walk:
 
     def _tells(self, path: str, before: Plain, after: Plain) -> bool:
         """Whether a difference counts: to and from unknown only where both views were the same."""
-        alike = self.section.alike.get(path, frozenset())
-        if isinstance(before, str) and isinstance(after, str) and {before, after} <= alike:
+        if self._is_alike(path, before, after):
             return False
         if not (_unknown(before) or _unknown(after)):
             return True
         return self.facts_comparable and not any(path.startswith(f"{part}.") for part in self.section.fitful)
+
+    def _is_alike(self, path: str, before: Plain, after: Plain) -> bool:
+        if isinstance(before, str) and isinstance(after, str):
+            return {before, after} <= self.section.alike.get(path, frozenset())
+        if isinstance(before, int | float) and isinstance(after, int | float):
+            return abs(after - before) < before * self.section.nearly.get(path, 0.0)
+        return False
 
     def _change(
         self, kind: ChangeKind, path: str, keys: tuple[str, ...], label: str, before: Plain, after: Plain

@@ -125,6 +125,8 @@ SECTION = Section(
             "bridges.inside_only",
         }
     ),
+    # A port that has come learns for some seconds before it forwards.
+    alike={"bridges.ports.state": frozenset({"listening", "learning", "forwarding"})},
     # A bridge takes these from its ports, and of some all ports are VMs'.
     moving={f"bridges.{name}": "inside_only" for name in _FROM_PORTS},
     # Named anew at each start of a VM (whose cards are in vm_ports) or a container; made anew day by day.

@@ -53,6 +53,9 @@ class Section(Generic[T_co]):
     alike: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """For changes.py: words, by the dotted path of a fact, between which it goes to and fro by itself
     (``clean`` and ``active`` of an array at each write)."""
+    nearly: Mapping[str, float] = field(default_factory=dict)
+    """For changes.py: numbers, by dotted path, that are a little other each time though nothing has changed,
+    and the part of the older one by which they have to differ."""
     fitful: frozenset[str] = frozenset()
     """For changes.py: the parts, by dotted path, whose facts a device gives one by one and may fail to give
     at any time while its source is well. That one of them became unknown, or known again, is no change."""

@@ -257,6 +257,24 @@ def test_a_vms_tap_under_another_name_is_no_change() -> None:
     assert compare(build(before), build(after)) == ()
 
 
+def test_memory_that_is_some_pages_less_after_a_start_is_no_change() -> None:
+    before = host_document("two-socket")
+    total = re.search(r"MemTotal:\s+(\d+)", before.text("memory"))
+    assert total is not None
+    after = edited(before, "memory", total.group(1), str(int(total.group(1)) - 512))
+    after = edited(after, "numa", "Node 3 MemTotal:       134217728", "Node 3 MemTotal:       134217600")
+    assert compare(summary(before), summary(after), [SUMMARY]) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [(2, []), (4, ["bridges.ports.state"]), (0, ["bridges.ports.state"])]
+)
+def test_a_port_that_learns_is_no_change_and_one_that_blocks_is(state: int, told: list[str]) -> None:
+    before = host_document("large")
+    after = everywhere(before, r"(vnet0/brport/state):3", rf"\1:{state}")
+    assert [change.path for change in compare(build(before), build(after))] == told
+
+
 def test_an_array_that_is_written_to_is_no_change_and_one_that_stands_still_is() -> None:
     before = host_document("large")
     written = everywhere(before, r"array_state:clean", "array_state:active")
