@@ -359,6 +359,8 @@ SECTION = Section(
             "devices.selector",
         }
     ),
+    # The root hubs are the kernel's, and tell its version.
+    moving={"devices.manufacturer": "is_root_hub", "devices.revision": "is_root_hub"},
     passing={"devices.current_use": {"kind": TOLD_ELSEWHERE}},
     presence=frozenset({USB_FILES.name, USB_LINKS.name, USE_FILES.name, USE_LINKS.name}),
 )

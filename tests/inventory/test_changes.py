@@ -275,6 +275,13 @@ def test_a_port_that_learns_is_no_change_and_one_that_blocks_is(state: int, told
     assert [change.path for change in compare(build(before), build(after))] == told
 
 
+def test_another_kernel_is_no_change_of_the_root_hubs() -> None:
+    before = host_document("large")
+    after = everywhere(before, r"manufacturer:Linux 6[\w.-]+", "manufacturer:Linux 6.12.9", "usb")
+    after = everywhere(after, r"(usb\d+/bcdDevice):\d+", r"\1:0612", "usb")
+    assert compare(build(before), build(after)) == ()
+
+
 def test_an_array_that_is_written_to_is_no_change_and_one_that_stands_still_is() -> None:
     before = host_document("large")
     written = everywhere(before, r"array_state:clean", "array_state:active")
