@@ -227,7 +227,7 @@ class _Walk:
             return {
                 name: self._steady(f"{path}.{name}", item)
                 for name, item in value.items()
-                if not self._is_volatile(f"{path}.{name}")
+                if not self._is_volatile(f"{path}.{name}") and not self._moves(f"{path}.{name}", value, value)
             }
         if isinstance(value, list):
             return [self._steady(path, item) for item in value]

@@ -27,7 +27,7 @@ class HostDevice:
     USB device that is named by its ids alone. ``through`` is the element that names it: ``hostdev``,
     ``interface`` (a virtual function as network card) or ``disk`` (a whole NVMe). ``managed``: whether
     libvirt binds it to vfio-pci itself. ``missing``: an optional USB device that was not there at the
-    start.
+    start. ``by_ids``: a USB device whose ids are told, and whose address is another at each start.
     """
 
     type: str
@@ -38,6 +38,7 @@ class HostDevice:
     through: str = "hostdev"
     managed: bool | None = None
     missing: bool = False
+    by_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +126,16 @@ def _host_device(element: etree._Element) -> HostDevice:
     source = element.find("source")
     address = source.find("address") if source is not None else None
     kind = element.get("type") or "unknown"
+    vendor, product = _hex_id(source, "vendor"), _hex_id(source, "product")
     return HostDevice(
         type=kind,
         address=_host_address(kind, source, address),
-        vendor_id=_hex_id(source, "vendor"),
-        product_id=_hex_id(source, "product"),
+        vendor_id=vendor,
+        product_id=product,
         model=element.get("model"),
         managed=element.get("managed") == "yes" if kind == "pci" else None,
         missing=source is not None and source.get("missing") == "yes",
+        by_ids=kind == "usb" and vendor is not None and product is not None,
     )
 
 

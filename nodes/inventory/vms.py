@@ -208,5 +208,6 @@ SECTION = Section(
             "vms.graphics.listen",
         }
     ),
+    moving={"vms.host_devices.address": "by_ids"},
     presence=frozenset({DOMAINS.name}),
 )

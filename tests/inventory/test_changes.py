@@ -282,6 +282,13 @@ def test_another_kernel_is_no_change_of_the_root_hubs() -> None:
     assert compare(build(before), build(after)) == ()
 
 
+def test_a_usb_device_of_a_vm_that_was_plugged_in_again_is_no_other_device_of_the_vm() -> None:
+    before = host_document("lab-rich")
+    after = everywhere(before, r"bus='(\d+)' device='(\d+)'", r"bus='\1' device='9\2'", "libvirt:domain:")
+    told = compare(build(before), build(after))
+    assert [change.path for change in told if change.section == "vms"] == []
+
+
 def test_an_array_that_is_written_to_is_no_change_and_one_that_stands_still_is() -> None:
     before = host_document("large")
     written = everywhere(before, r"array_state:clean", "array_state:active")
