@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -23,7 +23,7 @@ from django.db.models.functions import Now
 
 from nodes.models import Operation, OperationStatus
 from nodes.models.operation import OperationQuerySet
-from nodes.operations.base import ClaimLost
+from nodes.operations.base import CLOCKS_DIFFER, ClaimLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,6 @@ class Claim:
 
     operation_id: uuid.UUID
     token: int
-    left_at: datetime | None = None
-    """When the lease of the run before ended, whose process was gone by then; None for the first run."""
 
     def rows(self) -> OperationQuerySet:
         """The operation's row as long as the claim holds; else none."""
@@ -58,7 +56,7 @@ class Claim:
 
         Raises ClaimLost where somebody has.
         """
-        if not self.rows().update(lease_expires_at=lease_end()):
+        if not _prolong(self):
             raise ClaimLost()
 
 
@@ -75,23 +73,43 @@ def claim(operation_id: uuid.UUID) -> Claim | None:
     """Claim the operation; None where somebody else was faster or it has ended."""
     with transaction.atomic():
         row = Operation.objects.claimable().filter(pk=operation_id)
-        before = row.select_for_update().values("started_at", "lease_expires_at").first()
+        away_s = _unattended_s(row)
         taken = row.update(
             status=OperationStatus.RUNNING,
             claimed_by=runner_name(),
             claim_token=F("claim_token") + 1,
             lease_expires_at=lease_end(),
+            # With the claim itself: it puts an end to the lease that tells of it.
+            unattended_s=F("unattended_s") + away_s,
         )
-        if not taken or before is None:
+        if not taken:
             return None
         token = Operation.objects.values_list("claim_token", flat=True).get(pk=operation_id)
-    return Claim(operation_id, token, before["lease_expires_at"] if before["started_at"] else None)
+    return Claim(operation_id, token)
+
+
+def _unattended_s(row: OperationQuerySet) -> float:
+    """For how long the lease of the operation has been over, whose row is locked from now on."""
+    lease = row.select_for_update().annotate(now=Now()).values("lease_expires_at", "now").first()
+    if lease is None or lease["lease_expires_at"] is None:
+        return 0.0
+    return max(0.0, float((lease["now"] - lease["lease_expires_at"]).total_seconds()))
+
+
+def _prolong(held: Claim) -> bool:
+    """Renew the lease; False where the claim is lost. One that was over, as after a pause of the whole
+    process, has been time in which nobody went on with the operation."""
+    if held.rows().filter(lease_expires_at__gte=Now()).update(lease_expires_at=lease_end()):
+        return True
+    with transaction.atomic():
+        away_s = _unattended_s(held.rows())
+        unattended_s = F("unattended_s") + away_s
+        return bool(held.rows().update(lease_expires_at=lease_end(), unattended_s=unattended_s))
 
 
 def renew(claims: list[Claim]) -> list[Claim]:
     """Prolong the leases; gives the claims that are lost."""
-    end = lease_end()
-    return [held for held in claims if not held.rows().update(lease_expires_at=end)]
+    return [held for held in claims if not _prolong(held)]
 
 
 def release(held: Claim, *, at_once: bool = True) -> None:
@@ -107,6 +125,9 @@ def expire_all() -> int:
     """End every lease: for a runner that has proved to be the only one, after a crash of the one before."""
     running = Operation.objects.filter(status=OperationStatus.RUNNING)
     count = running.count()
+    # No lease reaches that far: the clock was set back, and how long nobody was there cannot be told.
+    odd = running.filter(lease_expires_at__gt=lease_end() + CLOCKS_DIFFER)
+    odd.update(unattended_s=F("unattended_s") + settings.NODEADMIN_CONFIRMATION_LIFE_S + 1)
     # Those that are over stay as they are: they tell since when nobody has looked after the operation.
     going = running.filter(Q(lease_expires_at=None) | Q(lease_expires_at__gte=Now()))
     going.update(lease_expires_at=Now() - timedelta(seconds=1))

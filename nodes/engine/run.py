@@ -46,7 +46,6 @@ class OperationRun:
         self.operation = operation
         self.actor = Actor(operation.requested_by, operation.source_ip)
         self.resumed = operation.started_at is not None
-        self.left_at = held.left_at
         self._claim = held
         self.lost = threading.Event()
 

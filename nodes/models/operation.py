@@ -62,7 +62,8 @@ class Operation(models.Model):
     ``subject`` is what an exclusive operation excludes others from: ``node:<uuid>``, or ``name:<name>`` for
     a node that does not exist yet. ``secret`` carries a credential from the call to the step that stores
     it, sealed, and is wiped when the operation ends. ``plan`` is the plan that was confirmed, for kinds that
-    have one (see operations/plans.py).
+    have one (see operations/plans.py). ``unattended_s`` adds up the times in which a lease was over and
+    nobody had taken the operation on; it only grows.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -99,6 +100,7 @@ class Operation(models.Model):
     claimed_by = models.CharField(max_length=120, blank=True, editable=False)
     claim_token = models.PositiveIntegerField(default=0, editable=False)
     lease_expires_at = models.DateTimeField(null=True, editable=False)
+    unattended_s = models.FloatField(default=0.0, editable=False)
 
     objects = OperationQuerySet.as_manager()
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import Any, ClassVar, Protocol
 
 from django.db import InterfaceError, OperationalError
@@ -26,6 +26,9 @@ JsonObject = Mapping[str, Any]
 DATABASE_AWAY = (OperationalError, InterfaceError)
 """The database did not answer, or was locked for too long: nothing is known to be wrong with the work, so it
 is broken off as by a crash, and resumed."""
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""A time that lies further ahead than this was written by a clock that has been set back since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,6 @@ class Run(Protocol):
     @property
     def resumed(self) -> bool:
         """Whether an earlier run of the operation was cut off."""
-
-    @property
-    def left_at(self) -> datetime | None:
-        """When the run before was given up, as its lease had ended; None for the first run."""
 
     def step(self, code: str, *, even_cancelled: bool = False) -> AbstractContextManager[StepHandle]:
         """Run a block as the step ``code``: started, ended and, where it raises, failed in its row.

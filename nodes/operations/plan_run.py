@@ -20,8 +20,8 @@ from nodes.errors import ConfirmationExpired, HostError, PlanChanged, VmStateUnk
 from nodes.hosts import domains
 from nodes.hosts.domains import DomainFacts
 from nodes.inventory.domain_states import is_active
-from nodes.models import Node, StepStatus
-from nodes.operations.base import Run, StepPlan, removed
+from nodes.models import Node, Operation, StepStatus
+from nodes.operations.base import CLOCKS_DIFFER, Run, StepPlan, removed
 from nodes.operations.crew import Job, do_jobs
 from nodes.operations.options import Options
 from nodes.operations.planning import plan_changed, plan_for
@@ -29,6 +29,7 @@ from nodes.operations.plans import Action, Plan, VmDecision
 from nodes.operations.slots import release_left_over
 from nodes.operations.vm_moves import move_vm, settle_step, was_moving
 from nodes.operations.vm_steps import (
+    STARTS,
     hypervisor_of,
     node_of,
     start_code,
@@ -83,19 +84,32 @@ class PlanRun:
             step.report(text, data={"boot_id": found.boot_id})
 
     def require_fresh(self) -> None:
-        """Raise ConfirmationExpired where the last step ended longer ago than a confirmation lives."""
-        ended = self.run.operation.steps.filter(status__in=ENDED_WELL).aggregate(at=Max("finished_at"))
-        since: datetime = ended["at"] or self.run.operation.created_at
-        if _is_stale(since):
-            raise _expired(_("The last step ended at %s; what was confirmed then may no longer hold."), since)
+        """Raise ConfirmationExpired where the last step that leads on ended longer ago than a confirmation
+        lives, or nobody has gone on with the operation for that long in all.
+
+        What it has refused once, every later run refuses: until then no further such step ends, and the time
+        without anybody only grows. VMs that are started again are the way back, and make nothing fresh.
+        """
+        self._require_attended()
+        ended = self.run.operation.steps.filter(status__in=ENDED_WELL).exclude(code__startswith=STARTS)
+        since: datetime = ended.aggregate(at=Max("finished_at"))["at"] or self.run.operation.created_at
+        age = timezone.now() - since
+        if not -CLOCKS_DIFFER <= age <= timedelta(seconds=settings.NODEADMIN_CONFIRMATION_LIFE_S):
+            raise expired(
+                _("The last step ended at %s; what was confirmed then may no longer hold.")
+                % since.isoformat(timespec="seconds")
+            )
 
     def _require_attended(self) -> None:
-        """Raise ConfirmationExpired where nobody has gone on with the operation for that long: a server that
-        was down for hours neither stops a VM nor takes a host down as soon as it is back."""
-        since = self.run.left_at
-        if since is not None and _is_stale(since):
-            raise _expired(
-                _("The server was away since %s; what was confirmed before may no longer hold."), since
+        """Raise ConfirmationExpired where nobody has gone on with the operation for longer than a
+        confirmation lives, at once or bit by bit: a server that was down for hours neither stops a VM nor
+        takes a host down as soon as it is back."""
+        row = Operation.objects.filter(pk=self.run.operation.pk)
+        away_s: float = row.values_list("unattended_s", flat=True).first() or 0.0
+        if away_s > settings.NODEADMIN_CONFIRMATION_LIFE_S:
+            raise expired(
+                _("For %d minutes nobody went on with this; what was confirmed before may no longer hold.")
+                % (away_s / 60)
             )
 
     # -- the VMs -----------------------------------------------------------------------------------
@@ -150,6 +164,7 @@ class PlanRun:
         if vm.action == Action.MIGRATE:
             move_vm(self.run, vm, *self._ends_of(vm))
         else:
+            self._require_attended()
             wait_s, force = self.options.stop_timeout_s, self.options.force_stop
             stop_vm(self.run, vm, self.node, timeout_s=wait_s, force=force)
 
@@ -235,12 +250,9 @@ class PlanRun:
         return [vm for vm in self.plan.decisions if vm.restart and was_stopped_by(self.run, vm)]
 
 
-def _is_stale(since: datetime) -> bool:
-    return timezone.now() - since > timedelta(seconds=settings.NODEADMIN_CONFIRMATION_LIFE_S)
-
-
-def _expired(words: str, since: datetime) -> ConfirmationExpired:
-    return ConfirmationExpired(words % since.isoformat(timespec="seconds"), remedy=_("Ask for a new plan."))
+def expired(message: str) -> ConfirmationExpired:
+    """The error of an operation that came to act too late after it was confirmed."""
+    return ConfirmationExpired(message, remedy=_("Ask for a new plan."))
 
 
 def _stays(vm: VmDecision) -> bool:

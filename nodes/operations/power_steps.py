@@ -40,7 +40,7 @@ from nodes.operations.base import OperationCancelled, Run, StepHandle
 from nodes.operations.bmc import OFF, power_state
 from nodes.operations.coming_back import wait_until_back
 from nodes.operations.connection_state import note_back, note_power
-from nodes.operations.plan_run import PlanRun
+from nodes.operations.plan_run import PlanRun, expired
 
 LOOK_S = 2.0
 FRESH_S = 60.0
@@ -91,8 +91,9 @@ class PowerSteps:
                     _("The host has been restarted since the plan was checked."),
                     remedy=_("Ask for a new plan."),
                 )
+            uptime_s = power.uptime_s(self._shell())
             self._ensure_fit()
-            step.report(_("Boot %s is to end.") % boot_id, data={"boot_id": boot_id})
+            step.report(_("Boot %s is to end.") % boot_id, data={"boot_id": boot_id, "uptime_s": uptime_s})
 
     def _ensure_fit(self) -> None:
         """Raise where the command may not be sent (any more)."""
@@ -155,14 +156,24 @@ class PowerSteps:
 
     def _cleared(self) -> tuple[Shell, float]:
         """The host's shell, and the uptime of the host up to which the command may come: until then what was
-        seen of the VMs is fresh, and nobody else can have taken the operation over.
+        seen of the VMs is fresh, nobody else can have taken the operation over, and the intent holds.
+
+        How old the intent is, the host's own uptime tells, which no clock of ours can set back.
 
         Raises where the command may not be sent.
         """
         looked_at_s = power.uptime_s(self._shell())
+        intended_s = self.run.data_of("intent").get("uptime_s", looked_at_s)
+        holds_until_s = float(intended_s) + settings.NODEADMIN_CONFIRMATION_LIFE_S
+        if looked_at_s > holds_until_s:
+            raise expired(
+                _("The host has been up for %d minutes since this was decided; it may have filled again.")
+                % ((looked_at_s - float(intended_s)) / 60)
+            )
         self._ensure_fit()
         shell = self._shell()
-        until_s = min(looked_at_s + FRESH_S, power.uptime_s(shell) + settings.NODEADMIN_LEASE_S)
+        leased_until_s = power.uptime_s(shell) + settings.NODEADMIN_LEASE_S
+        until_s = min(looked_at_s + FRESH_S, leased_until_s, holds_until_s)
         self.run.check_cancelled()
         self.run.renew()
         return shell, until_s

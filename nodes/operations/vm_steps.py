@@ -27,6 +27,8 @@ from nodes.operations.plans import Action, Plan, VmDecision
 
 LOOK_S = 1.0
 """How often a VM that was asked to stop is looked at."""
+STARTS = "start:"
+"""What the codes of the steps begin with in which VMs are started again."""
 ASK_AGAIN_S = 30.0
 """A guest that was still starting misses the first press of its power button."""
 
@@ -36,7 +38,7 @@ def vm_code(vm: VmDecision) -> str:
 
 
 def start_code(vm: VmDecision) -> str:
-    return f"start:{vm.vm_uuid}"
+    return f"{STARTS}{vm.vm_uuid}"
 
 
 def vm_step_plans(plan: Plan) -> tuple[StepPlan, ...]:

@@ -332,18 +332,6 @@ def test_a_run_that_stood_still_before_its_command_sends_none_after_another_has_
     assert_exactly_once(pair, late, on=one)
 
 
-def test_a_command_that_comes_too_late_is_decided_upon_and_sent_again(pair, nodes, monkeypatch):
-    one, _two = pair
-    before = len(one.power_commands)
-    uptime_s, told = power.uptime_s, [0.0, 0.0]
-    monkeypatch.setattr(power, "uptime_s", lambda shell: told.pop() if told else uptime_s(shell))
-    operation = ask("reboot-node", nodes[0])
-    (ended,) = run_queued()
-    assert ended.status == OperationStatus.SUCCEEDED, ended.error
-    assert len(one.power_commands) == before + 1
-    assert operation.log_entries.filter(step_code="command", message__contains="late").count() == 1
-
-
 def test_a_host_that_has_filled_again_is_not_rebooted_by_a_resumed_operation(
     pair, nodes, run_vm, monkeypatch
 ):
