@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 class EmbeddedRunner(Runner):
     """Runs operations in this process. ``start`` raises ImproperlyConfigured where another one does."""
 
-    def __init__(self, data_dir: Path, threads: int | None = None) -> None:
-        super().__init__(threads)
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__()
         self._lock_path = data_dir / "engine.lock"
         self._lock_file: int | None = None
         self._forget_waker: Callable[[], None] = lambda: None

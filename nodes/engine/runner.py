@@ -1,7 +1,9 @@
 """What every runner does: threads for operations, a sweep that finds them, and a thread that renews leases.
 
 A runner is told of work and also looks for it, so no message has to arrive. It takes no more operations than
-it has threads; what it leaves is found by its next sweep, or by another runner's.
+it has threads; what it leaves is found by its next sweep, or by another runner's. Operations that may wait
+long, for a host to come back or for a migration's turn, have threads of their own: however many of them
+wait, a refresh of another node goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from nodes.engine.claim import Claim, claim, release, renew
 from nodes.engine.purge import purge
 from nodes.engine.run import OperationRun, run_operation
 from nodes.models import Chore, Operation
+from nodes.operations.registry import PATIENT
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +34,12 @@ PURGE_EVERY = timedelta(days=1)
 class Runner:
     """Runs operations in this process."""
 
-    def __init__(self, threads: int | None = None) -> None:
-        self._threads = threads or settings.NODEADMIN_ENGINE_THREADS
+    def __init__(self) -> None:
+        self._free = {
+            False: settings.NODEADMIN_ENGINE_THREADS,
+            True: settings.NODEADMIN_ENGINE_PATIENT_THREADS,
+        }
+        """Threads that nothing runs in, of short operations (False) and of patient ones (True)."""
         self._pool: ThreadPoolExecutor | None = None
         self._runs: dict[uuid.UUID, tuple[Claim, OperationRun]] = {}
         self._guard = threading.Lock()
@@ -45,7 +52,7 @@ class Runner:
     def start(self) -> None:
         """Begin to sweep, at once for the first time, and to renew the leases of what runs."""
         self._wake.set()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="operation")
+        self._pool = ThreadPoolExecutor(sum(self._free.values()), thread_name_prefix="operation")
         for name, loop in (("engine-sweep", self._sweep_loop), ("engine-lease", self._lease_loop)):
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
@@ -84,14 +91,37 @@ class Runner:
 
     def work_on(self, operation_id: uuid.UUID) -> bool:
         """Run the operation in the caller's thread; False where another has it or all threads are busy."""
-        with self._guard:
-            if self._stopping.is_set() or len(self._runs) >= self._threads:
-                return False
-        held = claim(operation_id)
+        kind = Operation.objects.filter(pk=operation_id).values_list("kind", flat=True).first()
+        patient = kind in PATIENT
+        if self._stopping.is_set() or not self._reserve(patient):
+            return False
+        held = self._claim(operation_id, patient)
         if held is None:
             return False
-        self._work(held, self._enter(held))
+        self._work(held, self._enter(held), patient)
         return True
+
+    def _reserve(self, patient: bool) -> bool:
+        """Take a thread for an operation of that sort; False where all are busy."""
+        with self._guard:
+            if self._free[patient] <= 0:
+                return False
+            self._free[patient] -= 1
+        return True
+
+    def _give_back(self, patient: bool) -> None:
+        with self._guard:
+            self._free[patient] += 1
+
+    def _claim(self, operation_id: uuid.UUID, patient: bool) -> Claim | None:
+        """Claim it for the thread that was taken; where that fails, the thread is free again."""
+        held = None
+        try:
+            held = claim(operation_id)
+        finally:
+            if held is None:
+                self._give_back(patient)
+        return held
 
     def _sweep_loop(self) -> None:
         while not self._stopping.is_set():
@@ -101,19 +131,26 @@ class Runner:
             _in_any_case(self._purge_daily, "the daily purge failed; the next one tries again")
 
     def _sweep(self) -> None:
+        for patient in (False, True):
+            self._sweep_for(patient)
+
+    def _sweep_for(self, patient: bool) -> None:
         with self._guard:
             own = list(self._runs)
-        free = self._threads - len(own)
+            free = self._free[patient]
         if free <= 0 or self._stopping.is_set() or self._pool is None:
             return
         # Not those that run here: after a pause of the whole process their leases are over, but renewed at
         # once, and nobody else is there to take them.
         others = Operation.objects.claimable().exclude(pk__in=own)
-        waiting = others.order_by("created_at").values_list("pk", flat=True)
+        sort = others.filter(kind__in=PATIENT) if patient else others.exclude(kind__in=PATIENT)
+        waiting = sort.order_by("created_at").values_list("pk", flat=True)
         for operation_id in list(waiting[:free]):
-            held = claim(operation_id)
+            if not self._reserve(patient):
+                return
+            held = self._claim(operation_id, patient)
             if held is not None:
-                self._pool.submit(self._work, held, self._enter(held))
+                self._pool.submit(self._work, held, self._enter(held), patient)
 
     def _enter(self, held: Claim) -> OperationRun:
         operation = Operation.objects.select_related("node", "requested_by").get(pk=held.operation_id)
@@ -122,7 +159,7 @@ class Runner:
             self._runs[held.operation_id] = (held, run)
         return run
 
-    def _work(self, held: Claim, run: OperationRun) -> None:
+    def _work(self, held: Claim, run: OperationRun, patient: bool) -> None:
         try:
             run_operation(run)
         finally:
@@ -130,6 +167,7 @@ class Runner:
                 # Where the claim was lost, this process may have claimed it anew meanwhile.
                 if self._runs.get(held.operation_id, (None,))[0] == held:
                     del self._runs[held.operation_id]
+            self._give_back(patient)
             close_old_connections()
             self._wake.set()
 

@@ -127,7 +127,8 @@ class OperationKind(ABC):
     ``permission`` is needed on the node at submission and again when the run starts (``add_node`` has no
     node: the model permission counts). ``exclusive`` kinds exclude one another on one node. ``audited``
     kinds leave an event when they are asked for and when they end. Those that need a node cannot be done
-    again once it has been removed; one that ``removes_node`` is resumed without it.
+    again once it has been removed; one that ``removes_node`` is resumed without it. A ``patient`` kind may
+    wait for a host or for VMs for minutes; it has threads of its own, so that no other has to wait with it.
     """
 
     kind: ClassVar[str]
@@ -136,6 +137,7 @@ class OperationKind(ABC):
     audited: ClassVar[bool] = True
     needs_node: ClassVar[bool] = True
     removes_node: ClassVar[bool] = False
+    patient: ClassVar[bool] = False
 
     @abstractmethod
     def title(self, operation: Operation) -> str:
@@ -164,6 +166,8 @@ class PlannedKind(OperationKind):
 
     Its steps come out of the confirmed plan, which the operation keeps (``planning.plan_for`` makes it).
     """
+
+    patient = True
 
     @abstractmethod
     def steps_of(self, plan: Plan, params: JsonObject) -> Sequence[StepPlan]:

@@ -32,6 +32,7 @@ class PowerOnNode(OperationKind):
 
     kind = "power-on-node"
     permission = POWER
+    patient = True
 
     def title(self, operation: Operation) -> str:
         return _("Power on %s") % operation.node_name

@@ -25,6 +25,9 @@ KINDS: tuple[OperationKind, ...] = (
     PowerOnNode(),
 )
 
+PATIENT = tuple(kind.kind for kind in KINDS if kind.patient)
+"""The names of the kinds that may wait for a long time."""
+
 _BY_NAME = {kind.kind: kind for kind in KINDS}
 
 
