@@ -16,6 +16,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from nodes.engine import confirm
+from nodes.engine.one_by_one import one_after_another
 from nodes.engine.submit import asking_user, known_kind, node_busy, refuse_unretriable, submit
 from nodes.errors import (
     ConfirmationRequired,
@@ -191,6 +192,8 @@ def _planned(
         raise _required(plan, *confirm.issue(user, call, node, options, plan))
     if confirmation.digest == plan.digest():
         with transaction.atomic():
+            if kind == DRAIN:
+                one_after_another("drains")
             _lock(node, plan)
             if still_possible(plan, node):
                 confirm.redeem(confirmation)

@@ -58,6 +58,7 @@ def test_a_drain_and_a_reboot_outlive_the_worker_that_began_them(running: Server
 def test_claims_fences_and_constraints_hold_on_postgresql_as_on_sqlite(running: Servers) -> None:
     parts = (
         "engine/test_engine.py",
+        "engine/test_last_node.py",
         "engine/test_races.py",
         "monitor/test_claims.py",
         "operations/test_slots.py",
