@@ -110,12 +110,18 @@ class TinyVm:
 
 
 class LightHost(LibvirtHost):
-    """One light host. ``boot_s``: how long a reboot keeps it away."""
+    """One light host. ``boot_s``: how long a reboot keeps it away; ``silent``: its SSH port then swallows
+    what comes, for which TCP waits a second before it asks again; where not, it refuses, as one whose sshd is
+    not up yet.
+    """
 
-    def __init__(self, folder: Path, *, name: str = "light", boot_s: float = 1.5, **arguments: Any) -> None:
+    def __init__(
+        self, folder: Path, *, name: str = "light", boot_s: float = 1.5, silent: bool = True, **arguments: Any
+    ) -> None:
         self.name = name
         self.uuid = str(uuid.uuid4())
         self.boot_s = boot_s
+        self._silent = silent
         conf = {"host_uuid": f'"{self.uuid}"'} | dict(arguments.pop("conf", None) or {})
         super().__init__(folder, conf=conf, **arguments)
         # Below the ports that the kernel hands out by itself; other tests may run beside this one.
@@ -216,7 +222,7 @@ class LightHost(LibvirtHost):
         with self._changing:
             self._is_on.clear()
             self._end_everything()
-            self._fill_black_hole(True)
+            self._fill_black_hole(self._silent)
             for path in (self.folder / "run").iterdir():
                 shutil.rmtree(path, ignore_errors=True)
                 path.unlink(missing_ok=True)

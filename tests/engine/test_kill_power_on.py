@@ -16,7 +16,7 @@ from nodes.events import SYSTEM
 from nodes.models import Event, Node, Operation, OperationStatus, StepStatus
 from nodes.operations import coming_back, power_on
 from tests.engine.test_kill import dying_at, in_a_process, resume
-from tests.libvirtd import AVAILABLE, LibvirtHost
+from tests.lighthosts import AVAILABLE, LightHost
 from tests.machine import BOOT_BEFORE, Machine, node_of
 from tests.software_bmc import SoftwareBmc, define_machine
 
@@ -30,9 +30,9 @@ STRIDE = 1 if os.environ.get("NODEADMIN_SOAK") == "1" else 3
 
 @pytest.fixture
 def machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    monkeypatch.setattr(coming_back, "PAUSE_S", 0.3)
-    monkeypatch.setattr(power_on, "POLL_S", 0.2)
-    with LibvirtHost(tmp_path_factory.mktemp("machine")) as host:
+    monkeypatch.setattr(coming_back, "PAUSE_S", 0.1)
+    monkeypatch.setattr(power_on, "POLL_S", 0.1)
+    with LightHost(tmp_path_factory.mktemp("machine")) as host:
         define_machine(host, "machine", "11111111-2222-4333-8444-555555555555")
         with SoftwareBmc(tmp_path_factory.mktemp("bmc"), prefix=host.inside) as bmc:
             made = Machine(host, bmc)

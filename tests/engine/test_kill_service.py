@@ -55,16 +55,16 @@ PLAIN = ("check:1", "check:2", "intent:Boot", "gone:It", "back:", "inventory:", 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LightHost, ...]]:
-    with light_pair(tmp_path_factory.mktemp("killed"), boot_s=0.3) as hosts:
+    with light_pair(tmp_path_factory.mktemp("killed"), boot_s=0.1, silent=False) as hosts:
         yield hosts
 
 
 @pytest.fixture
 def nodes(pair: tuple[LightHost, ...], settings: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Node, ...]:
-    monkeypatch.setattr(power_steps, "LOOK_S", 0.2)
-    monkeypatch.setattr(vm_steps, "LOOK_S", 0.2)
+    monkeypatch.setattr(power_steps, "LOOK_S", 0.05)
+    monkeypatch.setattr(vm_steps, "LOOK_S", 0.05)
     monkeypatch.setattr(vm_moves, "TELL_S", 0.2)
-    monkeypatch.setattr(coming_back, "PAUSE_S", 0.3)
+    monkeypatch.setattr(coming_back, "PAUSE_S", 0.1)
     settings.NODEADMIN_REBOOT_S = 60.0
     for host in pair:
         clear(host)
