@@ -36,7 +36,7 @@ Pair = tuple[LightHost, ...]
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    with light_pair(tmp_path_factory.mktemp("pair"), boot_s=0.3) as hosts:
+    with light_pair(tmp_path_factory.mktemp("pair"), boot_s=0.1, silent=False) as hosts:
         yield hosts
 
 
