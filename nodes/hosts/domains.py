@@ -178,18 +178,21 @@ def _is_there(hypervisor: Hypervisor, uuid: str, clock: Clock) -> bool:
 # -- telling one what to do -----------------------------------------------------------------------
 
 
-def shut_down(hypervisor: Hypervisor, uuid: str) -> None:
+def shut_down(hypervisor: Hypervisor, uuid: str) -> bool:
     """Ask the guest to shut down, and return at once; it may take its time, or not listen.
 
-    No error where it is off already, or not known at all.
+    False where it cannot be asked, as its guest does not run: it is paused, say. No error where it is off
+    already or going off, or not known at all.
     """
 
-    def work(connection: libvirt.virConnect) -> None:
+    def work(connection: libvirt.virConnect) -> bool:
         domain = _lookup(connection, uuid)
         if domain is not None and domain.isActive():
-            _unless(lambda: domain.shutdown(), lambda: not _active(connection, uuid))
+            _unless(lambda: domain.shutdown(), lambda: not _runs(connection, uuid))
+            return not _stands(connection, uuid)
+        return True
 
-    hypervisor.run_apart(work, what="Asking a VM to shut down", timeout_s=STOP_S)
+    return hypervisor.run_apart(work, what="Asking a VM to shut down", timeout_s=STOP_S)
 
 
 def force_off(hypervisor: Hypervisor, uuid: str) -> None:
@@ -303,3 +306,16 @@ def _lookup(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain | No
 def _active(connection: libvirt.virConnect, uuid: str) -> bool:
     domain = _lookup(connection, uuid)
     return domain is not None and bool(domain.isActive())
+
+
+def _runs(connection: libvirt.virConnect, uuid: str) -> bool:
+    domain = _lookup(connection, uuid)
+    running = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED)
+    return domain is not None and domain.state()[0] in running
+
+
+def _stands(connection: libvirt.virConnect, uuid: str) -> bool:
+    """Whether it has a process and its guest does not run, nor is about to end."""
+    domain = _lookup(connection, uuid)
+    still = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED, libvirt.VIR_DOMAIN_CRASHED)
+    return domain is not None and bool(domain.isActive()) and domain.state()[0] in still

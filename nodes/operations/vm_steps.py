@@ -7,6 +7,7 @@ stopped only where the confirmed plan says so.
 from __future__ import annotations
 
 import time
+from enum import Enum
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -100,13 +101,24 @@ def stop_vm(run: Run, vm: VmDecision, node: Node, *, timeout_s: float, force: bo
             # Written before it is done: whoever finds it off after a crash knows that it was us.
             step.report(_("Asks the guest to shut down."), data={"asked_at": timezone.now().isoformat()})
         # Each run gives the guest the whole time: the one before may have died without having asked it.
-        if _wait_until_off(run, step, vm, node, Clock(timeout_s)):
+        end = _wait_until_off(run, step, vm, node, Clock(timeout_s))
+        if end is _End.OFF:
             step.report(_("It has shut down."), data={"result": "stopped"})
         elif force:
             step.warn(_("It did not shut down in %d s, and is forced off, as was confirmed.") % timeout_s)
             domains.force_off(hypervisor_of(node), vm.vm_uuid)
             _require_off(node, vm)
             step.report(_("It was forced off."), data={"result": "stopped", "forced": True})
+        elif end is _End.UNASKED:
+            if not ours:
+                step.report(data={"asked_at": None})
+            raise VmDidNotStop(
+                _("%s could not be asked to shut down, as its guest does not run. It is as it was.")
+                % vm.vm_name,
+                remedy=_(
+                    "Let it go on (virsh resume, virsh dompmwakeup), or confirm that it may be forced off."
+                ),
+            )
         else:
             raise VmDidNotStop(
                 _("%(vm)s did not shut down in %(seconds)d s. It still runs; a slow guest may yet go off.")
@@ -138,17 +150,27 @@ def start_vm(run: Run, vm: VmDecision, node: Node) -> None:
         step.report(_("It runs."), data={"result": "started"})
 
 
-def _wait_until_off(run: Run, step: StepHandle, vm: VmDecision, node: Node, clock: Clock) -> bool:
+class _End(Enum):
+    """What came of asking a guest to shut down. UNASKED: at no time did it run and could be asked."""
+
+    OFF = "off"
+    STAYED = "stayed"
+    UNASKED = "unasked"
+
+
+def _wait_until_off(run: Run, step: StepHandle, vm: VmDecision, node: Node, clock: Clock) -> _End:
     """Ask the guest, again and again, until it is off or the ``clock`` has passed; at least once."""
-    asked = 0.0
+    asked: float | None = None
     while True:
-        if time.monotonic() - asked >= ASK_AGAIN_S:
-            domains.shut_down(hypervisor_of(node), vm.vm_uuid)
-            asked = time.monotonic()
+        if asked is None or time.monotonic() - asked >= ASK_AGAIN_S:
+            if domains.shut_down(hypervisor_of(node), vm.vm_uuid):
+                asked = time.monotonic()
+            else:
+                step.report(_("Its guest does not run, and cannot be asked to shut down."))
         if not _active(node, vm):
-            return True
+            return _End.OFF
         if clock.passed:
-            return False
+            return _End.UNASKED if asked is None else _End.STAYED
         time.sleep(LOOK_S)
         # After the pause, however long it has become: who has lost the claim asks for nothing any more.
         try:
