@@ -213,8 +213,11 @@ done
 for door in $doors; do
   number=0
   while [ "$number" -lt 64 ]; do
-    case $(smartctl -n standby -i -d "cciss,$number" "$door" 2>&1) in
-    '' | *'No such device'* | *ARGUMENT* | *UNRECOGNIZED*) break ;;
+    # One that hangs is a disk, and is to cost the others neither their turn nor their time.
+    found=$(timeout 2 smartctl -n standby -i -d "cciss,$number" "$door" 2>&1)
+    case $?,$found in
+    124,*) echo "$door -d cciss,$number" ;;
+    *, | *'No such device'* | *ARGUMENT* | *UNRECOGNIZED*) break ;;
     *'Device type: '*' disk'*) echo "$door -d cciss,$number" ;;
     *'Device type: '*) ;;
     *) echo "$door -d cciss,$number" ;;

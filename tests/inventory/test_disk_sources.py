@@ -147,6 +147,17 @@ class TestWhoIsAsked:
         listed = [call for call in host.called() if call.startswith("-n standby -i -d")]
         assert len(listed) == 5
 
+    def test_a_disk_of_a_smart_array_that_hangs_costs_the_others_nothing(self, host: FakeHost) -> None:
+        disk = "Device type:          disk"
+        host.tool(
+            "smartctl",
+            f"case $* in '-n standby -i -d cciss,1 '*) exec sleep 60 ;; *cciss,[02]\\ *) echo '{disk}' ;;"
+            " *) echo 'No such device'; exit 2 ;; esac",
+        )
+        host.scsi_host(0, "hpsa")
+        host.disk("sda", "pci0000:00/host0/t/0:1:0:0", vendor="HP", model="LOGICAL VOLUME")
+        assert items(host.run(DISK_SMART)) == [f"/dev/sda -d cciss,{number}" for number in (0, 1, 2)]
+
     def test_a_controller_that_names_no_end_is_counted_to_a_bound(self, host: FakeHost) -> None:
         host.tool("smartctl", "echo 'Serial number: X'")
         host.scsi_host(0, "hpsa")
