@@ -130,6 +130,11 @@ def _stopped(row: VmDecision, vm: PlannedVm, kind: str, options: Options) -> VmD
         notes.append(_("It cannot be started again: its definition ends with it."))
     if vm.state in ("paused", "crashed", "pmsuspended") and not options.force_stop:
         notes.append(_("Its guest does not run, so it may not react when asked to shut down."))
+    if vm.starts_anew and not options.force_stop:
+        # on_poweroff (https://libvirt.org/formatdomain.html#events-configuration)
+        notes.append(
+            _("libvirt starts it again whenever it shuts down (on_poweroff), so it must be forced off.")
+        )
     return replace(row, action=Action.STOP, restart=restart, notes=tuple(notes))
 
 

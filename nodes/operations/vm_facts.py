@@ -35,6 +35,7 @@ def planned_vm(
         state=facts.state,
         active=facts.active,
         persistent=facts.persistent,
+        starts_anew=root is not None and root.findtext("on_poweroff") == "restart",
         memory_bytes=_known(facts.memory_max_bytes, xml.memory_max_bytes if xml else None),
         vcpus=_known(facts.vcpus, xml.vcpus_current if xml else None),
         busy=_busy(facts) if facts.active else (),

@@ -187,7 +187,7 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
         error = MigrationFailed(_("libvirt called the migration done, but the VM has not arrived."))
     # The cause first, and then what everybody wants to know: where the VM is.
     error.message = _("%(why)s It runs on %(source)s as before.") % {
-        "why": error.message,
+        "why": error.message if error.message.endswith((".", "!", "?")) else f"{error.message}.",
         "source": source.name,
     }
     raise error

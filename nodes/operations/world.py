@@ -20,6 +20,7 @@ class PlannedVm:
     ``active``: it has a process. ``busy`` are reasons to touch it in no way now (a job, a migration),
     ``held`` reasons why it cannot leave its host while it runs. ``memory_bytes`` is what it may take,
     ``vcpus`` what it has; None where unknown. ``persistent`` False: its definition ends with it.
+    ``starts_anew``: libvirt starts it again whenever its guest shuts down.
     ``source`` and ``source_uuid`` name its node where that is not the node of the plan.
     """
 
@@ -28,6 +29,7 @@ class PlannedVm:
     state: str | None
     active: bool
     persistent: bool | None = True
+    starts_anew: bool = False
     memory_bytes: int | None = None
     vcpus: int | None = None
     busy: Reasons = ()

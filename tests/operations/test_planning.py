@@ -95,6 +95,14 @@ def test_stopped_vms_come_back_after_a_reboot_only_where_that_is_asked_for():
     assert without.digest() != with_return.digest()
 
 
+def test_a_vm_that_libvirt_would_start_again_is_told_where_it_may_not_be_forced_off():
+    seen = world(vm("phoenix", starts_anew=True), vm("web"))
+    asked = plan(seen, REBOOT, vm_policy="stop")
+    assert [("on_poweroff" in " ".join(row.notes)) for row in asked.decisions] == [True, False]
+    forced = plan(seen, REBOOT, vm_policy="stop", force_stop=True)
+    assert [row.notes for row in forced.decisions] == [(), ()]
+
+
 def test_a_transient_vm_that_stops_is_a_loss_that_is_named_and_cannot_come_back():
     made = plan(world(vm("ghost", persistent=False)), REBOOT, vm_policy="stop", restart_vms=True)
     assert len(made.losses) == 1 and "ghost" in made.losses[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -26,8 +27,16 @@ MOUNTS = read_mounts(
 
 
 def pool(name: str, kind: str, *, path: str | None = None, active: bool = True) -> Pool:
-    sizes = (None, None, None, None)
-    return Pool(name, name, kind, "running", active, *sizes, path, None, None, None, None)
+    unknown = dict.fromkeys(field.name for field in fields(Pool))
+    told = {
+        "uuid": name,
+        "name": name,
+        "type": kind,
+        "state": "running",
+        "active": active,
+        "target_path": path,
+    }
+    return Pool(**unknown | told)
 
 
 POOLS = (
@@ -260,3 +269,10 @@ def test_a_target_without_the_bridge_or_network_of_a_vm_is_told(target, lacking)
     reasons = missing_networks(cards, target)
     assert [reason.code for reason in reasons] == ["network_not_on_target"] * len(lacking)
     assert all(name in reason.message for name, reason in zip(lacking, reasons, strict=True))
+
+
+@pytest.mark.parametrize(("action", "anew"), [("restart", True), ("destroy", False)])
+def test_a_vm_that_is_started_again_after_it_has_shut_down_is_known(action, anew):
+    facts = domain()
+    xml = facts.xml.replace("<devices>", f"<on_poweroff>{action}</on_poweroff><devices>")
+    assert planned_vm(replace(facts, xml=xml), HOST).starts_anew is anew
