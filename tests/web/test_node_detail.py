@@ -6,11 +6,12 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from nodes.inventory.document import SourceOutput, SourceStatus
 from nodes.inventory.registry import SECTIONS
 from nodes.models import Operation, SnapshotSection
 from nodes.web import plain_facts
 from tests.factories import grant, make_node, make_operation, make_snapshot
-from tests.inventory.documents import host_names
+from tests.inventory.documents import host_document, host_names
 from tests.web.conftest import HTMX
 
 TABS = [section.slug for section in SECTIONS if section.slug != "summary"]
@@ -104,6 +105,20 @@ def test_a_failing_disk_stands_on_every_tab_and_leads_to_the_disks(admin_page, r
         page = read(admin_page.get(address(slug)))
         assert "Disk ST4000NM0025 is failing" in page.text
         assert address("disks") in page.links
+
+
+def test_a_disk_that_nobody_could_be_asked_about_is_not_shown_as_unused(admin_page, read):
+    document = host_document("large")
+    assert "use unknown" not in read_disks(admin_page, read, "kvm-01", document)
+    silent = {"libvirt:domains": SourceOutput("libvirt:domains", SourceStatus.TIMEOUT)}
+    shown = read_disks(admin_page, read, "kvm-02", document.with_sources(silent))
+    assert "use unknown" in shown
+    assert "unused" not in shown
+
+
+def read_disks(admin_page, read, name, document):
+    make_snapshot(make_node(name), document)
+    return read(admin_page.get(address("disks", name))).text
 
 
 def test_a_refresh_shows_its_progress_in_place_and_then_the_new_figures(admin_page):

@@ -207,3 +207,5 @@ def _purpose(disk: Facts, tree: tuple[TreeLine, ...]) -> Iterator[str]:
     yield from list(seen)[:4]
     if disk["unused"]:
         yield _("unused")
+    elif disk["unused"] is None:
+        yield _("use unknown")
