@@ -99,6 +99,14 @@ def test_what_is_wrong_stands_on_every_tab(admin_page):
     assert "The inventory is old" in page
 
 
+def test_figures_of_a_node_that_is_away_are_of_the_past(admin_page, read):
+    make_snapshot(make_node("kvm-01"), "large")
+    assert "when last seen" not in read(admin_page.get(address())).text
+    away = make_node("kvm-02", connection="offline", connection_reason="unreachable")
+    make_snapshot(away, "large")
+    assert read(admin_page.get(address(name="kvm-02"))).text.count("when last seen") == 4
+
+
 def test_a_failing_disk_stands_on_every_tab_and_leads_to_the_disks(admin_page, read):
     make_snapshot(make_node("kvm-01"), "large")
     for slug in ("summary", "usb"):
