@@ -95,10 +95,10 @@ class Runner:
         patient = kind in PATIENT
         if self._stopping.is_set() or not self._reserve(patient):
             return False
-        held = self._claim(operation_id, patient)
-        if held is None:
+        begun = self._begin(operation_id, patient)
+        if begun is None:
             return False
-        self._work(held, self._enter(held), patient)
+        self._work(*begun, patient)
         return True
 
     def _reserve(self, patient: bool) -> bool:
@@ -113,15 +113,17 @@ class Runner:
         with self._guard:
             self._free[patient] += 1
 
-    def _claim(self, operation_id: uuid.UUID, patient: bool) -> Claim | None:
-        """Claim it for the thread that was taken; where that fails, the thread is free again."""
-        held = None
+    def _begin(self, operation_id: uuid.UUID, patient: bool) -> tuple[Claim, OperationRun] | None:
+        """Claim it for the thread that was taken; where that comes to nothing, the thread is free again."""
+        begun = None
         try:
             held = claim(operation_id)
+            if held is not None:
+                begun = held, self._enter(held)
         finally:
-            if held is None:
+            if begun is None:
                 self._give_back(patient)
-        return held
+        return begun
 
     def _sweep_loop(self) -> None:
         while not self._stopping.is_set():
@@ -148,9 +150,19 @@ class Runner:
         for operation_id in list(waiting[:free]):
             if not self._reserve(patient):
                 return
-            held = self._claim(operation_id, patient)
-            if held is not None:
-                self._pool.submit(self._work, held, self._enter(held), patient)
+            begun = self._begin(operation_id, patient)
+            if begun is not None:
+                self._hand_over(*begun, patient)
+
+    def _hand_over(self, held: Claim, run: OperationRun, patient: bool) -> None:
+        pool = self._pool
+        try:
+            if pool is None:
+                raise RuntimeError("the runner has not been started")
+            pool.submit(self._work, held, run, patient)
+        except RuntimeError:  # it is being stopped
+            self._leave(held, patient)
+            raise
 
     def _enter(self, held: Claim) -> OperationRun:
         operation = Operation.objects.select_related("node", "requested_by").get(pk=held.operation_id)
@@ -163,13 +175,17 @@ class Runner:
         try:
             run_operation(run)
         finally:
-            with self._guard:
-                # Where the claim was lost, this process may have claimed it anew meanwhile.
-                if self._runs.get(held.operation_id, (None,))[0] == held:
-                    del self._runs[held.operation_id]
-            self._give_back(patient)
-            close_old_connections()
+            self._leave(held, patient)
+            # Of so many threads most rest most of the time, and each would keep a connection to the database.
+            connection.close()
             self._wake.set()
+
+    def _leave(self, held: Claim, patient: bool) -> None:
+        with self._guard:
+            # Where the claim was lost, this process may have claimed it anew meanwhile.
+            if self._runs.get(held.operation_id, (None,))[0] == held:
+                del self._runs[held.operation_id]
+        self._give_back(patient)
 
     def _lease_loop(self) -> None:
         while not self._ended.wait(settings.NODEADMIN_LEASE_S / 3):

@@ -88,6 +88,10 @@ class Evidence:
     lost_at: float | None = None
     signs: int = 0
     attempts: int = 0
+    """Losses in a row for one reason: the more of them, the longer the wait."""
+    refusals: int = 0
+    """The same of those for which the host let us in or turned us away, whatever lay between them: each may
+    cost an account a try, or leave a process on the host."""
     calm_since: float | None = None
     last_beat: float | None = None
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=16))
@@ -107,7 +111,7 @@ class Evidence:
 
     def start(self, now: float) -> Do:
         """Begin, or begin anew because the node's address or credential has changed."""
-        self.signs = self.attempts = self.mute = self.stalled = 0
+        self.signs = self.attempts = self.refusals = self.mute = self.stalled = 0
         return self._reach(now)
 
     def greeted(self, now: float) -> Do:
@@ -151,7 +155,7 @@ class Evidence:
         if self.phase not in (Phase.LISTENING, Phase.DOUBTING):
             return Do.NOTHING
         self._enter(Phase.LISTENING, now, self.timing.period_s + self.timing.grace_s)
-        self.signs = self.attempts = self.mute = 0
+        self.signs = self.attempts = self.refusals = self.mute = 0
         self.has_beaten = True
         self.last_beat, self.lost_at = now, None
         if self.calm_since is None:
@@ -195,11 +199,16 @@ class Evidence:
             return Do.DIAL
         return Do.NOTHING
 
-    def slept(self, seconds: float) -> None:
-        """The monitor itself stood still for so long: what it has not heard meanwhile tells nothing."""
-        self.deadline += seconds
+    def slept(self, now: float, seconds: float) -> None:
+        """The monitor itself stood still for so long: what it has not heard meanwhile tells nothing.
+
+        What came of it before it could be told of its sleep already counts from now, and is not moved again.
+        """
+        listening = self.phase is Phase.LISTENING
+        longest = now + (self.timing.first_beat_s if listening else self._longest(now))
+        self.deadline = min(self.deadline + seconds, max(self.deadline, longest))
         if self.last_beat is not None:
-            self.last_beat += seconds
+            self.last_beat = min(self.last_beat + seconds, now)
 
     # -- what it means -----------------------------------------------------------------------------
 
@@ -247,10 +256,12 @@ class Evidence:
             # A host that starts is silent for long, and then refuses logins for a moment (pam_nologin(8)):
             # the patience with the one is none with the other.
             self.attempts = 0
+        self.attempts += 1
+        self.refusals += state.reason != "unreachable"
+        tries = self.attempts if state.reason == "unreachable" else self.refusals
         self.state = state
         self.calm_since = None
-        self.attempts += 1
-        wait_s = min(longest_s, self.timing.shortest_s * 2 ** min(self.attempts, 10))
+        wait_s = min(longest_s, self.timing.shortest_s * 2 ** min(tries, 10))
         # Jitter, so that a thousand hosts behind one switch do not come back in the same second.
         self._enter(Phase.WAITING, now, wait_s * random.uniform(0.6, 1.0))  # noqa: S311
         return Do.NOTHING

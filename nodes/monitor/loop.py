@@ -158,7 +158,7 @@ class Monitor:
         now = time.monotonic()
         self.loop_delay_s = max(0.0, now - self._looked_at - LOOK_S)
         self._looked_at = now
-        self._allow_for_sleep()
+        self._allow_for_sleep(now)
         self._take_facts(now)
         for node in self._watched.values():
             if now >= node.evidence.deadline:
@@ -171,14 +171,14 @@ class Monitor:
             self._flush(now)
             self._refresh(now)
 
-    def _allow_for_sleep(self) -> None:
+    def _allow_for_sleep(self, now: float) -> None:
         """Hold no time against the hosts in which this process did not run."""
         worked_s, self._worked_s = time.process_time() - self._worked_s, time.process_time()
         asleep_s = self.loop_delay_s - worked_s
         if asleep_s > ASLEEP_S:
             log.warning("the monitor stood still", seconds=round(asleep_s, 1))
             for node in self._watched.values():
-                node.evidence.slept(asleep_s)
+                node.evidence.slept(now, asleep_s)
 
     def _take_signals(self, until: float) -> None:
         """Handle signals until then; all that are waiting come first, so that no deadline is judged by an

@@ -7,8 +7,9 @@ were cut off, and then refuses to go on where it finds a VM that nobody decided 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from django.conf import settings
 from django.db.models import Max
@@ -16,7 +17,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from nodes.errors import ConfirmationExpired, HostError, PlanChanged, VmStateUnknown, VmStepsFailed
+from nodes.errors import (
+    ConfirmationExpired,
+    HostError,
+    NodeAdminError,
+    PlanChanged,
+    VmStateUnknown,
+    VmStepsFailed,
+)
 from nodes.hosts import domains
 from nodes.hosts.domains import DomainFacts
 from nodes.inventory.domain_states import is_active
@@ -44,6 +52,9 @@ ENDED_WELL = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
 
 def check_step() -> StepPlan:
     return StepPlan("check", _("Check that the plan still holds"))
+
+
+_NONE: Mapping[str, NodeAdminError] = MappingProxyType({})
 
 
 class PlanRun:
@@ -104,6 +115,8 @@ class PlanRun:
         """Raise ConfirmationExpired where nobody has gone on with the operation for longer than a
         confirmation lives, at once or bit by bit: a server that was down for hours neither stops a VM nor
         takes a host down as soon as it is back."""
+        # Adds what this process has just slept through, which only the next renewal would.
+        self.run.renew()
         row = Operation.objects.filter(pk=self.run.operation.pk)
         away_s: float = row.values_list("unattended_s", flat=True).first() or 0.0
         if away_s > settings.NODEADMIN_CONFIRMATION_LIFE_S:
@@ -134,9 +147,12 @@ class PlanRun:
                 self._require_attended()
             if empties:
                 self.ensure_fits()
-        self._do([vm for vm in left if vm_code(vm) not in self._given_up], self._act, go_on=go_on)
+        failed = self._do([vm for vm in left if vm_code(vm) not in self._given_up], self._act, go_on=go_on)
+        for error in failed.values():
+            if isinstance(error, ConfirmationExpired):
+                raise error
         if any(not self.done(vm_code(vm)) for vm in left):
-            raise self._failure()
+            raise self._failure(failed)
 
     def _acting(self) -> tuple[VmDecision, ...]:
         return (*self.plan.of(Action.MIGRATE), *self.plan.of(Action.STOP))
@@ -155,8 +171,8 @@ class PlanRun:
 
     def _do(
         self, vms: Sequence[VmDecision], act: Callable[[VmDecision], None], *, go_on: bool
-    ) -> Iterable[str]:
-        """Do it for each, some at once; the codes of the steps that failed."""
+    ) -> Mapping[str, NodeAdminError]:
+        """Do it for each, some at once; what failed, by the code of its step."""
         jobs = [Job(vm_code(vm), _bound(act, vm)) for vm in vms]
         return do_jobs(jobs, at_once=settings.NODEADMIN_MIGRATIONS_OUT, go_on=go_on)
 
@@ -173,21 +189,29 @@ class PlanRun:
         source = node_of(vm.source_uuid, vm.source) if vm.source_uuid else self.node
         return source, node_of(vm.target_uuid, vm.target)
 
-    def _failure(self) -> VmStepsFailed:
-        """What was done and what not, out of the steps' rows."""
+    def _failure(self, errors: Mapping[str, NodeAdminError] = _NONE) -> VmStepsFailed:
+        """What was done and what not, out of the steps' rows; ``errors`` are those of steps that could not
+        even begin, too."""
         rows = {step.code: step for step in self.run.operation.steps.exclude(vm_uuid=None)}
         steps = [(vm, rows[vm_code(vm)]) for vm in self._acting() if vm_code(vm) in rows]
         failed = [(vm, row) for vm, row in steps if row.status == StepStatus.FAILED]
         done = [vm.vm_name for vm, row in steps if row.status in ENDED_WELL]
         left = [vm.vm_name for vm, row in steps if row.status == StepStatus.PENDING]
-        message = " ".join(f"{vm.vm_name}: {row.message}" for vm, row in failed)
+        unbegun = [
+            (vm, errors[vm_code(vm)])
+            for vm, row in steps
+            if row.status != StepStatus.FAILED and vm_code(vm) in errors
+        ]
+        causes = [(vm, str(row.data.get("error", "")), row.message) for vm, row in failed]
+        causes += [(vm, error.code, str(error.message)) for vm, error in unbegun]
+        message = " ".join(f"{vm.vm_name}: {words}" for vm, _code, words in causes)
         if done:
             message += " " + _("Done: %s.") % ", ".join(done)
         if left:
             message += " " + _("Not begun: %s.") % ", ".join(left)
         vms = [
-            {"vm": vm.vm_name, "uuid": vm.vm_uuid, "code": row.data.get("error", ""), "message": row.message}
-            for vm, row in failed
+            {"vm": vm.vm_name, "uuid": vm.vm_uuid, "code": code, "message": words}
+            for vm, code, words in causes
         ]
         return VmStepsFailed(
             message.strip(),

@@ -15,6 +15,9 @@ from nodes.operations.connection_state import note_contact, note_failure, note_m
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.permissions import VIEW
 
+SECOND_LOOK_S = 45.0
+"""A libvirt that has just been started, and has many VMs to find again, answers nobody for half a minute."""
+
 
 class RefreshNode(OperationKind):
     """Several asked for at once are one: it excludes only other refreshes, never work on the node."""
@@ -57,12 +60,22 @@ class RefreshNode(OperationKind):
         with run.step("inventory") as step:
             taken = take_inventory(connection, access.last_good(node))
             step.report(_("%d sources read") % len(taken.document.sources))
+            is_mute = taken.libvirt_is_mute and not libvirt_answers(connection)
         with run.step("store") as step:
             with run.fenced():
                 snapshot, changes = store_snapshot(node, taken)
-                if taken.libvirt_is_mute:
+                if is_mute:
                     note_mute_libvirt(node)
                 else:
                     note_contact(node)
             step.report(_("%d changes") % len(changes))
         return {"snapshot": snapshot.pk, "observed_at": taken.document.observed_at, "changes": len(changes)}
+
+
+def libvirt_answers(connection: HostConnection) -> bool:
+    """Whether libvirt answers one who is more patient: the second sign, before it counts as mute."""
+    try:
+        connection.hypervisor(SECOND_LOOK_S).version_text()
+    except HostError:
+        return False
+    return True

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
+from django.utils import timezone
 
+from nodes.engine.claim import Claim
 from nodes.engine.embedded import EmbeddedRunner
+from nodes.engine.run import OperationRun
 from nodes.engine.submit import cancel, submit
 from nodes.events import SYSTEM
 from nodes.models import Operation, OperationStatus
@@ -105,3 +109,21 @@ def test_a_message_finds_no_thread_where_all_are_taken_and_one_of_the_other_sort
     cancel(first, actor=SYSTEM)
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_thread_is_free_again_where_the_database_fails_just_after_the_claim(runner, waiting, monkeypatch):
+    waiting.set()
+    engine = runner(patient=1)
+    enter, failures = engine._enter, [OperationalError("away")]
+
+    def fails_once(held: Claim) -> OperationRun:
+        if failures:
+            raise failures.pop()
+        return enter(held)
+
+    monkeypatch.setattr(engine, "_enter", fails_once)
+    asked = power_on(1)
+    engine.start()
+    assert comes_true(lambda: not failures, 30)
+    Operation.objects.filter(pk=asked.pk).update(lease_expires_at=timezone.now())
+    assert ends_as(asked, OperationStatus.SUCCEEDED)

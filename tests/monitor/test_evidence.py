@@ -230,9 +230,35 @@ def test_a_libvirt_that_comes_and_goes_is_back_only_after_a_calm_time() -> None:
 
 def test_time_in_which_the_monitor_itself_stood_still_is_not_held_against_the_host() -> None:
     evidence = listening()
-    evidence.slept(20)
+    evidence.slept(20, 20)
     assert evidence.passed(20.1) is Do.NOTHING
     assert evidence.passed(26.5) is Do.DIAL
+
+
+def test_beats_that_were_read_before_the_monitor_knew_of_its_sleep_get_no_time_of_it_too() -> None:
+    evidence = listening()
+    evidence.heard(3600, BEAT)
+    evidence.slept(3600, 3595)
+    assert not evidence.heard_after(3600)
+    assert evidence.passed(3600 + evidence.timing.first_beat_s) is Do.DIAL
+
+
+def test_a_host_that_is_silent_between_its_refusals_is_spared_all_the_same() -> None:
+    evidence = listening()
+    evidence.passed(6.5)
+    evidence.silent(9.5, "no answer")
+    waits = []
+    for _ in range(8):
+        for reason in ("", "ssh_auth_failed"):
+            now = evidence.deadline
+            evidence.passed(now)
+            if reason:
+                evidence.greeted(now)
+                evidence.refused(now, reason, "no such key")
+                waits.append(evidence.deadline - now)
+            else:
+                evidence.silent(now, "no answer")
+    assert max(waits) > evidence.timing.refused_longest_s / 2
 
 
 def test_only_a_host_that_greets_and_lets_one_wait_counts_as_stalled() -> None:

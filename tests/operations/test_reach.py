@@ -14,6 +14,7 @@ from nodes import access
 from nodes.errors import CredentialUnreadable
 from nodes.models import Credential, Node, Operation, OperationStatus
 from nodes.models.credential import CredentialKind
+from nodes.operations import refresh_node
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
 from tests.libvirtd import AVAILABLE, LibvirtHost
@@ -103,7 +104,10 @@ def test_refreshing_uses_the_stored_login_and_gives_utilization(wizard):
     assert 0 <= Node.objects.get().cpu_used_percent <= 100
 
 
-def test_a_libvirt_that_takes_connections_and_does_not_answer_is_no_host_that_is_well(wizard, host):
+def test_a_libvirt_that_takes_connections_and_does_not_answer_is_no_host_that_is_well(
+    wizard, host, monkeypatch
+):
+    monkeypatch.setattr(refresh_node, "SECOND_LOOK_S", 2.0)
     wizard.add()
     host.freeze_libvirtd()
     try:
@@ -319,3 +323,17 @@ def test_a_credential_of_another_user_than_the_address_names_is_refused(wizard):
     credential = {"kind": "nodeadmin_key", "user": "somebody"}
     status, body = wizard.api("add-node", wizard.body(credential=credential))
     assert (status, body["errors"][0]["field"]) == (400, "credential.user")
+
+
+def test_a_libvirt_that_answers_late_is_given_a_second_look(pair, nodes, monkeypatch):
+    one, _two = pair
+    monkeypatch.setattr(refresh_node, "SECOND_LOOK_S", 2.0)
+    connection = access.connect(access.target_for(nodes[0]))
+    assert refresh_node.libvirt_answers(connection)
+    one.freeze_libvirtd()
+    try:
+        connection.hypervisor().close()
+        assert not refresh_node.libvirt_answers(connection)
+    finally:
+        one.thaw_libvirtd()
+    assert refresh_node.libvirt_answers(connection)
