@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -21,8 +22,9 @@ from nodes.errors import (
     ProbeFailed,
 )
 from nodes.events import NodeChanged, publish, record
-from nodes.models import Connection, ConnectionReason, Heartbeat, Node, Operation
+from nodes.models import Connection, ConnectionReason, Heartbeat, Node, Operation, OperationStatus
 from nodes.models.event import Severity
+from nodes.models.operation import UNFINISHED
 
 _REASONS: tuple[tuple[type[HostError], ConnectionReason], ...] = (
     (AuthenticationFailed, ConnectionReason.SSH_AUTH_FAILED),
@@ -43,7 +45,8 @@ SEEN_BY_MONITOR = (
 """Reasons that a monitor finds out by itself, and whose end it notices."""
 
 SEEN_BY_REFRESH = (ConnectionReason.PROBE_FAILING, ConnectionReason.INSUFFICIENT_RIGHTS)
-"""Reasons that only an inventory finds, and whose end only an inventory finds: such a host may beat."""
+"""Reasons that an inventory finds, and whose end only an inventory finds: such a host may beat.
+The first one is a monitor's too, for a host whose shell is mute, until it has beaten again."""
 
 ASKED_FOR = (ConnectionReason.REBOOTING, ConnectionReason.POWERED_OFF)
 
@@ -136,8 +139,13 @@ def note_power(node: Node, reason: ConnectionReason, detail: str) -> None:
 
 def note_still_up(node: Node) -> None:
     """A host that counts as away, because it was asked to go, beats on: online, unless the operation that
-    asked is still at it."""
-    at_it = Operation.objects.unfinished().filter(node=node.pk, kind__in=POWER_KINDS)
+    asked is still at it, or was cancelled just now: that calls no host back that is on its way down."""
+    lately = Q(
+        status=OperationStatus.CANCELLED,
+        finished_at__gt=timezone.now() - timedelta(seconds=settings.NODEADMIN_POWER_OFF_S),
+    )
+    asked = Operation.objects.filter(node=node.pk, kind__in=POWER_KINDS)
+    at_it = asked.filter(Q(status__in=UNFINISHED) | lately)
     if node.connection_reason in ASKED_FOR and not at_it.exists():
         _change(node, Connection.ONLINE, ConnectionReason.NONE, "")
 

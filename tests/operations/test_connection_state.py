@@ -123,6 +123,10 @@ def test_a_host_that_beats_on_is_not_away_once_no_operation_is_at_it(watched: No
     watched.refresh_from_db()
     note_still_up(watched)
     assert state(watched) == (Connection.OFFLINE, reason)
+    now = timezone.now()
+    Operation.objects.filter(pk=operation.pk).update(status="cancelled", finished_at=now)
+    note_still_up(watched)
+    assert state(watched) == (Connection.OFFLINE, reason), "a cancel calls no host back"
     Operation.objects.filter(pk=operation.pk).update(status="failed")
     note_still_up(watched)
     assert state(watched) == (Connection.ONLINE, "")
