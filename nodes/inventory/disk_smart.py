@@ -13,7 +13,7 @@ from nodes.inventory.smart_health import Findings, verdict
 from nodes.inventory.smart_tree import whole
 
 _PHYSICAL = re.compile(r"(/dev/\S+) -d (\S+)\Z")
-_NUMBERED = re.compile(r"/dev/(?:bus/|aac)(\d{1,6})\Z", re.ASCII)
+_NUMBERED = re.compile(r"/dev/bus/(\d{1,6})\Z", re.ASCII)
 _HOST = re.compile(r"/host(\d{1,6})/", re.ASCII)
 _UNREAD = {
     SourceStatus.TIMEOUT: SmartState.TIMEOUT,

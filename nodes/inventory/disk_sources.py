@@ -151,8 +151,54 @@ DISK_MULTIPATH = Source(
 # asking costs a process each. Behind a RAID controller the physical disks are asked in the volumes' stead:
 # MegaRAID's are in smartctl's scan, those of Smart Arrays are counted through until there is no such one
 # (smartctl(8), -d cciss,N, knows no list of them), and Adaptec's are in sysfs without a block device.
+#
+# A Smart Array's are asked 16 side by side, so that one that hangs costs the others neither their turn nor
+# their time. They are asked by the shell itself, as smartctl may be its function that goes through sudo.
+# SATA disks tell a model where those of SAS tell their type; an enclosure has a number too.
 _SMART_ITEMS = r"""
-raids= adaptecs= arrays=
+count() { # VOLUME FILE: lists the disks of one Smart Array; files are in the probe's own directory
+  number=0
+  while [ "$number" -lt 128 ]; do
+    first=$number asked=
+    while [ "$number" -lt $((first + 16)) ]; do
+      smartctl -n standby -i -d "cciss,$number" "$1" >"$2.$number" 2>&1 &
+      asked="$asked $!"
+      number=$((number + 1))
+    done
+    read -r now _ </proc/uptime
+    limit=$((${now%.*} + 3))
+    while :; do
+      sleep 0.05 2>/dev/null || sleep 1
+      hanging=
+      for child in $asked; do
+        kill -0 "$child" 2>/dev/null && hanging="$hanging $child "
+      done
+      read -r now _ </proc/uptime
+      [ "$hanging" ] && [ "${now%.*}" -lt "$limit" ] || break
+    done
+    number=$first answered= end=
+    for child in $asked; do
+      case $hanging in
+      *" $child "*)
+        kill -9 "$child" 2>/dev/null
+        echo "$1 -d cciss,$number"
+        ;;
+      *)
+        answered=yes
+        found=$(cat "$2.$number")
+        case $found in
+        *'Device type: '*' disk'* | *'Device Model: '* | *'Device is in '*) echo "$1 -d cciss,$number" ;;
+        *'Device type: '*) ;;
+        *) end=yes ;;
+        esac
+        ;;
+      esac
+      number=$((number + 1))
+    done
+    [ "$answered" ] && [ ! "$end" ] || break
+  done
+}
+raids= adaptecs= arrays= volumes= counting=
 for file in /sys/class/scsi_host/host*/proc_name; do
   { read -r driver <"$file"; } 2>/dev/null || continue
   host=${file%/proc_name}
@@ -182,6 +228,7 @@ for disk in /sys/class/block/sd* /sys/class/block/nvme*; do
     case $raids in *" $host "*) continue ;; esac
     target=${PWD##*/target}
     target=${target#*:}
+    volumes="$volumes $host=/dev/$name "
     case $adaptecs,${target%%:*} in *" $host "*,0) continue ;; esac
     case $arrays in
     *" $host "*)
@@ -200,6 +247,10 @@ for disk in /sys/class/block/sd* /sys/class/block/nvme*; do
   echo "/dev/$name"
 done
 for host in $adaptecs; do
+  # smartctl counts the adapters as the driver does, which is not how hosts are; a volume tells the host.
+  { read -r unit <"/sys/class/scsi_host/$host/unique_id"; } 2>/dev/null || continue
+  case $volumes in *" $host="*) ;; *) continue ;; esac
+  door=${volumes#*" $host="}
   for disk in "/sys/class/scsi_device/${host#host}":[1-9]*; do
     { read -r type <"$disk/device/type"; } 2>/dev/null || continue
     [ "$type" = 0 ] && [ ! -e "$disk/device/block" ] || continue
@@ -207,23 +258,16 @@ for host in $adaptecs; do
     id=${place#*:*:}
     channel=${place#*:}
     # The driver shows the controller's first channel of disks as the second of the host.
-    echo "/dev/aac${host#host} -d aacraid,${host#host},$((${channel%%:*} - 1)),${id%%:*}"
+    echo "${door%% *} -d aacraid,$unit,$((${channel%%:*} - 1)),${id%%:*}"
   done
 done
 for door in $doors; do
-  number=0
-  while [ "$number" -lt 64 ]; do
-    # One that hangs is a disk, and is to cost the others neither their turn nor their time.
-    found=$(timeout 2 smartctl -n standby -i -d "cciss,$number" "$door" 2>&1)
-    case $?,$found in
-    124,*) echo "$door -d cciss,$number" ;;
-    *, | *'No such device'* | *ARGUMENT* | *UNRECOGNIZED*) break ;;
-    *'Device type: '*' disk'*) echo "$door -d cciss,$number" ;;
-    *'Device type: '*) ;;
-    *) echo "$door -d cciss,$number" ;;
-    esac
-    number=$((number + 1))
-  done
+  count "$door" "$na_file.${door##*/}" >"$na_file.${door##*/}" &
+  counting="$counting $!"
+done
+wait $counting
+for door in $doors; do
+  cat "$na_file.${door##*/}"
 done
 [ "$raids" ] || exit 0
 smartctl --scan | while read -r device _ type _; do

@@ -42,10 +42,12 @@ class FakeHost:
         (device / "block" / name / "device").symlink_to(device)
         (self.root / "class/block" / name).symlink_to(device / "block" / name)
 
-    def scsi_host(self, number: int, driver: str) -> None:
+    def scsi_host(self, number: int, driver: str, unique_id: int | None = None) -> None:
         directory = self.root / "class/scsi_host" / f"host{number}"
         directory.mkdir()
         (directory / "proc_name").write_text(driver + "\n")
+        if unique_id is not None:
+            (directory / "unique_id").write_text(f"{unique_id}\n")
 
     def tool(self, name: str, body: str) -> None:
         path = self.root / "bin" / name
@@ -145,7 +147,45 @@ class TestWhoIsAsked:
             "/dev/sdc",
         ]
         listed = [call for call in host.called() if call.startswith("-n standby -i -d")]
-        assert len(listed) == 5
+        assert len(listed) == 16
+
+    def test_sata_disks_of_a_smart_array_tell_no_type(self, host: FakeHost) -> None:
+        said = "Device Model:     MB4000GVYZK\\nSerial Number:    ZC1A0001"
+        self.array(
+            host, f"case $* in *cciss,0\\ *) printf '{said}' ;; *) echo 'No such device'; exit 2 ;; esac"
+        )
+        assert items(host.run(DISK_SMART)) == ["/dev/sda -d cciss,0"]
+
+    def array(self, host: FakeHost, smartctl: str) -> None:
+        host.tool("smartctl", smartctl)
+        host.scsi_host(0, "hpsa")
+        host.disk("sda", "pci0000:00/host0/t/0:1:0:0", vendor="HP", model="LOGICAL VOLUME")
+
+    def test_the_disks_of_a_smart_array_are_asked_through_sudo(self, host: FakeHost) -> None:
+        self.array(host, "echo 'Smartctl open device: /dev/sda failed: Permission denied'; exit 2")
+        assert items(host.run(DISK_SMART)) == []
+        host.tool(
+            "sudo",
+            "case $* in '-n smartctl -n standby -i -d cciss,'[01]' '*) echo 'Device type:          disk' ;;"
+            " *) echo 'No such device'; exit 2 ;; esac",
+        )
+        function = 'smartctl() { sudo -n smartctl "$@"; }\n'
+        elevated = replace(DISK_SMART, items=function + DISK_SMART.items)
+        assert items(host.run(elevated)) == ["/dev/sda -d cciss,0", "/dev/sda -d cciss,1"]
+
+    def test_more_disks_of_smart_arrays_than_are_asked_at_once_are_listed_together(
+        self, host: FakeHost
+    ) -> None:
+        disk = "Device type:          disk"
+        self.array(
+            host,
+            "sleep 0.3; case $* in *cciss,[0-9]\\ * | *cciss,1[0-9]\\ * | *cciss,2[0-3]\\ *)"
+            f" echo '{disk}' ;; *) echo 'No such device'; exit 2 ;; esac",
+        )
+        host.scsi_host(1, "hpsa")
+        host.disk("sdb", "pci0000:00/host1/t/1:1:0:0", vendor="HP", model="LOGICAL VOLUME")
+        found = items(host.run(DISK_SMART))
+        assert found == sorted(f"/dev/{name} -d cciss,{n}" for name in ("sda", "sdb") for n in range(24))
 
     def test_a_disk_of_a_smart_array_that_hangs_costs_the_others_nothing(self, host: FakeHost) -> None:
         disk = "Device type:          disk"
@@ -158,15 +198,24 @@ class TestWhoIsAsked:
         host.disk("sda", "pci0000:00/host0/t/0:1:0:0", vendor="HP", model="LOGICAL VOLUME")
         assert items(host.run(DISK_SMART)) == [f"/dev/sda -d cciss,{number}" for number in (0, 1, 2)]
 
-    def test_a_controller_that_names_no_end_is_counted_to_a_bound(self, host: FakeHost) -> None:
-        host.tool("smartctl", "echo 'Serial number: X'")
-        host.scsi_host(0, "hpsa")
-        host.disk("sda", "pci0000:00/host0/t/0:1:0:0", vendor="HP", model="LOGICAL VOLUME")
-        assert len(items(host.run(DISK_SMART))) == 64
+    @pytest.mark.parametrize(
+        ("said", "listed"),
+        [
+            ("Serial number: X", 0),
+            ("smartctl: Input/output error", 0),
+            ("Device type:          disk", 128),
+            ("Device type:          enclosure", 0),
+        ],
+    )
+    def test_a_controller_that_names_no_end_is_counted_to_a_bound(
+        self, host: FakeHost, said: str, listed: int
+    ) -> None:
+        self.array(host, f"case $* in *-i\\ -d*) echo '{said}' ;; *) echo '{json.dumps(GOOD)}' ;; esac")
+        assert len(items(host.run(DISK_SMART))) == listed
 
     def test_physical_disks_that_aacraid_shows_without_a_block_device(self, host: FakeHost) -> None:
         host.tool("smartctl", f"echo '{json.dumps(GOOD)}'")
-        host.scsi_host(2, "aacraid")
+        host.scsi_host(2, "aacraid", unique_id=0)
         host.disk("sda", "pci0000:00/host2/target2:0:0/2:0:0:0", vendor="ASR8405")
         host.disk("sdb", "pci0000:00/host2/target2:1:9/2:1:9:0", vendor="SEAGATE")
         for place, kind in (("2:1:8:0", 0), ("2:1:9:0", 0), ("2:3:0:0", 13), ("2:0:0:0", 0)):
@@ -175,7 +224,20 @@ class TestWhoIsAsked:
             (device / "type").write_text(f"{kind}\n")
             if place != "2:1:8:0":
                 (device / "block").mkdir()
-        assert items(host.run(DISK_SMART)) == ["/dev/aac2 -d aacraid,2,0,8", "/dev/sdb"]
+        assert items(host.run(DISK_SMART)) == ["/dev/sda -d aacraid,0,0,8", "/dev/sdb"]
+
+    @pytest.mark.parametrize(("unique_id", "volume"), [(None, True), (0, False)])
+    def test_an_adapter_without_a_number_or_a_volume_is_not_guessed_at(
+        self, host: FakeHost, unique_id: int | None, volume: bool
+    ) -> None:
+        host.tool("smartctl", f"echo '{json.dumps(GOOD)}'")
+        host.scsi_host(2, "aacraid", unique_id)
+        if volume:
+            host.disk("sda", "pci0000:00/host2/target2:0:0/2:0:0:0", vendor="ASR8405")
+        device = host.root / "class/scsi_device/2:1:8:0/device"
+        device.mkdir(parents=True)
+        (device / "type").write_text("0\n")
+        assert items(host.run(DISK_SMART)) == []
 
 
 class TestHowTheyAreAsked:

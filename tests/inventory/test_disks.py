@@ -754,7 +754,7 @@ class TestSmart:
         return host
 
     @pytest.mark.parametrize(
-        ("driver", "item"), [("hpsa", "/dev/sda -d cciss,4"), ("aacraid", "/dev/aac3 -d aacraid,3,0,4")]
+        ("driver", "item"), [("hpsa", "/dev/sda -d cciss,4"), ("aacraid", "/dev/sda -d aacraid,0,0,4")]
     )
     def test_disks_behind_other_controllers_are_found_by_their_host(self, driver: str, item: str) -> None:
         host = self.array(driver)
