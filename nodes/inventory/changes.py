@@ -79,22 +79,30 @@ def compare_since(
     """As :func:`compare`, with what ``before`` hid and ``after`` shows again.
 
     What changed while a source failed is between no two neighbours: it is sought in the newest of ``older``
-    (newest first, and only taken from where something was hidden) that read those sources, without what was
-    told on the way. Of those in which they failed too, any may be left out.
+    (newest first, and only taken from where something was hidden) that read those sources and hid nothing
+    else, without what was told on the way. Where all of them hid something, the newest that read those
+    sources has to do. Of those in which they failed too, any may be left out.
     """
     found = list(compare(before, after, sections))
     pending = {section.slug: names for section in sections if (names := _shown_again(section, before, after))}
-    chain = [before]
+    chain = [after, before]
+    partly: dict[str, list[Inventory]] = {}
     for inventory in older if pending else ():
         chain.append(inventory)
         for section in sections:
             result = inventory.results.get(section.slug)
             names = pending.get(section.slug, frozenset())
             if names and result and result.plain is not None and not names & result.unread.keys():
-                found.extend(_hidden(section, [after, *chain]))
-                del pending[section.slug]
+                partly.setdefault(section.slug, list(chain))
+                if not any(
+                    _tells_presence(section, name) for name in _shown_again(section, inventory, after)
+                ):
+                    partly[section.slug] = list(chain)
+                    del pending[section.slug]
         if not pending:
             break
+    for section in sections:
+        found.extend(_hidden(section, partly[section.slug]) if section.slug in partly else ())
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -408,6 +409,26 @@ def test_what_changed_while_a_source_failed_is_told_when_it_is_back() -> None:
     # Nothing was hidden, or nothing is shown again: no older one is parsed.
     assert compare_since(again, again, untouched()) == ()
     assert compare_since(silent, silent, untouched()) == ()
+
+
+def test_what_went_while_one_source_after_another_failed_is_told_in_the_end() -> None:
+    def seen(facts: dict[str, Plain], *unread: str) -> Inventory:
+        result = SectionResult("disks", None, facts, (), dict.fromkeys(unread, "timeout"))
+        return Inventory("2025-03-01T10:00:00Z", {"disks": result})
+
+    section = replace(DISKS, presence=frozenset({"lsblk", "files"}))
+    whole, first, second = seen(TWO), seen(ONE, "lsblk"), seen(ONE, "files")
+    assert compare_since(first, second, iter([whole]), [section]) == ()
+    [change] = compare_since(second, seen(ONE), iter([first, whole]), [section])
+    assert (change.kind, change.subject) == (ChangeKind.REMOVED, "sdb")
+    # What tells no presence is not waited for.
+    older = chain([seen(TWO, "smartctl")], untouched())
+    [change] = compare_since(seen(ONE, "lsblk"), seen(ONE), older, [section])
+    assert (change.kind, change.subject) == (ChangeKind.REMOVED, "sdb")
+    # Where all older ones hide something, the newest of those that read the source has to do.
+    worn, hidden, new = ({"disks": [disk("sda", wear=wear)]} for wear in (9, None, 5))
+    [change] = compare_since(seen(hidden, "lsblk"), seen(worn), [seen(new, "files")], [section])
+    assert (change.path, change.before, change.after) == ("disks.wear", 5, 9)
 
 
 def untouched() -> Iterator[Inventory]:
