@@ -16,7 +16,7 @@ from nodes.inventory.source import LibvirtSource, Source
 
 logger = logging.getLogger(__name__)
 
-_ITEMS_ONLY = frozenset({"libvirt:domain", "libvirt:pool", "libvirt:network"})
+ITEMS_ONLY = frozenset({"libvirt:domain", "libvirt:pool", "libvirt:network"})
 """Sources that have outputs for their items alone; a host without domains has none, and lacks nothing."""
 
 _PACKAGES = {
@@ -135,7 +135,7 @@ def _failures(section: Section[Any], document: HostDocument) -> Iterator[_Failur
     declared: tuple[Source | LibvirtSource, ...] = (*section.sources, *section.libvirt)
     names = {source.name for source in declared}
     for source in declared:
-        outputs = [] if source.name in _ITEMS_ONLY else [document.get(source.name)]
+        outputs = [] if source.name in ITEMS_ONLY else [document.get(source.name)]
         outputs += [output for _, output in document.items(source.name) if output.name not in names]
         alike: dict[SourceStatus, list[SourceOutput]] = {}
         for output in outputs:

@@ -14,12 +14,12 @@ from nodes.events import NodeChanged, publish
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.probe import collect
-from nodes.inventory.build import Inventory, build
+from nodes.inventory.build import ITEMS_ONLY, Inventory, build
 from nodes.inventory.changes import STEADY, Change, compare_since
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.identity import HostIdentity
 from nodes.inventory.plain import to_plain
-from nodes.inventory.registry import SECTIONS, all_libvirt_sources
+from nodes.inventory.registry import SECTIONS, all_libvirt_sources, all_sources
 from nodes.inventory.summary import SummaryFacts
 from nodes.models import Node, Snapshot, SnapshotSection
 from nodes.operations.base import removed
@@ -38,6 +38,9 @@ OLDER_LOOKED_AT = 200
 OLDER_PARSED = 8
 """How far back to look for what a failing source hid, and how many documents to parse for it at most. It is a
 rare search, but the node's row is locked."""
+_FITFUL = frozenset(status.value for status in SourceStatus if status is not SourceStatus.OK) - STEADY
+"""Codes of problems that are a source's failure: parsers have others, of which some are there each time."""
+_OF_ITEMS = ITEMS_ONLY | {source.name for source in all_sources() if source.items}
 log = structlog.get_logger(__name__)
 
 
@@ -174,20 +177,31 @@ def _older(node: Node) -> Iterator[Inventory]:
     back = Snapshot.objects.filter(node=node, pk__lte=node.snapshot_id or 0).order_by("-pk")
     failed = _failed_sources(list(back.values_list("pk", flat=True)[:OLDER_LOOKED_AT]))
     newest, *older = failed.items()
-    useful = [pk for pk, sources in older if not newest[1] <= sources]
+    useful = [pk for pk, sources in older if not newest[1] or not newest[1] <= sources]
     for pk in useful[:OLDER_PARSED]:
+        # Old ones are also deleted elsewhere, meanwhile.
+        snapshot = Snapshot.objects.filter(pk=pk).first()
+        if snapshot is None:
+            continue
         try:
-            yield build(Snapshot.objects.get(pk=pk).host_document())
+            yield carried(build(snapshot.host_document()), facts_of(pk), snapshot.observed_at)
         except ValueError:
             log.exception("an older document of a node is damaged", node=node.name)
 
 
 def _failed_sources(pks: Sequence[int]) -> dict[int, set[tuple[str, str]]]:
-    """What could not be read in each of these snapshots, in their order: sections with their sources."""
+    """What could not be read in each of these snapshots, in their order: sections with their sources.
+
+    Those of many items are left out: their problems do not name the items, which may be others each time.
+    """
     failed: dict[int, set[tuple[str, str]]] = {pk: set() for pk in pks}
     rows = SnapshotSection.objects.filter(snapshot__in=pks).exclude(problems=[])
     for pk, slug, problems in rows.values_list("snapshot_id", "slug", "problems"):
-        failed[pk].update((slug, problem["source"]) for problem in problems if problem["code"] not in STEADY)
+        failed[pk].update(
+            (slug, problem["source"])
+            for problem in problems
+            if problem["code"] in _FITFUL and problem["source"] not in _OF_ITEMS
+        )
     return failed
 
 
