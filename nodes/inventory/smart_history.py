@@ -16,10 +16,10 @@ _UNANSWERED = frozenset({"standby", "timeout", "truncated"})
 _NOT_ASKED = frozenset({"failed", "denied", "missing", "empty", "unreadable"})
 """States in which a disk's last values are no longer shown; who it is stays as it was told."""
 _KEPT_AS_NOW = frozenset({"state", "exit_status", "exit_bits", "messages", "values_observed_at"})
-_IDENTITY = (
-    *("type", "rotation_rpm", "form_factor", "interface", "link", "vendor", "model", "firmware"),
-    *("serial", "wwn", "logical_sector_bytes", "physical_sector_bytes"),
-)
+_IDENTITY = ("type", "rotation_rpm", "form_factor", "interface", "vendor", "model", "serial", "wwn")
+_SETTINGS = ("logical_sector_bytes", "physical_sector_bytes")
+_OF_A_PLACE = ("path-", "name-")
+"""Identifiers of whatever disk is there."""
 _TELLING = (
     *("wear_used_percent", "reallocated_sectors", "pending_sectors", "uncorrectable_sectors"),
     "media_errors",
@@ -115,17 +115,40 @@ def _carried(older: Any, older_at: str, disk: Any) -> Any:
         return disk
     has_values = before.get("state") == "read" or before.get("values_observed_at")
     if smart.get("state") in _NOT_ASKED:
-        return _with_identity(older, disk)
+        of_a_place = (words(branch(disk, "id")) or "").startswith(_OF_A_PLACE)
+        return disk if of_a_place else _with_identity(older, disk)
     if smart.get("state") not in _UNANSWERED or not has_values:
         return disk
     now = {name: smart[name] for name in _KEPT_AS_NOW if name in smart}
     why = [reason for reason in items(before, "reasons") if branch(reason, "code") not in _UNANSWERED]
     merged = {**before, **now, "values_observed_at": before.get("values_observed_at") or older_at}
     merged["reasons"] = [*items(smart, "reasons"), *why]
-    return _with_identity(older, {**disk, "smart": merged})
+    link, was = branch(disk, "link"), branch(older, "link")
+    if not isinstance(link, Mapping) or (link.get("speed_mbps") is None and isinstance(was, Mapping)):
+        link = was
+    return _with_identity(older, {**disk, "smart": merged, "link": link})
 
 
 def _with_identity(older: Mapping[str, Any], disk: Mapping[str, Any]) -> dict[str, Any]:
-    """``disk`` as SMART once told who it is; the kernel knows that only in part."""
+    """``disk`` as SMART once told who it is; the kernel knows that only in part.
+
+    What may be another by now is the kernel's to say: the firmware, of which it may show a part, the size of
+    sectors, and the speed of the link. Only the highest speed is the disk's own.
+    """
     known = {name: older[name] for name in _IDENTITY if older.get(name) is not None}
-    return {**disk, **known}
+    known |= {name: older[name] for name in _SETTINGS if name in older and disk.get(name) is None}
+    firmware, before = words(disk.get("firmware")), words(older.get("firmware"))
+    if before is not None and (firmware is None or firmware in before):
+        known["firmware"] = before
+    return {**disk, **known, "link": _with_highest_speed(branch(older, "link"), disk.get("link"))}
+
+
+def _with_highest_speed(older: Any, link: Any) -> Any:
+    if not isinstance(older, Mapping):
+        return link
+    if not isinstance(link, Mapping):
+        return {**older, "speed_mbps": None, "width": None, "slowed": None}
+    now, most = link.get("speed_mbps"), older.get("max_speed_mbps")
+    if link.get("name") not in ("SATA", "SAS") or link.get("name") != older.get("name") or most is None:
+        return link
+    return {**link, "max_speed_mbps": most, "slowed": None if now is None else now < most}

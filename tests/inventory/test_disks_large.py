@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -298,6 +298,46 @@ class TestHistory:
             was[name] for name in ("model", "serial", "type")
         ]
         assert now["smart"]["power_on_hours"] is None
+
+    LINK: ClassVar[Mapping[str, Any]] = {
+        "name": "SATA",
+        "speed_mbps": 6000,
+        "max_speed_mbps": 6000,
+        "slowed": False,
+    }
+
+    def kept(self, before: dict[str, Any], now: dict[str, Any], state: str = "denied") -> dict[str, Any]:
+        """The disk ``now`` after ``before``, which SMART had told."""
+        was = {"id": "wwn-0x5", "smart": {"state": "read"}} | before
+        told = {"id": was["id"], "smart": {"state": state}} | now
+        return carry_over({"disks": [was]}, AT, {"disks": [told]})["disks"][0]
+
+    @pytest.mark.parametrize("state", ["denied", "missing", "standby", "timeout"])
+    def test_a_link_that_got_slower_and_new_firmware_are_the_kernels_to_tell(self, state: str) -> None:
+        slow = {"name": "SATA", "speed_mbps": 1500, "max_speed_mbps": None, "slowed": None}
+        disk = self.kept({"link": self.LINK, "firmware": "1.0"}, {"link": slow, "firmware": "2.0"}, state)
+        assert disk["firmware"] == "2.0"
+        assert disk["link"] == {"name": "SATA", "speed_mbps": 1500, "max_speed_mbps": 6000, "slowed": True}
+        fast = {"name": "PCIe", "speed_mbps": 31508, "max_speed_mbps": 31508, "slowed": False}
+        assert self.kept({"link": {**fast, "max_speed_mbps": 63015}}, {"link": fast}, state)["link"] == fast
+
+    def test_the_kernels_part_of_the_firmware_is_no_other_one(self) -> None:
+        assert self.kept({"firmware": "SC61AB07"}, {"firmware": "AB07"})["firmware"] == "SC61AB07"
+        assert self.kept({"firmware": "SC61AB07"}, {"firmware": None})["firmware"] == "SC61AB07"
+        assert self.kept({"firmware": None}, {"firmware": "AB07"})["firmware"] == "AB07"
+
+    def test_a_speed_that_nobody_tells_now_is_known_of_a_sleeping_disk_alone(self) -> None:
+        unknown = {"name": "SATA", "speed_mbps": 6000, "max_speed_mbps": 6000, "slowed": False}
+        for now in (None, {"name": "SATA", "speed_mbps": None, "max_speed_mbps": None, "slowed": None}):
+            assert self.kept({"link": unknown}, {"link": now}, "standby")["link"] == unknown
+        link = self.kept({"link": unknown}, {"link": None})["link"]
+        assert (link["speed_mbps"], link["max_speed_mbps"], link["slowed"]) == (None, 6000, None)
+
+    @pytest.mark.parametrize("disk_id", ["path-pci-0000:00:1f.2-ata-1", "name-sda"])
+    def test_the_disk_in_a_place_may_be_another(self, disk_id: str) -> None:
+        was = {"id": disk_id, "serial": "S1", "model": "Old", "link": self.LINK}
+        now = {"serial": None, "model": "New", "link": None, "smart": {"state": "denied"}}
+        assert self.kept(was, now) == {"id": disk_id, **now}
 
     def test_falling_asleep_is_no_change_of_the_host(self) -> None:
         before = build(document(), (SECTION,)).results["disks"]
