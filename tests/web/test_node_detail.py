@@ -11,6 +11,7 @@ from nodes.inventory.registry import SECTIONS
 from nodes.models import Operation, SnapshotSection
 from nodes.web import plain_facts
 from tests.factories import grant, make_node, make_operation, make_snapshot
+from tests.inventory.disk_host import PCI, DiskHost
 from tests.inventory.documents import host_document, host_names
 from tests.web.conftest import HTMX
 
@@ -122,6 +123,19 @@ def test_a_disk_that_nobody_could_be_asked_about_is_not_shown_as_unused(admin_pa
     shown = read_disks(admin_page, read, "kvm-02", document.with_sources(silent))
     assert "use unknown" in shown
     assert "unused" not in shown
+
+
+def test_the_use_of_a_disk_that_only_its_controller_sees_is_no_question(admin_page, read):
+    disks = DiskHost()
+    path = f"{PCI}/0000:02:00.0/host0/target0:2:0/0:2:0:0/block"
+    disks.block("sda", path, files={"device/vendor": "LSI", "device/model": "MR9361"}, fstype="xfs")
+    disks.files.append("/sys/class/scsi_host/host0/proc_name:megaraid_sas")
+    disks.smart("/dev/bus/0 -d megaraid,8", {"model_name": "X", "smart_status": {"passed": True}})
+    shown = read_disks(admin_page, read, "kvm-01", disks.document())
+    assert "megaraid,8" in shown
+    assert "use unknown" not in shown
+    assert "not all that could use it could be asked" not in shown
+    assert "Only its controller sees this disk" in shown
 
 
 def read_disks(admin_page, read, name, document):

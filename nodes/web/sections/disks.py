@@ -207,5 +207,5 @@ def _purpose(disk: Facts, tree: tuple[TreeLine, ...]) -> Iterator[str]:
     yield from list(seen)[:4]
     if disk["unused"]:
         yield _("unused")
-    elif disk["unused"] is None:
+    elif disk["unused"] is None and disk["block_device"]:
         yield _("use unknown")
