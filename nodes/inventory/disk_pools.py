@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from nodes.inventory.blocktree import BlockTree
 from nodes.inventory.blockuse import BlockDevices
 from nodes.inventory.document import HostDocument
-from nodes.inventory.holders import Holders, read_holdings
-from nodes.inventory.hostuse import disk_holders
 from nodes.inventory.lvm import split_mapped_name
 from nodes.inventory.membership import Managers
 from nodes.inventory.mounts import Mount, device_of, mount_of
@@ -106,8 +104,3 @@ def devices_below(
     name = device_of(mount, blocks)
     if name is not None:
         yield name
-
-
-def vm_disks(document: HostDocument, blocks: BlockDevices) -> Mapping[str, Holders]:
-    """The VMs that have a block device as a disk, by its kernel name."""
-    return disk_holders(document, blocks, read_holdings(document))

@@ -12,12 +12,12 @@ from nodes.inventory.disk_device import Hardware
 from nodes.inventory.disk_link import read_buses
 from nodes.inventory.disk_parts import HostBlocks, read_swaps
 from nodes.inventory.disk_paths import broken_multipath
-from nodes.inventory.disk_pools import devices_below, pools_by_device, vm_disks
+from nodes.inventory.disk_pools import devices_below, pools_by_device
 from nodes.inventory.disk_smart import read_smart_outputs
 from nodes.inventory.disk_sources import DISK_FILES, DISK_LSBLK, DISK_LVM, DISK_MULTIPATH, DISK_ZPOOL
 from nodes.inventory.document import HostDocument, SourceStatus
-from nodes.inventory.holders import DOMAIN, DOMAINS
-from nodes.inventory.hostuse import USE_FILES, USE_LINKS
+from nodes.inventory.holders import DOMAIN, DOMAINS, read_holdings
+from nodes.inventory.hostuse import USE_FILES, USE_LINKS, disk_holders, volume_devices
 from nodes.inventory.lsblk import LsblkDevice, read_lsblk
 from nodes.inventory.lvm import read_lvm
 from nodes.inventory.membership import Managers
@@ -56,6 +56,7 @@ def read_hardware(document: HostDocument) -> Hardware:
         multipath=read_multipath(document.text(DISK_MULTIPATH.name)),
         missing_maps=frozenset(name for names in broken.values() for name in names),
     )
+    holdings = read_holdings(document)
     swaps = read_swaps(values.get("/proc/swaps", []))
     host = HostBlocks(
         blocks=blocks,
@@ -65,8 +66,10 @@ def read_hardware(document: HostDocument) -> Hardware:
         all_swaps=swaps,
         swaps={name: swap for swap in swaps if (name := blocks.aliases.get(swap.path)) is not None},
         pools=pools_by_device(document, blocks, tree, managers, mounts),
-        vm_disks=vm_disks(document, blocks),
-        vms_known=_said(document, DOMAINS.name, DOMAIN.name),
+        vm_disks=disk_holders(document, blocks, holdings),
+        # A VM's volume whose device is not known may be any of them.
+        vms_known=_said(document, DOMAINS.name, DOMAIN.name)
+        and not volume_devices(document, blocks, holdings).untraced,
         pools_known=_said(document, POOLS.name, POOL.name),
         fs_types=fs_types(mounts, blocks),
         btrfs=_btrfs(links),

@@ -19,7 +19,7 @@ from nodes.inventory.forms import FILES_OF_EVERY_HOST, LISTING_OF_EVERY_HOST, js
 from nodes.inventory.holders import Holders, Holdings
 from nodes.inventory.links import IP_ADDRESS
 from nodes.inventory.netuse import Interfaces, read_interfaces
-from nodes.inventory.pool_volumes import devices_of_volumes
+from nodes.inventory.pool_volumes import VolumeDevices, devices_of_volumes
 from nodes.inventory.source import LibvirtSource, Source
 from nodes.inventory.sysfiles import LIST_LINKS, read_links, read_values, resolve_links
 from nodes.inventory.xmltext import parse_xml
@@ -192,6 +192,14 @@ def _nvme_heads(links: Iterable[str], paths: Mapping[str, str]) -> dict[str, tup
     return heads
 
 
+def volume_devices(document: HostDocument, blocks: BlockDevices, holdings: Holdings) -> VolumeDevices:
+    """The block devices that VMs have by pool and volume."""
+    running = {
+        volume: any(holder.running for holder in holders) for volume, holders in holdings.volumes.items()
+    }
+    return devices_of_volumes(document, blocks, running)
+
+
 def disk_holders(document: HostDocument, blocks: BlockDevices, holdings: Holdings) -> dict[str, Holders]:
     """The VMs that have a block device as their disk, by its kernel name."""
     found: dict[str, Holders] = {}
@@ -199,7 +207,7 @@ def disk_holders(document: HostDocument, blocks: BlockDevices, holdings: Holding
         name = blocks.aliases.get(posixpath.normpath(path))
         if name is not None:
             found[name] = (*found.get(name, ()), *holders)
-    for volume, name in devices_of_volumes(document, blocks, holdings.volumes).items():
+    for volume, name in volume_devices(document, blocks, holdings).found.items():
         found[name] = (*found.get(name, ()), *holdings.volumes[volume])
     for name, path in blocks.paths.items() if holdings.scsi_addresses else ():
         parent, entry = posixpath.split(path)

@@ -347,6 +347,41 @@ class TestContent:
         host.texts["disk-lsblk"] = ""
         assert host.disk("sda").unused is None
 
+    @pytest.mark.parametrize(
+        ("kind", "source", "volume", "running", "known"),
+        [
+            ("scsi", "<adapter type='fc_host' wwnn='20' wwpn='10'/>", "unit:0:0:1", False, False),
+            ("scsi", "<adapter type='scsi_host' name='scsi_host1'/>", "unit:0:0:1", False, True),
+            ("scsi", "<adapter type='scsi_host' name='scsi_host1'/>", "unit:0:0:1", True, False),
+            ("scsi", "<adapter type='scsi_host' name='scsi_host1'/>", "unit:0:0:0", True, True),
+            ("iscsi", "<device path='iqn.2024-01.org.example:a'/>", "odd", False, False),
+            ("zfs", "<name>tank</name>", "gone", False, True),
+            ("zfs", "<name>tank</name>", "twin", False, False),
+            ("zfs", "<name>tank</name>", "web", True, True),
+            ("dir", "", "web.qcow2", True, True),
+        ],
+    )
+    def test_a_volume_of_a_vm_whose_device_is_not_known_may_be_any_disk(
+        self, kind: str, source: str, volume: str, running: bool, known: bool
+    ) -> None:
+        host = DiskHost()
+        host.sata("sda", 1)
+        host.sata("sdb", 2)
+        for number, name in enumerate(("vms/old/web", "vms/twin", "data/twin")):
+            host.block(f"zd{16 * number}", "/sys/devices/virtual/block")
+            host.links.append(f"/dev/zvol/tank/{name} -> ../../zd{16 * number}")
+        host.pool("one", kind, f"<source>{source}</source>")
+        host.texts["libvirt:domains"] = json.dumps([{"uuid": "u", "id": 1 if running else None, "state": 5}])
+        host.texts["libvirt:domain:u"] = (
+            "<domain><name>web</name><devices><disk type='volume'>"
+            f"<source pool='one' volume='{volume}'/></disk></devices></domain>"
+        )
+        facts = host.facts()
+        assert disk_of(facts, "sdb").unused is (True if known else None)
+        assert (disk_of(facts, "sdb").use.vms is not None) == known
+        if volume == "web":
+            assert [vm.name for vm in volume_of(facts, "tank/vms/old/web").use.vms or ()] == ["web"]
+
 
 class TestMemberships:
     def test_lvm_without_its_own_report(self) -> None:
