@@ -7,6 +7,7 @@ them; from libvirt the storage pools and the VMs' disks. Every one of them may b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -31,6 +32,8 @@ from nodes.inventory.pools import POOL, POOLS
 from nodes.inventory.section import Parsed, Section
 from nodes.inventory.smart_health import SmartState
 
+_SHARED_SERIAL = re.compile(r"serial-(?:.*-)?(?:(\w)\1{3,}|0?1234567\w*)\Z", re.ASCII)
+"""Serial numbers that makers of bridges put into all of theirs: such a disk has twins elsewhere."""
 _NO_DISK = (SmartState.UNSUPPORTED, SmartState.UNKNOWN_BRIDGE)
 """How a volume of a RAID controller answers for itself."""
 
@@ -91,14 +94,20 @@ def _with_unique_ids(disks: Iterable[Disk]) -> tuple[Disk, ...]:
     """Ways to the same disk share its world wide name: their addresses on the bus tell them apart, of twins
     on USB their ports, as hosts of SCSI get a new number at each plugging in.
 
-    The first keeps the plain name: else the loss of one way would read as that of both, and as a new disk.
+    The first way keeps the plain name: else the loss of one would read as that of both, and as a new disk.
+    Twins on USB are disks of their own, of which none may take over another's name and history.
     """
     found = tuple(disks)
     first: dict[str, Disk] = {}
+    twins = {disk.id for disk in found if disk.usb_path and _SHARED_SERIAL.match(disk.id)}
     for disk in sorted(found, key=lambda disk: natural(_place_of(disk))):
-        first.setdefault(disk.id, disk)
+        if first.setdefault(disk.id, disk) is not disk and disk.usb_path:
+            twins.add(disk.id)
     return tuple(
-        disk if first[disk.id] is disk else replace(disk, id=f"{disk.id}@{_place_of(disk)}") for disk in found
+        disk
+        if first[disk.id] is disk and not (disk.usb_path and disk.id in twins)
+        else replace(disk, id=f"{disk.id}@{_place_of(disk)}")
+        for disk in found
     )
 
 

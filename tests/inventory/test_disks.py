@@ -829,18 +829,30 @@ class TestIdentity:
         asleep.sata("sdq", 7, serial="S1", files={"device/wwid": "naa.5000c500aabbccdd"})
         assert host.disk("sda").id == asleep.disk("sdq").id == "wwn-0x5000c500aabbccdd"
 
-    def test_ids_of_twins_on_usb_outlive_being_plugged_in_again(self) -> None:
-        def ids(first_host: int) -> list[str]:
-            host = DiskHost()
-            for number, name in enumerate(("sda", "sdb")):
-                scsi = first_host + number
-                port = f"0000:00:14.0/usb2/2-{number + 3}/2-{number + 3}:1.0"
-                path = f"/sys/devices/pci0000:00/{port}/host{scsi}/target{scsi}:0:0/{scsi}:0:0:0/block"
-                host.block(name, path, serial="0123456789AB", files={"device/model": "Generic"})
-            return [disk.id for disk in host.facts().disks]
+    def ids_on_usb(self, first_host: int, *ports: int, serial: str = "0123456789AB") -> list[str]:
+        host = DiskHost()
+        for number, usb in enumerate(ports):
+            scsi = first_host + number
+            port = f"0000:00:14.0/usb2/2-{usb}/2-{usb}:1.0"
+            path = f"/sys/devices/pci0000:00/{port}/host{scsi}/target{scsi}:0:0/{scsi}:0:0:0/block"
+            host.block(f"sd{'abc'[number]}", path, serial=serial, files={"device/model": "Generic"})
+        return [disk.id for disk in host.facts().disks]
 
-        assert ids(9) == ids(12)
-        assert len(set(ids(9))) == 2
+    def test_ids_of_twins_on_usb_outlive_being_plugged_in_again(self) -> None:
+        assert self.ids_on_usb(9, 3, 4) == self.ids_on_usb(12, 3, 4)
+        assert len(set(self.ids_on_usb(9, 3, 4))) == 2
+
+    @pytest.mark.parametrize("serial", ["0123456789AB", "1234567890", "000000000"])
+    def test_no_twin_on_usb_takes_over_the_name_of_one_that_is_unplugged(self, serial: str) -> None:
+        first, second = self.ids_on_usb(9, 3, 4, serial=serial)
+        assert self.ids_on_usb(9, 3, serial=serial) == [first]
+        assert self.ids_on_usb(9, 4, serial=serial) == [second]
+
+    def test_twins_on_usb_with_serials_of_their_own_kind_are_both_told_by_their_ports(self) -> None:
+        alone = self.ids_on_usb(9, 3, serial="DD5641988396B")
+        assert alone == ["serial-Generic-DD5641988396B"]
+        both = self.ids_on_usb(9, 3, 4, serial="DD5641988396B")
+        assert both == [f"{alone[0]}@2-3", f"{alone[0]}@2-4"]
 
     def test_ids_of_twins_differ(self) -> None:
         host = DiskHost()
