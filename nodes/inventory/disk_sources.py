@@ -180,7 +180,10 @@ count() { # VOLUME FILE: lists the disks of one Smart Array; files are in the pr
     for child in $asked; do
       case $hanging in
       *" $child "*)
-        kill -9 "$child" 2>/dev/null
+        # Where the function ran it, it is the child of a shell. One of root's, under sudo, ends by itself.
+        below=
+        { read -r below <"/proc/$child/task/$child/children"; } 2>/dev/null
+        kill -9 "$child" $below 2>/dev/null
         echo "$1 -d cciss,$number"
         ;;
       *)

@@ -84,6 +84,13 @@ def items(outputs: Mapping[str, SourceOutput]) -> list[str]:
     return sorted(name.partition(":")[2] for name in outputs if name.startswith("disk-smart:"))
 
 
+def sleeps(process: str) -> bool:
+    try:
+        return b"sleep" in Path("/proc", process, "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 class TestWhoIsAsked:
     def test_disks_with_smart_alone(self, host: FakeHost) -> None:
         host.tool("smartctl", f"echo '{json.dumps(GOOD)}'")
@@ -172,6 +179,22 @@ class TestWhoIsAsked:
         function = 'smartctl() { sudo -n smartctl "$@"; }\n'
         elevated = replace(DISK_SMART, items=function + DISK_SMART.items)
         assert items(host.run(elevated)) == ["/dev/sda -d cciss,0", "/dev/sda -d cciss,1"]
+
+    def test_what_hangs_behind_the_function_is_not_left_behind(self, host: FakeHost) -> None:
+        self.array(host, "exit 2")
+        left = host.root / "left"
+        host.tool(
+            "sudo",
+            f"case $* in *'-i -d cciss,0 '*) echo $$ >'{left}'; exec sleep 300 ;;"
+            " *) echo 'No such device'; exit 2 ;; esac",
+        )
+        function = 'smartctl() { sudo -n smartctl "$@"; }\n'
+        elevated = replace(DISK_SMART, items=function + DISK_SMART.items)
+        assert items(host.run(elevated)) == ["/dev/sda -d cciss,0"]
+        deadline = time.monotonic() + 30
+        while sleeps(left.read_text().strip()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not sleeps(left.read_text().strip())
 
     def test_more_disks_of_smart_arrays_than_are_asked_at_once_are_listed_together(
         self, host: FakeHost
