@@ -73,7 +73,7 @@ def test_of_a_node_that_another_monitor_has_only_old_points_are_written(
     assert (heartbeat.beats, heartbeat.boot_id, heartbeat.seen_at) == (0, "before", None)
     assert (node.connection, node.memory_used_bytes) == (Connection.ONLINE, memory)
     assert not Event.objects.exists()
-    assert FigureBlock.objects.filter(node=node).count() == 1
+    assert FigureBlock.objects.filter(node=node, span_s=60).count() == 1
 
 
 def test_of_an_own_node_all_of_it_is_written(writer: Writer, mine: Membership) -> None:
@@ -115,5 +115,5 @@ def test_points_of_two_monitors_stand_in_order_whichever_is_written_first(writer
     for at_s in (40.0, 5.0):
         writer.put(Batch([], [], [Block(node.pk, 30_000_000, [Point(at_s)])]))
     writer.close(10)
-    points = unpack(bytes(FigureBlock.objects.get().points))
+    points = unpack(bytes(FigureBlock.objects.get(span_s=60).points))
     assert [point.at_s for point in points] == [5.0, 40.0]
