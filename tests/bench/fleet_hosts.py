@@ -70,7 +70,7 @@ class Hosts:
                 continue
             try:
                 channel.sendall(self.line(host, number))
-            except OSError:
+            except (OSError, EOFError):  # EOFError: paramiko's, where the monitor at the other end was killed
                 continue
             host.sent += 1
             self.plan(at + self.period_s, host, channel, number + 1)
