@@ -140,7 +140,8 @@ class Runner:
         with self._guard:
             own = list(self._runs)
             free = self._free[patient]
-        if free <= 0 or self._stopping.is_set() or self._pool is None:
+        pool = self._pool
+        if free <= 0 or self._stopping.is_set() or pool is None:
             return
         # Not those that run here: after a pause of the whole process their leases are over, but renewed at
         # once, and nobody else is there to take them.
@@ -152,17 +153,11 @@ class Runner:
                 return
             begun = self._begin(operation_id, patient)
             if begun is not None:
-                self._hand_over(*begun, patient)
-
-    def _hand_over(self, held: Claim, run: OperationRun, patient: bool) -> None:
-        pool = self._pool
-        try:
-            if pool is None:
-                raise RuntimeError("the runner has not been started")
-            pool.submit(self._work, held, run, patient)
-        except RuntimeError:  # it is being stopped
-            self._leave(held, patient)
-            raise
+                try:
+                    pool.submit(self._work, *begun, patient)
+                except RuntimeError:  # it is being stopped
+                    self._leave(begun[0], patient)
+                    raise
 
     def _enter(self, held: Claim) -> OperationRun:
         operation = Operation.objects.select_related("node", "requested_by").get(pk=held.operation_id)

@@ -57,6 +57,7 @@ def read_hardware(document: HostDocument) -> Hardware:
         missing_maps=frozenset(name for names in broken.values() for name in names),
     )
     holdings = read_holdings(document)
+    volumes = volume_devices(document, blocks, holdings)
     swaps = read_swaps(values.get("/proc/swaps", []))
     host = HostBlocks(
         blocks=blocks,
@@ -66,10 +67,9 @@ def read_hardware(document: HostDocument) -> Hardware:
         all_swaps=swaps,
         swaps={name: swap for swap in swaps if (name := blocks.aliases.get(swap.path)) is not None},
         pools=pools_by_device(document, blocks, tree, managers, mounts),
-        vm_disks=disk_holders(document, blocks, holdings),
+        vm_disks=disk_holders(blocks, holdings, volumes),
         # A VM's volume whose device is not known may be any of them.
-        vms_known=_said(document, DOMAINS.name, DOMAIN.name)
-        and not volume_devices(document, blocks, holdings).untraced,
+        vms_known=_said(document, DOMAINS.name, DOMAIN.name) and not volumes.untraced,
         pools_known=_said(document, POOLS.name, POOL.name),
         fs_types=fs_types(mounts, blocks),
         btrfs=_btrfs(links),

@@ -133,7 +133,7 @@ def read_host_uses(document: HostDocument, holdings: Holdings) -> HostUses:
     interfaces = read_interfaces(values, links, paths, document.text(IP_ADDRESS.name))
     found = _Found(blocks, _nvme_heads(links, paths))
     pools = _pool_devices(document, blocks)
-    vm_disks = disk_holders(document, blocks, holdings)
+    vm_disks = disk_holders(blocks, holdings, volume_devices(document, blocks, holdings))
     for name in blocks.paths:
         for use in _block_uses(blocks, name, pools, vm_disks):
             found.note(found.block_paths(name), use)
@@ -200,14 +200,14 @@ def volume_devices(document: HostDocument, blocks: BlockDevices, holdings: Holdi
     return devices_of_volumes(document, blocks, running)
 
 
-def disk_holders(document: HostDocument, blocks: BlockDevices, holdings: Holdings) -> dict[str, Holders]:
-    """The VMs that have a block device as their disk, by its kernel name."""
+def disk_holders(blocks: BlockDevices, holdings: Holdings, volumes: VolumeDevices) -> dict[str, Holders]:
+    """The VMs that have a block device as their disk, also by pool and volume; by its kernel name."""
     found: dict[str, Holders] = {}
     for path, holders in holdings.block_devices.items():
         name = blocks.aliases.get(posixpath.normpath(path))
         if name is not None:
             found[name] = (*found.get(name, ()), *holders)
-    for volume, name in volume_devices(document, blocks, holdings).found.items():
+    for volume, name in volumes.found.items():
         found[name] = (*found.get(name, ()), *holdings.volumes[volume])
     for name, path in blocks.paths.items() if holdings.scsi_addresses else ():
         parent, entry = posixpath.split(path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from nodes.inventory import sysfiles
 from nodes.inventory.document import HostDocument, Problem
 from nodes.inventory.domain_devices import read_hosts
 from nodes.inventory.forms import json_of, xml_of
@@ -104,7 +105,8 @@ def parse(document: HostDocument) -> Parsed[PoolsFacts]:
             message = f"The description of the pool {uuid} is no XML that can be read."
             problems.append(Problem("pools", f"{POOL.name}:{uuid}", "unreadable", message))
     text = document.text(POOLS.name)
-    mounts = _mounts(document)
+    files = sysfiles.read_values(document.text(USE_FILES.name))
+    mounts = read_mounts(files.get("/proc/self/mountinfo", []))
     rows: Mapping[str, Tree] = {
         name: row for row in read_objects(text) if (name := words(row, "uuid")) is not None
     }
@@ -121,11 +123,6 @@ def parse(document: HostDocument) -> Parsed[PoolsFacts]:
     total = len(pools) if listing else None
     active = sum(pool.active is True for pool in pools) if listing else None
     return Parsed(PoolsFacts(total, active, pools), tuple(problems))
-
-
-def _mounts(document: HostDocument) -> tuple[Mount, ...]:
-    lines = (line.partition(":") for line in document.text(USE_FILES.name).split("\n"))
-    return read_mounts(line for path, _, line in lines if path == "/proc/self/mountinfo")
 
 
 def _shares_capacity(kind: str | None, target: str | None, mounts: Sequence[Mount]) -> bool | None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -22,7 +21,15 @@ from nodes.errors import (
     ProbeFailed,
 )
 from nodes.events import NodeChanged, publish, record
-from nodes.models import Connection, ConnectionReason, Heartbeat, Node, Operation, OperationStatus
+from nodes.models import (
+    Connection,
+    ConnectionReason,
+    Heartbeat,
+    MonitorProcess,
+    Node,
+    Operation,
+    OperationStatus,
+)
 from nodes.models.event import Severity
 from nodes.models.operation import UNFINISHED
 
@@ -78,19 +85,20 @@ def note_contact(node: Node) -> None:
     A monitor that watches the node knows more: a host with a shell may be without libvirt, or be on its way
     down because it was asked to be.
     """
-    node.refresh_from_db(fields=["connection", "connection_reason"])
-    known = node.connection_reason
-    if known not in (*SEEN_BY_MONITOR, *ASKED_FOR) or not is_watched(node):
-        _change(node, Connection.ONLINE, ConnectionReason.NONE, "")
-    Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
+    _note_answer(node, Connection.ONLINE, ConnectionReason.NONE, "")
 
 
 def note_mute_libvirt(node: Node) -> None:
     """The host answered, and its libvirt did not. A monitor sees that it takes connections, and no more."""
+    detail = _("libvirt takes connections on the host, and does not answer.")
+    _note_answer(node, Connection.OFFLINE, ConnectionReason.PROBE_FAILING, detail)
+
+
+def _note_answer(node: Node, connection: Connection, reason: ConnectionReason, detail: str) -> None:
+    """The host was seen now; the state that this means, unless a monitor knows better."""
     node.refresh_from_db(fields=["connection", "connection_reason"])
     if node.connection_reason not in (*SEEN_BY_MONITOR, *ASKED_FOR) or not is_watched(node):
-        detail = _("libvirt takes connections on the host, and does not answer.")
-        _change(node, Connection.OFFLINE, ConnectionReason.PROBE_FAILING, detail)
+        _change(node, connection, reason, detail)
     Node.objects.filter(pk=node.pk).update(last_seen_at=timezone.now())
 
 
@@ -107,8 +115,7 @@ def note_failure(node: Node, error: HostError) -> None:
 
 def is_watched(node: Node) -> bool:
     """Whether a monitor that is alive has the node."""
-    watched = Heartbeat.objects.filter(node=node.pk, owner__lease_expires_at__gt=Now())
-    return watched.exists()
+    return Heartbeat.objects.filter(node=node.pk, owner__in=MonitorProcess.objects.alive()).exists()
 
 
 def note_evidence(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from types import MappingProxyType
 
 from django.conf import settings
 from django.db.models import Max
@@ -52,9 +51,6 @@ ENDED_WELL = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
 
 def check_step() -> StepPlan:
     return StepPlan("check", _("Check that the plan still holds"))
-
-
-_NONE: Mapping[str, NodeAdminError] = MappingProxyType({})
 
 
 class PlanRun:
@@ -189,7 +185,7 @@ class PlanRun:
         source = node_of(vm.source_uuid, vm.source) if vm.source_uuid else self.node
         return source, node_of(vm.target_uuid, vm.target)
 
-    def _failure(self, errors: Mapping[str, NodeAdminError] = _NONE) -> VmStepsFailed:
+    def _failure(self, errors: Mapping[str, NodeAdminError] | None = None) -> VmStepsFailed:
         """What was done and what not, out of the steps' rows; ``errors`` are those of steps that could not
         even begin, too."""
         rows = {step.code: step for step in self.run.operation.steps.exclude(vm_uuid=None)}
@@ -198,9 +194,9 @@ class PlanRun:
         done = [vm.vm_name for vm, row in steps if row.status in ENDED_WELL]
         left = [vm.vm_name for vm, row in steps if row.status == StepStatus.PENDING]
         unbegun = [
-            (vm, errors[vm_code(vm)])
+            (vm, error)
             for vm, row in steps
-            if row.status != StepStatus.FAILED and vm_code(vm) in errors
+            if row.status != StepStatus.FAILED and (error := (errors or {}).get(vm_code(vm))) is not None
         ]
         causes = [(vm, str(row.data.get("error", "")), row.message) for vm, row in failed]
         causes += [(vm, error.code, str(error.message)) for vm, error in unbegun]
