@@ -51,7 +51,10 @@ app.conf.update(
     # Threads: operations wait for hosts, and connections to hosts survive no fork. With one process a worker
     # there is one set of connections, one thread that renews leases, and nothing of it is lost alone.
     worker_pool="threads",
-    worker_concurrency=settings.NODEADMIN_ENGINE_THREADS + settings.NODEADMIN_ENGINE_PATIENT_THREADS,
+    worker_concurrency=settings.NODEADMIN_ENGINE_THREADS
+    + settings.NODEADMIN_ENGINE_REFRESH_THREADS
+    + settings.NODEADMIN_ENGINE_AUTOMATIC_THREADS
+    + settings.NODEADMIN_ENGINE_PATIENT_THREADS,
     # Whoever can write to the broker could stop workers through remote control.
     worker_enable_remote_control=False,
     worker_hijack_root_logger=False,

@@ -250,9 +250,13 @@ NODEADMIN_BROKER_URL = env.secret("NODEADMIN_BROKER_URL", default=env.broker(NOD
 NODEADMIN_WEB_WORKERS = env.integer("NODEADMIN_WEB_WORKERS", 1, minimum=1, maximum=64)
 # With Celery "this machine" is whichever one a worker runs on: right where all of them run on one.
 NODEADMIN_LOCAL_NODE = env.boolean("NODEADMIN_LOCAL_NODE", NODEADMIN_ENGINE == "embedded")
-# Operations at once: short ones, and beside them those that wait for hosts and VMs, minutes at a time. Each
-# of the latter may use three connections to the database.
+# Operations at once: short ones, inventories that people ask for, those by schedule, and beside them those
+# that wait for hosts and VMs, minutes at a time. Each of the last may use three connections to the database.
 NODEADMIN_ENGINE_THREADS = env.integer("NODEADMIN_ENGINE_THREADS", 8, minimum=1, maximum=64)
+NODEADMIN_ENGINE_REFRESH_THREADS = env.integer("NODEADMIN_ENGINE_REFRESH_THREADS", 4, minimum=1, maximum=64)
+NODEADMIN_ENGINE_AUTOMATIC_THREADS = env.integer(
+    "NODEADMIN_ENGINE_AUTOMATIC_THREADS", 8, minimum=1, maximum=64
+)
 NODEADMIN_ENGINE_PATIENT_THREADS = env.integer("NODEADMIN_ENGINE_PATIENT_THREADS", 16, minimum=1, maximum=256)
 NODEADMIN_LEASE_S = env.seconds("NODEADMIN_LEASE_S", 10.0, minimum=2.0)
 NODEADMIN_SWEEP_S = env.seconds("NODEADMIN_SWEEP_S", 1.0, minimum=0.1)

@@ -25,7 +25,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from nodes.api.exceptions import CONTENT_TYPE
-from nodes.api.operation_answers import OperationAnswer
+from nodes.api.operation_answers import operation_answer
 from nodes.api.rendering import encode_unknown
 from nodes.errors import IdempotencyKeyReused, InvalidInput, NodeBusy, UnknownNode, UnknownOperation
 from nodes.models import IdempotencyKey, Node, Operation, User
@@ -139,7 +139,7 @@ def _uuid(value: Any) -> UUID | None:
 def _replay(row: IdempotencyKey) -> Response:
     headers = {"Idempotency-Replayed": "true"}
     if row.operation is not None and row.status_code is None:
-        return Response(OperationAnswer.of(row.operation), status=202, headers=headers)
+        return Response(operation_answer(row.operation), status=202, headers=headers)
     if row.status_code is None:
         raise _still_answered()
     kind = CONTENT_TYPE if row.status_code >= 400 else None

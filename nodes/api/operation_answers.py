@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from nodes.api.answers import Json
+from nodes.engine.queues import Waiting, waiting_of
 from nodes.models import Operation, OperationStep
 from nodes.models.operation import StepStatus
 
@@ -43,8 +44,19 @@ class StepAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingAnswer:
+    """What a queued operation waits for: ``ahead`` operations of its ``queue`` that begin before it, while
+    ``running`` ones of that queue run."""
+
+    queue: str
+    ahead: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class OperationAnswer:
-    """Long work. ``progress`` is the share of steps that have ended, from 0 to 1."""
+    """Long work. ``progress`` is the share of steps that have ended, from 0 to 1. ``waiting`` is null once it
+    has begun."""
 
     id: UUID
     kind: str
@@ -60,11 +72,12 @@ class OperationAnswer:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    waiting: WaitingAnswer | None = None
     steps: list[StepAnswer] = field(default_factory=list)
 
     @classmethod
-    def of(cls, operation: Operation) -> OperationAnswer:
-        """The operation with ``node`` and ``steps`` loaded before."""
+    def of(cls, operation: Operation, waiting: Waiting | None = None) -> OperationAnswer:
+        """The operation with ``node`` and ``steps`` loaded before, and what it waits for."""
         steps = list(operation.steps.all())
         return cls(
             id=operation.pk,
@@ -81,8 +94,14 @@ class OperationAnswer:
             created_at=operation.created_at,
             started_at=operation.started_at,
             finished_at=operation.finished_at,
+            waiting=WaitingAnswer(waiting.queue, waiting.ahead, waiting.running) if waiting else None,
             steps=[StepAnswer.of(step) for step in steps],
         )
+
+
+def operation_answer(operation: Operation) -> OperationAnswer:
+    """The answer for one operation; where it is queued, one query more tells what it waits for."""
+    return OperationAnswer.of(operation, waiting_of([operation]).get(operation.pk))
 
 
 def progress(steps: list[OperationStep]) -> float:

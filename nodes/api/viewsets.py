@@ -26,10 +26,11 @@ from nodes.api.answers import (
     NodePage,
 )
 from nodes.api.idempotency import idempotent
-from nodes.api.operation_answers import OperationAnswer, OperationPage
+from nodes.api.operation_answers import OperationAnswer, OperationPage, operation_answer
 from nodes.api.schema import documented
 from nodes.api.service_inputs import RetryOperationInput
 from nodes.engine import bmc, requests
+from nodes.engine.queues import waiting_of
 from nodes.engine.service import needs_confirmation
 from nodes.engine.submit import cancel, retry, wait_for
 from nodes.errors import InvalidInput, UnknownOperation
@@ -105,7 +106,7 @@ class Endpoints(ViewSet):
             operation = wait_for(operation, wait_s)
         ended = wait_s > 0 and operation.is_finished
         headers = {"Preference-Applied": f"wait={wait_s}"} if wait_s else {}
-        return Response(OperationAnswer.of(operation), status=200 if ended else 202, headers=headers)
+        return Response(operation_answer(operation), status=200 if ended else 202, headers=headers)
 
 
 def client_address(request: Request) -> str | None:
@@ -275,7 +276,8 @@ class OperationEndpoints(Endpoints):
         if "node" in data:
             rows = rows.filter(node=get_node(self.user, data["node"]))
         count, page = page_of(within(rows, data, {"status": "status", "kind": "kind"}), data)
-        return Response(OperationPage(count, [OperationAnswer.of(row) for row in page]))
+        waiting = waiting_of(page)
+        return Response(OperationPage(count, [OperationAnswer.of(row, waiting.get(row.pk)) for row in page]))
 
     @documented(
         "One operation",
@@ -284,7 +286,7 @@ class OperationEndpoints(Endpoints):
         example={"operation": "0b6ad36c-56e9-4ba1-8c6c-2c0f1f0a8b53"},
     )
     def describe_operation(self, request: Request) -> Response:
-        return Response(OperationAnswer.of(self._find(self.read(inputs.OperationInput)["operation"])))
+        return Response(operation_answer(self._find(self.read(inputs.OperationInput)["operation"])))
 
     @documented(
         "Cancel an operation",
@@ -298,7 +300,7 @@ class OperationEndpoints(Endpoints):
     def cancel_operation(self, request: Request) -> Response:
         operation = self._find(self.read(inputs.OperationInput)["operation"])
         self._require(operation)
-        return Response(OperationAnswer.of(cancel(operation, actor=self.actor)))
+        return Response(operation_answer(cancel(operation, actor=self.actor)))
 
     @documented(
         "Retry an operation",

@@ -1,9 +1,8 @@
 """What every runner does: threads for operations, a sweep that finds them, and a thread that renews leases.
 
 A runner is told of work and also looks for it, so no message has to arrive. It takes no more operations than
-it has threads; what it leaves is found by its next sweep, or by another runner's. Operations that may wait
-long, for a host to come back or for a migration's turn, have threads of their own: however many of them
-wait, a refresh of another node goes on.
+it has threads; what it leaves is found by its next sweep, or by another runner's. Each queue has threads of
+its own (see :mod:`nodes.engine.queues`).
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 from django.db import close_old_connections, connection
+from django.db.models import Q
 
 from nodes.engine.claim import Claim, claim, release, renew
 from nodes.engine.purge import purge
+from nodes.engine.queues import REFRESHES, Queue, Slot, Slots, queue_of, rows_in
 from nodes.engine.run import OperationRun, run_operation
 from nodes.models import Chore, Operation
-from nodes.operations.registry import PATIENT
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +35,7 @@ class Runner:
     """Runs operations in this process."""
 
     def __init__(self) -> None:
-        self._free = {
-            False: settings.NODEADMIN_ENGINE_THREADS,
-            True: settings.NODEADMIN_ENGINE_PATIENT_THREADS,
-        }
-        """Threads that nothing runs in, of short operations (False) and of patient ones (True)."""
+        self._slots = Slots()
         self._pool: ThreadPoolExecutor | None = None
         self._runs: dict[uuid.UUID, tuple[Claim, OperationRun]] = {}
         self._guard = threading.Lock()
@@ -52,7 +48,7 @@ class Runner:
     def start(self) -> None:
         """Begin to sweep, at once for the first time, and to renew the leases of what runs."""
         self._wake.set()
-        self._pool = ThreadPoolExecutor(sum(self._free.values()), thread_name_prefix="operation")
+        self._pool = ThreadPoolExecutor(self._slots.total, thread_name_prefix="operation")
         for name, loop in (("engine-sweep", self._sweep_loop), ("engine-lease", self._lease_loop)):
             thread = threading.Thread(target=loop, name=name, daemon=True)
             thread.start()
@@ -91,29 +87,29 @@ class Runner:
 
     def work_on(self, operation_id: uuid.UUID) -> bool:
         """Run the operation in the caller's thread; False where another has it or all threads are busy."""
-        kind = Operation.objects.filter(pk=operation_id).values_list("kind", flat=True).first()
-        patient = kind in PATIENT
-        if self._stopping.is_set() or not self._reserve(patient):
+        rows = Operation.objects.filter(pk=operation_id)
+        found = rows.values_list("kind", "automatic", "node__inventory_failures").first()
+        if found is None or self._stopping.is_set():
             return False
-        begun = self._begin(operation_id, patient)
+        kind, automatic, failures = found
+        queue = queue_of(kind, automatic)
+        slot = Slot(queue, failing=queue in REFRESHES and bool(failures))
+        begun = self._begin(operation_id, slot) if self._reserve(slot) else None
         if begun is None:
             return False
-        self._work(*begun, patient)
+        self._work(*begun, slot)
         return True
 
-    def _reserve(self, patient: bool) -> bool:
+    def _reserve(self, slot: Slot) -> bool:
         """Take a thread for an operation of that sort; False where all are busy."""
         with self._guard:
-            if self._free[patient] <= 0:
-                return False
-            self._free[patient] -= 1
-        return True
+            return self._slots.take(slot)
 
-    def _give_back(self, patient: bool) -> None:
+    def _give_back(self, slot: Slot) -> None:
         with self._guard:
-            self._free[patient] += 1
+            self._slots.give_back(slot)
 
-    def _begin(self, operation_id: uuid.UUID, patient: bool) -> tuple[Claim, OperationRun] | None:
+    def _begin(self, operation_id: uuid.UUID, slot: Slot) -> tuple[Claim, OperationRun] | None:
         """Claim it for the thread that was taken; where that comes to nothing, the thread is free again."""
         begun = None
         try:
@@ -122,7 +118,7 @@ class Runner:
                 begun = held, self._enter(held)
         finally:
             if begun is None:
-                self._give_back(patient)
+                self._give_back(slot)
         return begun
 
     def _sweep_loop(self) -> None:
@@ -133,30 +129,34 @@ class Runner:
             _in_any_case(self._purge_daily, "the daily purge failed; the next one tries again")
 
     def _sweep(self) -> None:
-        for patient in (False, True):
-            self._sweep_for(patient)
+        for queue in Queue:
+            if queue in REFRESHES:
+                # Failing hosts first, up to their share: so they neither wait for ever nor take all threads.
+                self._sweep_for(Slot(queue, failing=True), Q(node__inventory_failures__gt=0))
+                self._sweep_for(Slot(queue), Q(node__inventory_failures=0) | Q(node=None))
+            else:
+                self._sweep_for(Slot(queue), Q())
 
-    def _sweep_for(self, patient: bool) -> None:
+    def _sweep_for(self, slot: Slot, which: Q) -> None:
         with self._guard:
             own = list(self._runs)
-            free = self._free[patient]
+            free = self._slots.free(slot)
         pool = self._pool
         if free <= 0 or self._stopping.is_set() or pool is None:
             return
         # Not those that run here: after a pause of the whole process their leases are over, but renewed at
         # once, and nobody else is there to take them.
-        others = Operation.objects.claimable().exclude(pk__in=own)
-        sort = others.filter(kind__in=PATIENT) if patient else others.exclude(kind__in=PATIENT)
-        waiting = sort.order_by("created_at").values_list("pk", flat=True)
+        others = Operation.objects.claimable().exclude(pk__in=own).filter(which)
+        waiting = rows_in(slot.queue, others).order_by("created_at").values_list("pk", flat=True)
         for operation_id in list(waiting[:free]):
-            if not self._reserve(patient):
+            if not self._reserve(slot):
                 return
-            begun = self._begin(operation_id, patient)
+            begun = self._begin(operation_id, slot)
             if begun is not None:
                 try:
-                    pool.submit(self._work, *begun, patient)
+                    pool.submit(self._work, *begun, slot)
                 except RuntimeError:  # it is being stopped
-                    self._leave(begun[0], patient)
+                    self._leave(begun[0], slot)
                     raise
 
     def _enter(self, held: Claim) -> OperationRun:
@@ -166,21 +166,21 @@ class Runner:
             self._runs[held.operation_id] = (held, run)
         return run
 
-    def _work(self, held: Claim, run: OperationRun, patient: bool) -> None:
+    def _work(self, held: Claim, run: OperationRun, slot: Slot) -> None:
         try:
             run_operation(run)
         finally:
-            self._leave(held, patient)
+            self._leave(held, slot)
             # Of so many threads most rest most of the time, and each would keep a connection to the database.
             connection.close()
             self._wake.set()
 
-    def _leave(self, held: Claim, patient: bool) -> None:
+    def _leave(self, held: Claim, slot: Slot) -> None:
         with self._guard:
             # Where the claim was lost, this process may have claimed it anew meanwhile.
             if self._runs.get(held.operation_id, (None,))[0] == held:
                 del self._runs[held.operation_id]
-        self._give_back(patient)
+        self._give_back(slot)
 
     def _lease_loop(self) -> None:
         while not self._ended.wait(settings.NODEADMIN_LEASE_S / 3):

@@ -61,6 +61,7 @@ def submit(
         node_name=node.name if node is not None else node_name,
         subject=kind.subject(node, node_name),
         exclusive=kind.exclusive,
+        automatic=actor.user is None,
         params=dict(params or {}),
         plan=plan.to_dict() if plan is not None else None,
         secret=dict(secret) if secret else None,
@@ -79,6 +80,8 @@ def submit(
                 continue
             if idempotency is not None:
                 IdempotencyKey.objects.filter(pk=idempotency.pk).update(operation=found)
+            if not draft.automatic:
+                _put_before_automatic(found)
             return found
         announce(draft)
         transaction.on_commit(partial(wake, draft.pk), robust=True)
@@ -120,6 +123,14 @@ def _in_the_way(draft: Operation, kind: OperationKind, error: IntegrityError) ->
     if found is not None and not isinstance(kind, RefreshNode):
         raise node_busy() from None
     return found
+
+
+def _put_before_automatic(operation: Operation) -> None:
+    """Now that a person waits for it as well, it no longer waits in the queue of what nobody waits for."""
+    waiting = Operation.objects.filter(pk=operation.pk, automatic=True, status=OperationStatus.QUEUED)
+    if waiting.update(automatic=False):
+        operation.automatic = False
+        transaction.on_commit(partial(wake, operation.pk), robust=True)
 
 
 def node_busy() -> NodeBusy:

@@ -162,6 +162,8 @@ class Node(models.Model):
         "nodes.Snapshot", models.SET_NULL, null=True, related_name="+", verbose_name=_("newest snapshot")
     )
     observed_at = models.DateTimeField(_("observed"), null=True)
+    inventory_failures = models.PositiveSmallIntegerField(default=0, editable=False)
+    """How many inventories on end have failed since the last good one."""
     created_at = models.DateTimeField(_("added"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 

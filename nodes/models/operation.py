@@ -63,7 +63,7 @@ class Operation(models.Model):
     a node that does not exist yet. ``secret`` carries a credential from the call to the step that stores
     it, sealed, and is wiped when the operation ends. ``plan`` is the plan that was confirmed, for kinds that
     have one (see operations/plans.py). ``unattended_s`` adds up the times in which a lease was over and
-    nobody had taken the operation on; it only grows.
+    nobody had taken the operation on; it only grows. ``automatic``: no person waits for it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -74,6 +74,7 @@ class Operation(models.Model):
     node_name = models.CharField(_("node's name"), max_length=63, blank=True)
     subject = models.CharField(max_length=80, editable=False)
     exclusive = models.BooleanField(_("exclusive"), default=True)
+    automatic = models.BooleanField(_("automatic"), default=False, editable=False)
     params = models.JSONField(_("options"), default=dict)
     plan = models.JSONField(_("plan"), null=True)
     secret = SealedField(null=True, editable=False)

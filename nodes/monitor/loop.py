@@ -20,7 +20,7 @@ from nodes.monitor.fleet import CutOff
 from nodes.monitor.pace import MonitorSettings
 from nodes.monitor.points import point_of
 from nodes.monitor.reach import Reacher
-from nodes.monitor.refresh import SOONER, due, first_refresh, submit_refreshes
+from nodes.monitor.refresh import SOONER, due, first_refresh, pace, submit_refreshes
 from nodes.monitor.store import Block, BlockInHand, Reading
 from nodes.monitor.watch import NodeFacts, Signal, Signals, Watched, load_facts
 from nodes.monitor.writer import Batch, CutOffTurn, Finding, Rebooted, StillUp, Writer
@@ -369,7 +369,9 @@ class Monitor:
         # Somebody else wrote the state: an operation that knows better, or one that met a moment's trouble.
         written, state = facts.state, node.evidence.state
         settled = before.connection == facts.connection and before.reason == facts.reason
-        if facts.reason in SEEN_BY_REFRESH and not settled:
+        if facts.inventory_failures > before.inventory_failures:
+            node.refresh_at = now + pace(facts) * self._settings.refresh_s
+        elif facts.reason in SEEN_BY_REFRESH and not settled:
             node.refresh_at = min(node.refresh_at, now + SOONER * self._settings.refresh_s)
         elif settled and state.online is not None and written != State(state.online, state.reason):
             if not state.online or facts.reason not in LEFT_ALONE:

@@ -13,22 +13,33 @@ from nodes.engine.submit import submit
 from nodes.errors import NodeAdminError
 from nodes.events import SYSTEM
 from nodes.models import Connection, Node, Operation
-from nodes.monitor.watch import Watched
+from nodes.monitor.watch import NodeFacts, Watched
 from nodes.operations.connection_state import SEEN_BY_REFRESH
 
 log = structlog.get_logger(__name__)
 
 CROWD = 32
-"""Refreshes that may be unfinished before further ones are put off: people's operations come first."""
+"""Automatic refreshes that may be unfinished before further ones are put off."""
 SOONER = 0.2
 """Of the interval, to the next attempt at an inventory that failed."""
+LONGEST = 2.0
+"""Of the interval, between two attempts at a host that has failed again and again: it is told to be well
+again half an hour after it is, at the latest."""
+
+
+def pace(facts: NodeFacts) -> float:
+    """The node's next inventory, in intervals from now: sooner after a first failure, then ever later, since
+    each attempt at a host that hangs holds a thread for a minute."""
+    failures = facts.inventory_failures or int(facts.reason in SEEN_BY_REFRESH)
+    return min(SOONER * 2 ** min(failures - 1, 8), LONGEST) if failures else 1.0
 
 
 def first_refresh(observed_at: datetime | None, now: float, interval_s: float) -> float:
     """When a node that was just taken over is due, on the monotonic clock.
 
     By its newest inventory; where that is older than the interval (or missing), within a tenth of it, so that
-    a fleet found after a pause does not come all at once.
+    a fleet found after a pause does not come all at once. A host that failed the last time is no exception:
+    it may have been mended during the pause.
     """
     if interval_s <= 0:
         return float("inf")
@@ -42,7 +53,8 @@ def first_refresh(observed_at: datetime | None, now: float, interval_s: float) -
 def due(watched: Iterable[Watched], now: float, interval_s: float) -> list[int]:
     """The nodes whose turn it is, and which answer; each gets its next turn.
 
-    A node whose inventory failed beats on, but counts as offline until one succeeds: its turn comes sooner.
+    A node whose inventory failed beats on, but may count as offline until one succeeds: its turn comes sooner
+    at first (see :func:`pace`).
     """
     found = []
     for node in watched:
@@ -50,16 +62,15 @@ def due(watched: Iterable[Watched], now: float, interval_s: float) -> list[int]:
             continue
         failing = node.facts.reason in SEEN_BY_REFRESH
         if node.facts.connection == Connection.ONLINE or failing:
-            pace = SOONER if failing else 1.0
             # A little jitter each time spreads out those that once came together.
-            node.refresh_at = now + pace * interval_s * random.uniform(0.95, 1.05)  # noqa: S311
+            node.refresh_at = now + pace(node.facts) * interval_s * random.uniform(0.95, 1.05)  # noqa: S311
             found.append(node.facts.id)
     return found
 
 
 def submit_refreshes(node_ids: Iterable[int], *, crowd: int = CROWD) -> list[int]:
     """Ask for the refreshes; gives the nodes that have to wait because too many are unfinished."""
-    free = crowd - Operation.objects.unfinished().filter(kind="refresh-node").count()
+    free = crowd - Operation.objects.unfinished().filter(kind="refresh-node", automatic=True).count()
     put_off = []
     for node_id in node_ids:
         if free <= 0:

@@ -35,6 +35,7 @@ class NodeFacts:
     boot_id: str
     beat_boot_id: str
     observed_at: datetime | None
+    inventory_failures: int = 0
 
     @property
     def entrance(self) -> tuple[object, ...]:
@@ -56,7 +57,7 @@ def load_facts(node_ids: Collection[int]) -> dict[int, NodeFacts]:
         rows = Heartbeat.objects.filter(pk__in=ids[start : start + _CHUNK]).values_list(
             "node_id", "node__name", "node__uri", "node__host_key", "node__credential__updated_at",
             "node__connection", "node__connection_reason", "node__connection_since", "node__boot_id",
-            F("boot_id"), "node__observed_at",
+            F("boot_id"), "node__observed_at", "node__inventory_failures",
         )  # fmt: skip
         found |= {row[0]: NodeFacts(*row) for row in rows}
     return found

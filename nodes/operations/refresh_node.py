@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django.db.models import F
 from django.utils.translation import gettext as _
 
 from nodes import access
@@ -14,6 +15,9 @@ from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, remo
 from nodes.operations.connection_state import note_contact, note_failure, note_mute_libvirt
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.permissions import VIEW
+
+MOST_FAILURES = 100
+"""Where counting them ends: nothing depends on more."""
 
 SECOND_LOOK_S = 45.0
 """A libvirt that has just been started, and has many VMs to find again, answers nobody for half a minute."""
@@ -51,6 +55,7 @@ class RefreshNode(OperationKind):
             return self._refresh(run, node, connection)
         except HostError as error:
             with run.fenced():
+                _count_failure(node)
                 # Of a login that was replaced meanwhile the failure tells nothing.
                 if login is None or access.Login.of_node(node) == login:
                     note_failure(node, error)
@@ -65,11 +70,18 @@ class RefreshNode(OperationKind):
             with run.fenced():
                 snapshot, changes = store_snapshot(node, taken)
                 if is_mute:
+                    _count_failure(node)
                     note_mute_libvirt(node)
                 else:
                     note_contact(node)
             step.report(_("%d changes") % len(changes))
         return {"snapshot": snapshot.pk, "observed_at": taken.document.observed_at, "changes": len(changes)}
+
+
+def _count_failure(node: Node) -> None:
+    """Hosts that fail again and again are asked ever more seldom, and hold few threads (engine/queues.py)."""
+    known = Node.objects.filter(pk=node.pk, inventory_failures__lt=MOST_FAILURES)
+    known.update(inventory_failures=F("inventory_failures") + 1)
 
 
 def libvirt_answers(connection: HostConnection) -> bool:

@@ -105,8 +105,9 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
         node.cpu_used_percent = used_percent
     node.snapshot = snapshot
     node.observed_at = observed_at
+    node.inventory_failures = 0
     # Not the whole row: its connection and scheduling may have changed since it was read.
-    node.save(update_fields=[*FIGURE_COLUMNS, "snapshot", "observed_at", "updated_at"])
+    node.save(update_fields=[*FIGURE_COLUMNS, "snapshot", "observed_at", "inventory_failures", "updated_at"])
     keep_changes(node, changes, observed_at)
     keep_smart(node, inventory, observed_at)
     keep_devices(node, inventory)

@@ -8,13 +8,15 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from nodes.engine.submit import submit
+from nodes.events import Actor
 from nodes.inventory.beat import Beat
 from nodes.models import Node, Operation
 from nodes.monitor.evidence import Evidence, State, Timing
-from nodes.monitor.refresh import due, first_refresh, submit_refreshes
+from nodes.monitor.refresh import LONGEST, due, first_refresh, pace, submit_refreshes
 from nodes.monitor.store import BlockInHand
 from nodes.monitor.watch import NodeFacts, Watched
-from tests.factories import make_node
+from tests.factories import make_node, make_user
 
 FACTS = NodeFacts(1, "n", "qemu:///system", "", None, "online", "", None, "", "", None)
 
@@ -65,3 +67,20 @@ def test_a_beat_without_libvirt_makes_no_node_due() -> None:
     node.evidence.opened(0)
     node.evidence.heard(1, Beat(1, "b", libvirt_up=False))
     assert due([node], 10.0, 900.0) == []
+
+
+def test_a_host_that_fails_is_asked_sooner_at_first_and_then_ever_more_seldom() -> None:
+    paces = [pace(replace(FACTS, inventory_failures=failures)) for failures in range(8)]
+    assert paces[0] == 1.0
+    assert paces[1:6] == sorted(set(paces[1:6])), "each wait is longer than the one before"
+    assert paces[1] < 1.0 < paces[5] == paces[7] == LONGEST
+    node = watched(State(True), facts=replace(FACTS, inventory_failures=4))
+    assert due([node], 0.0, 900.0) == [1]
+    assert 1368 <= node.refresh_at <= 1512
+
+
+@pytest.mark.django_db
+def test_refreshes_of_people_leave_the_crowd_of_the_automatic_ones_as_it_is() -> None:
+    for _ in range(3):
+        submit("refresh-node", actor=Actor(make_user()), node=make_node())
+    assert submit_refreshes([make_node().pk], crowd=1) == []

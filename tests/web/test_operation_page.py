@@ -165,8 +165,21 @@ def test_operations_are_filtered_by_a_part_of_the_nodes_name_and_by_who_asked(ad
 
     def found(**query):
         response = admin_page.get(reverse("operation-list"), query)
-        return [operation for operation, _title in response.context["operations"]]
+        return [row.operation for row in response.context["operations"]]
 
     assert found(user="otto") == [mine]
     assert found(node="vm-0") == [mine]
     assert len(found()) == 2
+
+
+def test_what_waits_says_behind_how_many_and_can_be_cancelled(admin_page, node):
+    make_operation(node, "refresh-node", "running")
+    for _ in range(3):
+        make_operation(node, "refresh-node", "queued")
+    last = make_operation(node, "refresh-node", "queued")
+    text = show(admin_page, last).content.decode()
+    assert "3 operations ahead" in text
+    assert reverse("operation-cancel", args=[last.pk]) in text
+    listed = admin_page.get(reverse("operation-list")).content.decode()
+    assert "3 operations ahead" in listed and "1 operation ahead" in listed
+    assert "Next to start, after the running operation" in listed

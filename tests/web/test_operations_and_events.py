@@ -12,7 +12,7 @@ from tests.web.conftest import HTMX
 
 
 def shown(response):
-    return {operation.pk for operation, _title in response.context["operations"]}
+    return {row.operation.pk for row in response.context["operations"]}
 
 
 def test_operations_are_filtered_and_ordered_by_the_address(admin_page):

@@ -346,3 +346,14 @@ def test_what_stands_in_the_way_comes_first_and_what_is_gone_is_named():
 def test_a_blocker_of_the_node_itself_blocks_without_any_vm():
     shown = plan_view.show(plan(blockers=(Reason("last_eligible_node", "No other node.", "Add one."),)))
     assert (shown.blocked, shown.tone) == (True, "bad")
+
+
+def test_a_refresh_greys_out_no_button_and_says_what_it_waits_for(admin_page, node):
+    make_operation(make_node("other"), "refresh-node", "queued")
+    refresh = make_operation(node, "refresh-node", "queued", subject=f"refresh:{node.uuid}")
+    page = admin_page.get(reverse("node-detail", args=[node.name])).content.decode()
+    head = page[page.index('id="observed"') : page.index('class="node-line"')]
+    assert head.count("<button") >= 4
+    assert " disabled" not in head
+    assert "1 operation ahead" in head
+    assert reverse("operation-detail", args=[refresh.pk]) in head

@@ -27,6 +27,7 @@ from nodes.permissions import ADD, nodes_for, require
 from nodes.web.forms.login import AddNodeForm, LoginForm
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.operations import find
+from nodes.web.waiting import words_of
 from nodes.web.work_view import shown_steps
 
 SECRETS = ("private_key", "passphrase", "password")
@@ -159,4 +160,9 @@ def progress(request: HttpRequest, pk: Any) -> HttpResponse:
 
 def _progress(operation: Any) -> dict[str, Any]:
     steps = list(operation.steps.all())
-    return {"operation": operation, "steps": steps, "lines": shown_steps(operation, steps)}
+    return {
+        "operation": operation,
+        "steps": steps,
+        "lines": shown_steps(operation, steps),
+        "waiting": words_of(operation),
+    }

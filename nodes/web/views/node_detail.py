@@ -20,7 +20,7 @@ from nodes.web.views import node_page
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.events import columns as event_columns
 from nodes.web.views.operations import columns as operation_columns
-from nodes.web.views.operations import titled
+from nodes.web.waiting import listed, words_of
 
 
 @require_GET
@@ -57,7 +57,8 @@ def refresh(request: HttpRequest, name: str) -> HttpResponse:
     """Ask for a new inventory; the answer is the age line, which then shows its progress."""
     node = get_node(user_of(request), name)
     operation = requests.refresh_node(actor_of(request), node, request_id=request_id_of(request))
-    return render(request, "nodes/_observed.html", {"node": node, "refreshing": operation})
+    context = {"node": node, "refreshing": operation, "waiting": words_of(operation)}
+    return render(request, "nodes/_observed.html", context)
 
 
 @require_GET
@@ -70,6 +71,7 @@ def observed(request: HttpRequest, name: str) -> HttpResponse:
     context = {
         "node": node,
         "refreshing": None if ended else operation,
+        "waiting": words_of(operation),
         "ended": operation if ended else None,
     }
     response = render(request, "nodes/_observed.html", context)
@@ -92,7 +94,7 @@ def operations(request: HttpRequest, name: str) -> HttpResponse:
     page = node_page.load(request, name, "operations")
     rows = operations_for(user_of(request)).filter(node=page.node).defer("secret", "params", "result")
     listing = list_rows(request, rows, operation_columns())
-    context = {"page": page, "node": page.node, "listing": listing, "operations": titled(listing.page)}
+    context = {"page": page, "node": page.node, "listing": listing, "operations": listed(listing.page)}
     return render(request, "nodes/node_operations.html", context)
 
 

@@ -19,6 +19,7 @@ from nodes.web import tones
 from nodes.web.node_actions import Button, buttons_of
 from nodes.web.operation_titles import title_of as title_of_operation
 from nodes.web.views.access import user_of
+from nodes.web.waiting import words_of
 
 OVERVIEW = "summary"
 """The section that the first tab shows."""
@@ -52,6 +53,8 @@ class NodePage:
     troubles: tuple[Trouble, ...]
     problems: dict[str, list[dict[str, Any]]]
     refreshing: Operation | None
+    waiting: str
+    """What the refresh waits for, in words; "" where it runs or there is none."""
     busy: Operation | None
     """The exclusive operation that has the node just now."""
     actions: tuple[Button, ...]
@@ -86,7 +89,8 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
     problems = {slug: found for slug, found in rows if found}
     unfinished = list(Operation.objects.filter(node=node, status__in=UNFINISHED).defer("secret", "plan"))
     refreshing = next((found for found in unfinished if found.kind == "refresh-node"), None)
-    busy = next((found for found in unfinished if found.exclusive), None)
+    # A refresh excludes only another refresh: it keeps nobody from doing anything with the node.
+    busy = next((found for found in unfinished if found.exclusive and found is not refreshing), None)
     crumbs = ((_("Nodes"), reverse("node-list")), (node.name, ""))
     may = permissions.permissions_on(user, node)
     tabs = _tabs(node, here, problems, may)
@@ -97,6 +101,7 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
         _worst_first((*_troubles(node), *(() if here == "disks" else _disk_troubles(node)))),
         problems,
         refreshing,
+        words_of(refreshing),
         busy,
         buttons_of(node, may, busy),
         crumbs,

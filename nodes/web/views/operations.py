@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -25,6 +25,7 @@ from nodes.web.listing import Column, export_rows, list_rows, named, order_rows,
 from nodes.web.operation_titles import title_of
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.node_list import Chip
+from nodes.web.waiting import listed, words_of
 from nodes.web.work_view import changes_of, proof_of, shown_steps
 
 # The credential of an unfinished add-node is sealed in the row: a page never loads it.
@@ -66,7 +67,7 @@ def operation_list(request: HttpRequest) -> HttpResponse:
     counts = dict(everything.order_by().values_list("status").annotate(Count("pk")))
     context = {
         "listing": listing,
-        "operations": titled(listing.page),
+        "operations": listed(listing.page),
         "filters": filters,
         "statuses": _chips(counts, filters["status"]),
         "kinds": [kind.kind for kind in KINDS],
@@ -89,11 +90,6 @@ def _chips(counts: Mapping[str, int], chosen: str) -> tuple[Chip, ...]:
         Chip(label, count, chosen == value, None if chosen == value else value, tone)
         for label, value, count, tone in shown
     )
-
-
-def titled(operations: Iterable[Operation]) -> list[tuple[Operation, str]]:
-    """Each operation with its title in words."""
-    return [(operation, title_of(operation)) for operation in operations]
 
 
 def record(operation: Operation) -> Mapping[str, Any]:
@@ -146,6 +142,7 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
     context = {
         "operation": operation,
         "title": title_of(operation),
+        "waiting": words_of(operation),
         "steps": steps,
         "lines": shown_steps(operation, steps),
         "done": sum(step.status in ENDED_WELL for step in steps),
