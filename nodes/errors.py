@@ -204,6 +204,14 @@ class InsufficientRightsOnHost(HostError):
     layer = "rights"
 
 
+class LoginShellUnusable(HostError):
+    """The user's login shell ran no command; the message has its own words. Nothing was done on the host."""
+
+    code, http_status = "login_shell_unusable", 422
+    title = "The user's login shell does not run commands"
+    layer = "rights"
+
+
 class LibvirtUnavailable(HostError):
     code, http_status, retryable = "libvirt_unavailable", 502, True
     title = "libvirt does not answer on the host"

@@ -17,8 +17,7 @@ from nodes.hosts import eventloop
 from nodes.hosts.bridge import Bridge
 from nodes.hosts.deadlines import Clock, run_within
 from nodes.hosts.libvirt_errors import JOIN_GROUP, translate
-from nodes.hosts.shell import Shell
-from nodes.hosts.sshshell import HeldChannel
+from nodes.hosts.sshshell import HeldChannel, SshShell
 from nodes.hosts.wire import ChannelRefused
 
 T = TypeVar("T")
@@ -216,8 +215,7 @@ class TunnelConnection(Protocol):
     @property
     def address(self) -> str: ...
     @property
-    def shell(self) -> Shell: ...
-    def open_exec(self, command: str, timeout_s: float | None = None) -> HeldChannel: ...
+    def shell(self) -> SshShell: ...
     def open_unix(self, path: str, timeout_s: float | None = None) -> HeldChannel: ...
 
 
@@ -272,7 +270,8 @@ def _open_elsewise(ssh: TunnelConnection, uri: str, clock: Clock) -> Hypervisor:
 def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool) -> Hypervisor:
     """libvirt through ``virt-ssh-helper`` on the host (https://libvirt.org/uri.html, proxy=native)."""
     prefix = "sudo -n -- " if sudo and not ssh.shell.is_root else ""
-    held = ssh.open_exec(f"exec {prefix}virt-ssh-helper {shlex.quote(uri)}", clock.left)
+    helper = f"exec {prefix}virt-ssh-helper {shlex.quote(uri)}"
+    held = ssh.shell.relay(helper, timeout_s=clock.left)
     channel = held.channel
     try:
         return _open_bridged(held, ssh, uri, clock)

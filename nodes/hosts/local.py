@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from nodes.errors import HostTimeout
+from nodes.hosts.command_frame import CommandFrame, unbounded, watched
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.shell import (
     CHUNK,
@@ -21,12 +22,13 @@ from nodes.hosts.shell import (
     MAX_STDERR,
     CommandResult,
     CommandTimeout,
-    watched_command,
     with_sudo,
 )
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """smartctl and its like are in sbin, which the path of an unprivileged server lacks."""
+_END_S = 1.0
+"""What a command that has ended is given to leave, before what is left of its group is killed."""
 
 
 class LocalShell:
@@ -49,15 +51,17 @@ class LocalShell:
         sudo: bool = False,
     ) -> CommandResult:
         started = time.monotonic()
-        process = _start(with_sudo(command, sudo=sudo, is_root=self.is_root), stdin=subprocess.PIPE)
+        frame = unbounded(with_sudo(command, sudo=sudo, is_root=self.is_root))
+        process = _start(frame)
         clock = Clock(timeout_s)
-        exchange = _Exchange(process, stdin, max_bytes)
+        exchange = _Exchange(process, frame, stdin, max_bytes)
         try:
-            ended = exchange.until(clock) and (exchange.truncated or _exited_within(process, clock.left))
+            ended = exchange.until(clock)
+            _exited_within(process, min(clock.left, _END_S))
         finally:
             _end(process)
         result = CommandResult(
-            process.returncode if ended and not exchange.truncated and process.returncode >= 0 else None,
+            exchange.exit_status if ended and not exchange.truncated else None,
             bytes(exchange.stdout),
             bytes(exchange.stderr),
             time.monotonic() - started,
@@ -69,8 +73,8 @@ class LocalShell:
 
     def stream(self, command: str, *, sudo: bool = False) -> LocalStream:
         # Its standard input is ours to hold: should this process be killed, the command ends as well.
-        line = watched_command(command, sudo=sudo and not self.is_root)
-        return LocalStream(_start(line, stdin=subprocess.PIPE))
+        frame = watched(command, sudo=sudo and not self.is_root)
+        return LocalStream(_start(frame), frame)
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -79,8 +83,9 @@ class LocalShell:
 class LocalStream:
     """Implements :class:`nodes.hosts.shell.CommandStream` over a subprocess's pipes."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], frame: CommandFrame) -> None:
         self._process = process
+        self._output, self._error_output = frame.reader(), frame.reader()
         self._stderr = bytearray()
         self._selector = selectors.DefaultSelector()
         for pipe in (process.stdout, process.stderr):
@@ -90,26 +95,29 @@ class LocalStream:
 
     def read(self, n: int = CHUNK, timeout_s: float | None = None) -> bytes:
         clock = Clock(timeout_s) if timeout_s is not None else None
-        while self._selector.get_map():
+        while self._selector.get_map() and not (self._output.ended and self._error_output.ended):
             ready = self._selector.select(clock.left if clock else None)
             if not ready and clock and clock.passed:
                 raise HostTimeout(f"Nothing came within {timeout_s:g} s.")
             for key, _ in sorted(ready, key=lambda item: item[0].fileobj is self._process.stdout):
                 chunk = os.read(key.fd, n)
+                is_output = key.fileobj is self._process.stdout
+                reader = self._output if is_output else self._error_output
+                own = reader.feed(chunk) if chunk else reader.finish()
                 if not chunk:
                     self._selector.unregister(key.fileobj)
-                elif key.fileobj is self._process.stdout:
-                    return chunk
-                else:
-                    self._stderr += chunk[: MAX_STDERR - len(self._stderr)]
+                if is_output and own:
+                    return own
+                if not is_output:
+                    self._stderr += own[: MAX_STDERR - len(self._stderr)]
         if self._process.returncode is None and _exited_within(self._process, clock.left if clock else 5):
             _end(self._process)
         return b""
 
     @property
     def exit_status(self) -> int | None:
-        status = self._process.returncode
-        return status if status is not None and status >= 0 else None
+        """None as well for a command whose shell was killed."""
+        return self._output.exit_status
 
     @property
     def stderr(self) -> bytes:
@@ -135,8 +143,11 @@ class LocalStream:
 class _Exchange:
     """Feeds a process its input and takes its outputs side by side, so that neither blocks the other."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, max_bytes: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], frame: CommandFrame, stdin: bytes, max_bytes: int
+    ) -> None:
         self.stdout, self.stderr = bytearray(), bytearray()
+        self._output, self._error_output = frame.reader(), frame.reader()
         self.truncated = False
         self._max_bytes = max_bytes
         self._input = memoryview(stdin)
@@ -152,9 +163,12 @@ class _Exchange:
                 self._selector.register(pipe, events)
 
     def until(self, clock: Clock) -> bool:
-        """Whether both outputs ended (or the bound was reached) before the deadline."""
+        """Whether both outputs ended (or the bound was reached) before the deadline.
+
+        By their closing lines: what a command leaves running in the background may hold them open for ever.
+        """
         with self._selector:
-            while self._selector.get_map():
+            while self._selector.get_map() and not (self._output.ended and self._error_output.ended):
                 if clock.passed:
                     return False
                 for key, _ in self._selector.select(clock.left):
@@ -178,20 +192,26 @@ class _Exchange:
 
     def _read(self, fd: int, pipe: object) -> bool:
         chunk = os.read(fd, CHUNK)
+        reader = self._error_output if pipe is self._process.stderr else self._output
+        own = reader.feed(chunk) if chunk else reader.finish()
         if pipe is self._process.stderr:
-            self.stderr += chunk[: MAX_STDERR - len(self.stderr)]
+            self.stderr += own[: MAX_STDERR - len(self.stderr)]
         else:
             room = self._max_bytes - len(self.stdout)
-            self.stdout += chunk[:room]
-            self.truncated = len(chunk) > room
+            self.stdout += own[:room]
+            self.truncated = len(own) > room
         return not chunk
 
+    @property
+    def exit_status(self) -> int | None:
+        return self._output.exit_status
 
-def _start(command: str, *, stdin: int) -> subprocess.Popen[bytes]:
+
+def _start(frame: CommandFrame) -> subprocess.Popen[bytes]:
     environment = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
     return subprocess.Popen(
-        ["/bin/sh", "-c", command],
-        stdin=stdin,
+        ["/bin/sh", "-c", frame.line],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         # The server's own environment holds its secrets; a command on the local node gets none of them.

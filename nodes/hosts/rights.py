@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nodes.errors import HostError, InsufficientRightsOnHost
+from nodes.errors import HostError, InsufficientRightsOnHost, LoginShellUnusable, ProbeFailed
 from nodes.hosts.connection import HostConnection
+from nodes.hosts.shell import CommandTimeout
 
 REBOOT = "systemctl reboot"
 POWER_OFF = "systemctl poweroff"
@@ -32,6 +33,7 @@ if command -v sudo >/dev/null; then
 """
 _END = "fi\n:\n"
 
+_UID = re.compile(r"uid [0-9]+\n")
 _RULE = re.compile(r"\s*\([^)]*\)\s*(.*)")
 _TAG = re.compile(r"([A-Z_]+):\s*")
 
@@ -76,15 +78,35 @@ class HostRights:
 def preflight(connection: HostConnection, timeout_s: float = 15.0) -> HostRights:
     """Find out what the connection's user may do. Changes nothing on the host.
 
-    A right that cannot be found out is None; raises HostTimeout or HostUnreachable only where the host
-    itself stops answering.
+    A right that cannot be found out is None. Raises LoginShellUnusable where the login shell runs no command,
+    in ``timeout_s`` where it waits, ProbeFailed where the answer cannot be read, and HostTimeout or
+    HostUnreachable where the host itself stops answering.
     """
-    libvirt = _libvirt(connection, timeout_s)
     if not connection.has_shell:
-        return HostRights("", None, libvirt=libvirt)
+        return HostRights("", None, libvirt=_libvirt(connection, timeout_s))
+    # Before libvirt, whose ways may lead through the shell: what is wrong with that one is then said of it.
+    answer = _ask(connection, timeout_s)
+    return _read(connection.user, _libvirt(connection, timeout_s), answer)
+
+
+def _ask(connection: HostConnection, timeout_s: float) -> str:
     asks = "".join(f"  ask {command}\n" for command in ASKED)
-    result = connection.shell.run("exec sh -s", stdin=(_SCRIPT + asks + _END).encode(), timeout_s=timeout_s)
-    return _read(connection.user, libvirt, result.stdout.decode("utf-8", errors="replace"))
+    script = (_SCRIPT + asks + _END).encode()
+    try:
+        result = connection.shell.run("exec sh -s", stdin=script, timeout_s=timeout_s)
+    except CommandTimeout as silent:
+        if silent.partial.started:
+            raise
+        # Here nothing was to be changed, so what matters is why it did not begin.
+        raise LoginShellUnusable(silent.message, remedy=silent.remedy) from silent
+    answer = result.stdout.decode("utf-8", errors="replace")
+    if _UID.match(answer) is None:
+        said = result.error_text or f"exit status {result.exit_status}"
+        raise ProbeFailed(
+            f"What “{connection.user}” may do on {connection.address} could not be read: {said}.",
+            remedy="The host needs sh, coreutils, grep and util-linux.",
+        )
+    return answer
 
 
 def _libvirt(connection: HostConnection, timeout_s: float) -> bool | None:
@@ -102,10 +124,8 @@ def _read(user: str, libvirt: bool | None, text: str) -> HostRights:
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         found.setdefault(key, []).append(value)
-    numbers = [int(value) for value in found.get("uid", []) if value.isdecimal()]
-    if not numbers:
-        return HostRights(user, None, libvirt=libvirt)
-    is_root = numbers[0] == 0
+    uid = int(found["uid"][0])
+    is_root = uid == 0
     without_password = _without_password(found.get("rule", []))
     sudo = is_root or "sudo" in found
     commands = {
@@ -113,7 +133,7 @@ def _read(user: str, libvirt: bool | None, text: str) -> HostRights:
     }
     return HostRights(
         user=user,
-        uid=numbers[0],
+        uid=uid,
         groups=tuple(" ".join(found.get("groups", [])).split()),
         is_root=is_root,
         sudo=sudo,

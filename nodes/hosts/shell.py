@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -23,7 +21,8 @@ class CommandResult:
     """How a command ended.
 
     ``exit_status`` is None where there is none: the command was killed by a signal, cut off by the bound on
-    its output (``truncated``), or lost with the connection. Output is bytes: a host may print anything.
+    its output (``truncated``), or lost with the connection. Output is bytes: a host may print anything, and
+    all of it is the command's own; what a login shell printed beside it is in ``outside``, the end of it.
     """
 
     exit_status: int | None
@@ -31,6 +30,9 @@ class CommandResult:
     stderr: bytes
     duration_s: float
     truncated: bool = False
+    started: bool = True
+    """False: the login shell had not begun the command, as far as is known."""
+    outside: bytes = field(default=b"", repr=False)
 
     @property
     def ok(self) -> bool:
@@ -39,15 +41,23 @@ class CommandResult:
     @property
     def error_text(self) -> str:
         """The last line of standard error, short enough for a message."""
-        lines = self.stderr.decode("utf-8", errors="replace").strip().splitlines()
-        return "".join(c if c.isprintable() else "?" for c in lines[-1])[:300] if lines else ""
+        return last_line(self.stderr)
+
+
+def last_line(output: bytes) -> str:
+    """The last line with anything in it, short enough for a message; "" where there is none."""
+    lines = output.decode("utf-8", errors="replace").strip().splitlines()
+    return "".join(c if c.isprintable() else "?" for c in lines[-1]).strip()[:300] if lines else ""
 
 
 class CommandTimeout(HostTimeout):
-    """The command still ran at its deadline and has been ended; ``partial`` is what came till then."""
+    """The command still ran at its deadline and has been ended; ``partial`` is what came till then.
 
-    def __init__(self, message: str, partial: CommandResult) -> None:
-        super().__init__(message)
+    Where ``partial.started`` is False, the login shell had not even begun it.
+    """
+
+    def __init__(self, message: str, partial: CommandResult, *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
         self.partial = partial
 
 
@@ -70,7 +80,8 @@ class CommandStream(Protocol):
         """Up to ``n`` bytes, as soon as there are any; b"" at the end of the output.
 
         Raises HostTimeout when nothing comes within ``timeout_s`` (the command goes on, and reading may be
-        tried again), ConnectionLost when the connection ends.
+        tried again), ConnectionLost when the connection ends, LoginShellUnusable when the command never
+        begins.
         """
         ...
 
@@ -118,7 +129,7 @@ class Shell(Protocol):
         (no pipes, no ``;``), as which an administrator may have allowed it in sudoers. A command whose
         output exceeds ``max_bytes`` is ended and its result ``truncated``. Raises CommandTimeout at the
         deadline, after which the command is gone from the host as well (one through sudo, which its user
-        may not signal, ends with its next output), and ConnectionLost.
+        may not signal, ends with its next output), ConnectionLost, and LoginShellUnusable.
         """
         ...
 
@@ -132,33 +143,3 @@ class Shell(Protocol):
 def with_sudo(command: str, *, sudo: bool, is_root: bool) -> str:
     """``command`` through ``sudo -n`` where asked for and needed. It never waits for a password."""
     return f"sudo -n -- {command}" if sudo and not is_root else command
-
-
-def bounded_command(command: str, timeout_s: float) -> str:
-    """A command line for a login shell of any kind, which runs ``command`` under sh and the host's own clock.
-
-    Closing an SSH channel does not end what runs behind it, and OpenSSH delivers no signals in a root login;
-    without a clock at the host's end a hung command would hold one of the connection's ten sessions for ever.
-    """
-    # First asked to end, which lets a script remove its temporary files, then killed.
-    return f"exec timeout -k 1 {math.ceil(timeout_s)} sh -c {shlex.quote(command)}"
-
-
-def watched_command(command: str, *, sudo: bool) -> str:
-    """A command line which runs ``command`` until its end or until its standard input is closed.
-
-    A follower (``journalctl -f``) that prints nothing never notices that its reader is gone. A watcher in the
-    same process group waits for the end of standard input, which comes when the channel closes for whatever
-    reason, and then ends the group. The watcher holds neither output, so the end of the command is seen.
-    """
-    watcher = "trap '' TERM; read -r _ <&3; kill -TERM 0; sleep 2; kill -KILL 0"
-    script = f"exec 3<&0; ({watcher}) >/dev/null 2>&1 & exec 3<&- </dev/null; {command}"
-    if not sudo:
-        return f"exec sh -c {shlex.quote(script)}"
-    # Root's processes take no signals from the user, so the watcher has to be root's too; where sudoers
-    # names single commands and no shell, the command alone is run and ends with its next line.
-    inner = (
-        f"if sudo -n -l sh >/dev/null 2>&1; then exec sudo -n -- sh -c {shlex.quote(script)}; "
-        f"else exec sudo -n -- {command}; fi"
-    )
-    return f"exec sh -c {shlex.quote(inner)}"

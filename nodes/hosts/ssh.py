@@ -10,10 +10,11 @@ from typing import Self
 import paramiko
 
 from nodes.errors import HostKeyRequired, HostTimeout, HostUnreachable
+from nodes.hosts.command_frame import CommandFrame, relayed
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
 from nodes.hosts.handshake import connect_verified, scan_host_keys
 from nodes.hosts.login import DEFAULT_USER, log_in
-from nodes.hosts.sshshell import ChannelSlots, HeldChannel, SshShell, SshStream
+from nodes.hosts.sshshell import ChannelSlots, HeldChannel, SshShell, SshStream, await_start
 from nodes.hosts.target import HostTarget
 from nodes.hosts.wire import ChannelRefused, ChannelTimeout, Sink, WireChannel
 
@@ -74,18 +75,26 @@ class SshConnection:
     def shell(self) -> SshShell:
         return SshShell(self)
 
-    def open_exec(self, command: str, timeout_s: float | None = None) -> HeldChannel:
-        """Run a command line on a channel of its own. Raises HostTimeout, HostUnreachable."""
+    def open_exec(self, frame: CommandFrame, timeout_s: float | None = None) -> HeldChannel:
+        """Run a framed command on a channel of its own. Raises HostTimeout, HostUnreachable."""
         wait_s = self._deadlines.channel_s if timeout_s is None else timeout_s
-        return self._held(lambda left: self._wire.open_exec(command, left), wait_s, retry_refused=True)
+        return self._held(lambda left: self._wire.open_exec(frame, left), wait_s, retry_refused=True)
 
     def open_feed(self, command: str, sink: Sink) -> HeldChannel:
-        """Run a command line whose output goes to ``sink``, without a thread of its own to read it.
+        """Run a command whose output goes to ``sink``, without a thread of its own to read it.
 
-        Raises HostTimeout, HostUnreachable.
+        It has begun when this returns. Raises HostTimeout, HostUnreachable, LoginShellUnusable.
         """
-        wait_s = self._deadlines.channel_s
-        return self._held(lambda left: self._wire.open_exec(command, left, sink), wait_s, retry_refused=True)
+        clock, frame = Clock(self._deadlines.channel_s), relayed(command)
+        held = self._held(
+            lambda left: self._wire.open_exec(frame, left, sink), clock.left, retry_refused=True
+        )
+        try:
+            await_start(held.channel, self, clock)
+        except BaseException:
+            held.close()
+            raise
+        return held
 
     def open_unix(self, path: str, timeout_s: float | None = None) -> HeldChannel:
         """A channel to a Unix socket on the host, with the user's rights on it.

@@ -11,16 +11,16 @@ from typing import Protocol, Self
 
 import paramiko
 
-from nodes.errors import HostTimeout
-from nodes.hosts.deadlines import Clock
+from nodes.errors import HostTimeout, LoginShellUnusable
+from nodes.hosts.command_frame import MAX_OUTSIDE, CommandFrame, bounded, relayed, watched
+from nodes.hosts.deadlines import DEFAULT, Clock
 from nodes.hosts.shell import (
     CHUNK,
     MAX_BYTES,
     CommandResult,
     CommandTimeout,
     ConnectionLost,
-    bounded_command,
-    watched_command,
+    last_line,
     with_sudo,
 )
 from nodes.hosts.wire import WireChannel
@@ -29,6 +29,11 @@ _INLINE_INPUT = 256 << 10
 """Input below this fits the server's first window (2 MiB in OpenSSH), so writing it blocks nobody."""
 
 _GONE = (EOFError, OSError, paramiko.SSHException)
+
+_ERRORS_S = 1.0
+"""What standard error may lag behind the end of standard output."""
+_SESSION_S = 0.2
+"""What the server is given to end a session by itself: sshd counts it until then (MaxSessions)."""
 
 
 class ChannelSlots:
@@ -79,7 +84,7 @@ class ExecConnection(Protocol):
     def alive(self) -> bool: ...
     @property
     def address(self) -> str: ...
-    def open_exec(self, command: str, timeout_s: float | None = None) -> HeldChannel: ...
+    def open_exec(self, frame: CommandFrame, timeout_s: float | None = None) -> HeldChannel: ...
 
 
 class SshShell:
@@ -101,39 +106,47 @@ class SshShell:
     ) -> CommandResult:
         started = time.monotonic()
         clock = Clock(timeout_s)
-        line = bounded_command(with_sudo(command, sudo=sudo, is_root=self.is_root), timeout_s)
-        held = self._connection.open_exec(line, timeout_s)
+        frame = bounded(with_sudo(command, sudo=sudo, is_root=self.is_root), timeout_s)
+        held = self._connection.open_exec(frame, timeout_s)
         channel = held.channel
         stdout = bytearray()
-        truncated = timed_out = lost = False
+        truncated = timed_out = False
         try:
+            # Not before: a start-up file that reads its standard input would swallow the command's.
+            await_start(channel, self._connection, clock)
             _feed(channel, stdin, clock)
             truncated = _take(channel, stdout, max_bytes, clock)
-            timed_out = not truncated and not channel.status_event.wait(clock.left)
-            lost = channel.lost
+            timed_out = not truncated and not _await_end(channel, clock)
         except TimeoutError:
             timed_out = True
         finally:
             held.close()
-        status = channel.exit_status
-        result = CommandResult(
-            status if status >= 0 and not truncated and not timed_out else None,
-            bytes(stdout),
-            bytes(channel.errors),
-            time.monotonic() - started,
-            truncated,
-        )
+        result = _result(channel, stdout, started, truncated=truncated, timed_out=timed_out)
         if timed_out:
             raise CommandTimeout(
                 f"A command on {self._connection.address} did not end within {timeout_s:g} s.", result
             )
-        if lost and not truncated:
+        if channel.lost and not truncated and not channel.ended:
             raise ConnectionLost(f"The connection to {self._connection.address} was lost.", result)
         return result
 
     def stream(self, command: str, *, sudo: bool = False) -> SshStream:
-        line = watched_command(command, sudo=sudo and not self.is_root)
-        return SshStream(self._connection.open_exec(line), self._connection)
+        frame = watched(command, sudo=sudo and not self.is_root)
+        return SshStream(self._connection.open_exec(frame), self._connection)
+
+    def relay(self, command: str, *, timeout_s: float) -> HeldChannel:
+        """Start ``command``, which speaks a protocol over its input and output, and give its channel.
+
+        Raises HostTimeout, HostUnreachable, LoginShellUnusable.
+        """
+        clock = Clock(timeout_s)
+        held = self._connection.open_exec(relayed(command), timeout_s)
+        try:
+            await_start(held.channel, self._connection, clock)
+        except BaseException:
+            held.close()
+            raise
+        return held
 
     def close(self) -> None:
         """The connection stays with whoever opened it."""
@@ -146,25 +159,36 @@ class SshStream:
         self._held = held
         self._channel = held.channel
         self._connection = connection
+        self._start = Clock(DEFAULT.channel_s)
 
     def read(self, n: int = CHUNK, timeout_s: float | None = None) -> bytes:
-        self._channel.settimeout(timeout_s)
+        clock = None if timeout_s is None else Clock(timeout_s)
+        if not self._channel.started:
+            self._await_start(clock)
+        self._channel.settimeout(None if clock is None else clock.left)
         try:
             chunk = self._channel.recv(n)
         except TimeoutError:
-            raise HostTimeout(
-                f"Nothing came from {self._connection.address} within {timeout_s:g} s."
-            ) from None
+            raise self._nothing(timeout_s) from None
         if not chunk:
-            self._channel.status_event.wait(5)
-            if self._channel.lost:
+            _await_end(self._channel, Clock(5))
+            if self._channel.lost and not self._channel.ended:
                 lost = CommandResult(None, b"", self.stderr, 0.0)
                 raise ConnectionLost(f"The connection to {self._connection.address} was lost.", lost)
         return chunk
 
+    def _await_start(self, clock: Clock | None) -> None:
+        if clock is not None and clock.left < self._start.left:
+            if not self._channel.decided.wait(clock.left):
+                raise self._nothing(clock.timeout_s)
+        await_start(self._channel, self._connection, self._start)
+
+    def _nothing(self, timeout_s: float | None) -> HostTimeout:
+        return HostTimeout(f"Nothing came from {self._connection.address} within {timeout_s or 0:g} s.")
+
     @property
     def exit_status(self) -> int | None:
-        return self._channel.exit_status if self._channel.exit_status >= 0 else None
+        return self._channel.command_status
 
     @property
     def stderr(self) -> bytes:
@@ -184,6 +208,72 @@ class SshStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def await_start(channel: WireChannel, connection: ExecConnection, clock: Clock) -> None:
+    """Wait until the login shell has begun the command of ``channel``.
+
+    Raises CommandTimeout where it has not in time, ConnectionLost, and LoginShellUnusable where it ended, or
+    printed without an end, instead.
+    """
+    began = time.monotonic()
+    channel.decided.wait(clock.left)
+    if channel.started:
+        return
+    result = _result(channel, bytearray(), began, truncated=False, timed_out=True)
+    who = f"The login shell of “{connection.user}” on {connection.address}"
+    if not channel.decided.is_set():
+        raise CommandTimeout(
+            f"{who} had not begun the command after {clock.timeout_s:g} s{_quoted(result.outside)}.",
+            result,
+            remedy=f"A start-up file of “{connection.user}” (such as ~/.bashrc, ~/.zshenv or "
+            "~/.config/fish/config.fish) may wait for input or for a network drive, or the host is overloaded. "
+            "Let it do such things in interactive shells only.",
+        )
+    if channel.flooded:
+        raise LoginShellUnusable(
+            f"{who} printed more than {MAX_OUTSIDE >> 20} MiB and had not begun the command"
+            f"{_quoted(result.outside)}.",
+            remedy=f"Remove from the start-up files of “{connection.user}” (such as ~/.bashrc) what prints.",
+        )
+    if not channel.status_event.wait(min(clock.left, _ERRORS_S)) or channel.lost:
+        raise ConnectionLost(f"The connection to {connection.address} was lost.", result)
+    status = f" (exit status {channel.exit_status})" if channel.exit_status >= 0 else ""
+    raise LoginShellUnusable(
+        f"{who} does not run commands{_quoted(result.outside)}{status}.",
+        remedy=f"On the host, as root: “getent passwd {connection.user}” shows the login shell, and “usermod -s "
+        f"/bin/bash {connection.user}” sets one that runs commands (nologin, false and rbash do not); “chage -l "
+        f"{connection.user}” shows an expired password or account. sshd itself may run another command instead "
+        "(ForceCommand in sshd_config, command= in authorized_keys).",
+    )
+
+
+def _quoted(outside: bytes) -> str:
+    said = last_line(outside)
+    return f": “{said}”" if said else ""
+
+
+def _result(
+    channel: WireChannel, stdout: bytearray, began: float, *, truncated: bool, timed_out: bool
+) -> CommandResult:
+    return CommandResult(
+        None if truncated or timed_out else channel.command_status,
+        bytes(stdout),
+        bytes(channel.errors),
+        time.monotonic() - began,
+        truncated,
+        channel.started,
+        channel.outside,
+    )
+
+
+def _await_end(channel: WireChannel, clock: Clock) -> bool:
+    """Wait for what comes with the end of standard output: the status, and the rest of standard error."""
+    if not channel.ended:
+        return channel.status_event.wait(clock.left)
+    channel.errors_ended.wait(min(clock.left, _ERRORS_S))
+    channel.status_event.wait(min(clock.left, _SESSION_S))
+    return True
 
 
 def _feed(channel: WireChannel, stdin: bytes, clock: Clock) -> None:

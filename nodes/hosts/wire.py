@@ -25,6 +25,7 @@ from paramiko.common import (
     cMSG_CHANNEL_WINDOW_ADJUST,
 )
 
+from nodes.hosts.command_frame import CommandFrame, FrameReader
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.shell import MAX_STDERR
 from nodes.hosts.target import HostKey
@@ -176,19 +177,21 @@ class Wire(paramiko.Transport):
             raise EOFError("connection lost")
         return channel
 
-    def open_exec(self, command: str, timeout_s: float, sink: Sink | None = None) -> WireChannel:
-        """A session channel running ``command``; a refusal shows as a channel that closes without status.
+    def open_exec(self, frame: CommandFrame, timeout_s: float, sink: Sink | None = None) -> WireChannel:
+        """A session channel running the command of ``frame``, which gives that command's output alone.
 
-        With ``sink`` the output goes there as it arrives, and nobody has to read the channel.
+        A refusal shows as a channel that closes without status. With ``sink`` the output goes there as it
+        arrives, and nobody has to read the channel.
         """
         channel = self.open("session", timeout_s)
+        channel.output, channel.error_output = frame.reader(), frame.reader()
         channel.sink = sink
         message = paramiko.Message()
         message.add_byte(cMSG_CHANNEL_REQUEST)
         message.add_int(channel.remote_chanid)
         message.add_string("exec")
         message.add_boolean(True)
-        message.add_string(command.encode("utf-8", errors="surrogateescape"))
+        message.add_string(frame.line)
         # The answer is not awaited: input may follow at once, which saves a round trip a command.
         self._send_user_message(message)
         return channel
@@ -221,10 +224,12 @@ class Sink(Protocol):
 
 
 class WireChannel(paramiko.Channel):
-    """A channel whose standard error is kept up to a bound and can never stall its standard output.
+    """A channel that gives the output of its command alone, and whose standard error is kept up to a bound.
 
-    Both share one window (RFC 4254, section 5.2). With paramiko alone a command that fills it with errors
-    would wait for ever while its reader waits for output.
+    What a login shell prints beside the command is taken out where it arrives (:class:`FrameReader`), so that
+    no reader ever sees it. Standard error can never stall standard output: both share one window (RFC 4254,
+    section 5.2), and with paramiko alone a command that fills it with errors would wait for ever while its
+    reader waits for output.
     """
 
     if TYPE_CHECKING:
@@ -235,10 +240,44 @@ class WireChannel(paramiko.Channel):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
+        self.output: FrameReader | None = None
+        """None for a channel behind which there is no command."""
+        self.error_output: FrameReader | None = None
         self.errors = bytearray()
         self.closed_by_server = False
         self.sink: Sink | None = None
+        self.decided = threading.Event()
+        """The command has begun, or it is clear that it will not."""
+        self.errors_ended = threading.Event()
         self._credit = 0
+
+    @property
+    def started(self) -> bool:
+        return self.output is None or self.output.started
+
+    @property
+    def ended(self) -> bool:
+        """The command has ended by itself, and its output is whole."""
+        return self.output is not None and self.output.ended
+
+    @property
+    def flooded(self) -> bool:
+        """Too much came, on either output, and the command has not begun."""
+        return any(reader.flooded for reader in (self.output, self.error_output) if reader)
+
+    @property
+    def command_status(self) -> int | None:
+        """The exit status of the command, once there is one: that of its closing line, where it has one."""
+        if self.output is not None and self.ended:
+            return self.output.exit_status
+        relayed = self.output is None or not self.output.ends
+        return self.exit_status if relayed and self.exit_status >= 0 else None
+
+    @property
+    def outside(self) -> bytes:
+        """The end of what was printed beside the command: standard output's, then standard error's."""
+        readers = (self.output, self.error_output)
+        return b"\n".join(bytes(reader.outside) for reader in readers if reader and reader.outside)
 
     @property
     def lost(self) -> bool:
@@ -260,22 +299,46 @@ class WireChannel(paramiko.Channel):
         super()._request_failed(m)  # type: ignore[misc]
 
     def _handle_eof(self, m: paramiko.Message) -> None:
+        self._both_ended()
         super()._handle_eof(m)  # type: ignore[misc]
-        if self.sink is not None:
-            self.sink.ended()
 
     def _set_closed(self) -> None:
+        self._both_ended()
         super()._set_closed()  # type: ignore[misc]
-        if self.sink is not None:
+
+    def _both_ended(self) -> None:
+        if self.error_output is not None:
+            self.errors += self.error_output.finish()
+        self.errors_ended.set()
+        self._output_ended()
+
+    def _output_ended(self) -> None:
+        """No more output will come, by the command's closing line or by the end of the channel."""
+        if self.output is not None and (rest := self.output.finish()):
+            self._pass_on(rest)
+        self.in_buffer.close()
+        self.decided.set()
+        if self.sink is not None and self.started:
             self.sink.ended()
 
     def _feed(self, m: paramiko.Message) -> None:
+        chunk = m.get_binary()
+        output = self.output
+        own = chunk if output is None else output.feed(chunk)
+        self._pass_on(own)
+        # A reader gives back what it takes; what nobody will read is given back here.
+        self._give_back(len(chunk) - (0 if self.sink is not None else len(own)))
+        if output is not None and (output.started or output.flooded):
+            self.decided.set()
+            if output.ended:
+                self._output_ended()
+
+    def _pass_on(self, own: bytes) -> None:
         if self.sink is not None:
-            chunk = m.get_binary()
-            self.sink.data(chunk)
-            self._give_back(len(chunk))
+            if own:
+                self.sink.data(own)
             return
-        super()._feed(m)  # type: ignore[misc]
+        self.in_buffer.feed(own)
         if len(self.in_buffer) > 2 * WINDOW_BYTES:
             # paramiko takes whatever comes; a host that ignores the window would fill our memory.
             raise paramiko.SSHException("the server sends more than its window allows")
@@ -283,11 +346,17 @@ class WireChannel(paramiko.Channel):
     def _feed_extended(self, m: paramiko.Message) -> None:
         m.get_int()
         chunk = m.get_binary()
-        self.errors += chunk[: MAX_STDERR - len(self.errors)]
+        own = chunk if self.error_output is None else self.error_output.feed(chunk)
+        self.errors += own[: MAX_STDERR - len(self.errors)]
         self._give_back(len(chunk))
+        if self.error_output is not None and (self.error_output.ended or self.error_output.flooded):
+            self.errors_ended.set()
+            self.decided.set()
 
     def _give_back(self, count: int) -> None:
         """Let the server send ``count`` bytes more, now or with one of the next."""
+        if not count:
+            return
         self._credit += self._check_add_window(count)
         # In the middle of a key exchange sending would block this thread, which is the one that ends it.
         if self._credit and self._wire.clear_to_send.is_set():

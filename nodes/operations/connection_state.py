@@ -18,6 +18,7 @@ from nodes.errors import (
     HostKeyRequired,
     InsufficientRightsOnHost,
     LibvirtUnavailable,
+    LoginShellUnusable,
     ProbeFailed,
 )
 from nodes.events import NodeChanged, publish, record
@@ -41,6 +42,7 @@ _REASONS: tuple[tuple[type[HostError], ConnectionReason], ...] = (
     (InsufficientRightsOnHost, ConnectionReason.INSUFFICIENT_RIGHTS),
     (LibvirtUnavailable, ConnectionReason.LIBVIRT_DOWN),
     (ProbeFailed, ConnectionReason.PROBE_FAILING),
+    (LoginShellUnusable, ConnectionReason.PROBE_FAILING),
 )
 
 SEEN_BY_MONITOR = (

@@ -22,6 +22,7 @@ from nodes.errors import (
     HostTimeout,
     HostUnreachable,
 )
+from nodes.hosts.command_frame import relayed
 from nodes.hosts.shell import ConnectionLost
 from nodes.hosts.ssh import MAX_CHANNELS, SshConnection, scan_host_keys
 from nodes.hosts.target import HostKey, PasswordCredential, SshKeyCredential
@@ -351,7 +352,7 @@ def test_more_commands_than_channels_wait_for_their_turn(tmp_path: Path) -> None
         for stream in streams:
             assert stream.read(timeout_s=10) == b"up\n"
         with pytest.raises(HostTimeout) as caught:
-            connection.open_exec("true", 0.3)
+            connection.open_exec(relayed("true"), 0.3)
         assert caught.value.extra["reason"] == "channels_busy"
         assert connection.alive
         streams[0].close()
@@ -413,7 +414,7 @@ def test_the_first_channel_does_not_wait_for_a_delayed_acknowledgement(sshd: Loo
     for _ in range(5):
         with SshConnection(sshd.target()) as connection:
             started = time.monotonic()
-            held = connection.open_exec("true")
+            held = connection.open_exec(relayed("true"))
             waited.append(time.monotonic() - started)
             held.close()
     assert min(waited) < 0.03
