@@ -65,6 +65,10 @@ TEST_PACKAGES="$SCALE_PACKAGES$LAB_PACKAGES
     openssh-server          sshd: the remote hosts of the tests, on loopback
     systemd-journal-remote  journals for the tests to read
     busybox                 a shell and tools as on the smallest hosts
+    zsh                     a login shell of hosts' users
+    fish                    another one
+    tcsh                    another one
+    ksh                     another one
     lvm2                    logical volumes among the test disks
     nvme-cli                NVMe disks among the test disks
     git                     tests that look at the tree

@@ -30,16 +30,17 @@ _SIGNALLED = range(129, 193)
 _PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b"'\\!")
 
 # Printed as two halves that stand apart in the command line: a login shell that traces what it runs (set -x,
-# a DEBUG trap) prints the line, and never the number. Where nobody takes the first line, nothing is run.
+# a DEBUG trap) prints the line, and never the number. Standard error has lines of its own ("!") outside those
+# of standard output, should a start-up file have joined both. Where nobody takes the first, nothing is run.
 _BEGIN = r"""set +vx
-printf '\002%s%s\n' "$1" "$2" && printf '\002%s%s\n' "$1" "$2" >&2 || exit 74
+printf '\002%s%s!\n' "$1" "$2" >&2 && printf '\002%s%s\n' "$1" "$2" || exit 74
 c=$(printf %b "$4")
 """
 # What this shell itself has to say (that a child was killed) goes nowhere.
 _ASIDE = "exec 3>&2 2>/dev/null\n"
 _FINISH = r"""s=$?
-printf '\003%s%s %s\n' "$1" "$2" "$s" >&3
 printf '\003%s%s %s\n' "$1" "$2" "$s"
+printf '\003%s%s! %s\n' "$1" "$2" "$s" >&3
 exit "$s"
 """
 # A follower (journalctl -f) that prints nothing never notices that its reader is gone. A watcher in the same
@@ -161,9 +162,13 @@ class CommandFrame:
             f"{self._nonce[:half]} {self._nonce[half:]} {quoted(_BEGIN + script)} {quoted(command)}"
         )
 
-    def reader(self) -> FrameReader:
-        """A reader for one of the two outputs."""
+    def output(self) -> FrameReader:
+        """A reader for standard output."""
         return FrameReader(self._nonce, ends=self._ends)
+
+    def errors(self) -> FrameReader:
+        """A reader for standard error."""
+        return FrameReader(f"{self._nonce}!", ends=self._ends)
 
 
 def quoted(text: str) -> str:

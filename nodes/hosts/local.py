@@ -85,7 +85,7 @@ class LocalStream:
 
     def __init__(self, process: subprocess.Popen[bytes], frame: CommandFrame) -> None:
         self._process = process
-        self._output, self._error_output = frame.reader(), frame.reader()
+        self._output, self._error_output = frame.output(), frame.errors()
         self._stderr = bytearray()
         self._selector = selectors.DefaultSelector()
         for pipe in (process.stdout, process.stderr):
@@ -147,7 +147,7 @@ class _Exchange:
         self, process: subprocess.Popen[bytes], frame: CommandFrame, stdin: bytes, max_bytes: int
     ) -> None:
         self.stdout, self.stderr = bytearray(), bytearray()
-        self._output, self._error_output = frame.reader(), frame.reader()
+        self._output, self._error_output = frame.output(), frame.errors()
         self.truncated = False
         self._max_bytes = max_bytes
         self._input = memoryview(stdin)

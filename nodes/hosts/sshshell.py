@@ -11,8 +11,9 @@ from typing import Protocol, Self
 
 import paramiko
 
-from nodes.errors import HostTimeout, LoginShellUnusable
-from nodes.hosts.command_frame import MAX_OUTSIDE, CommandFrame, bounded, relayed, watched
+from nodes.errors import HostTimeout
+from nodes.hosts import login_shell
+from nodes.hosts.command_frame import CommandFrame, bounded, relayed, watched
 from nodes.hosts.deadlines import DEFAULT, Clock
 from nodes.hosts.shell import (
     CHUNK,
@@ -20,7 +21,6 @@ from nodes.hosts.shell import (
     CommandResult,
     CommandTimeout,
     ConnectionLost,
-    last_line,
     with_sudo,
 )
 from nodes.hosts.wire import WireChannel
@@ -178,9 +178,9 @@ class SshStream:
         return chunk
 
     def _await_start(self, clock: Clock | None) -> None:
-        if clock is not None and clock.left < self._start.left:
-            if not self._channel.decided.wait(clock.left):
-                raise self._nothing(clock.timeout_s)
+        sooner = clock is not None and clock.left < self._start.left
+        if clock is not None and sooner and not self._channel.decided.wait(clock.left):
+            raise self._nothing(clock.timeout_s)
         await_start(self._channel, self._connection, self._start)
 
     def _nothing(self, timeout_s: float | None) -> HostTimeout:
@@ -221,36 +221,14 @@ def await_start(channel: WireChannel, connection: ExecConnection, clock: Clock) 
     if channel.started:
         return
     result = _result(channel, bytearray(), began, truncated=False, timed_out=True)
-    who = f"The login shell of “{connection.user}” on {connection.address}"
+    user, address = connection.user, connection.address
     if not channel.decided.is_set():
-        raise CommandTimeout(
-            f"{who} had not begun the command after {clock.timeout_s:g} s{_quoted(result.outside)}.",
-            result,
-            remedy=f"A start-up file of “{connection.user}” (such as ~/.bashrc, ~/.zshenv or "
-            "~/.config/fish/config.fish) may wait for input or for a network drive, or the host is overloaded. "
-            "Let it do such things in interactive shells only.",
-        )
+        raise login_shell.silent(user, address, clock.timeout_s, result)
     if channel.flooded:
-        raise LoginShellUnusable(
-            f"{who} printed more than {MAX_OUTSIDE >> 20} MiB and had not begun the command"
-            f"{_quoted(result.outside)}.",
-            remedy=f"Remove from the start-up files of “{connection.user}” (such as ~/.bashrc) what prints.",
-        )
+        raise login_shell.flooding(user, address, result)
     if not channel.status_event.wait(min(clock.left, _ERRORS_S)) or channel.lost:
-        raise ConnectionLost(f"The connection to {connection.address} was lost.", result)
-    status = f" (exit status {channel.exit_status})" if channel.exit_status >= 0 else ""
-    raise LoginShellUnusable(
-        f"{who} does not run commands{_quoted(result.outside)}{status}.",
-        remedy=f"On the host, as root: “getent passwd {connection.user}” shows the login shell, and “usermod -s "
-        f"/bin/bash {connection.user}” sets one that runs commands (nologin, false and rbash do not); “chage -l "
-        f"{connection.user}” shows an expired password or account. sshd itself may run another command instead "
-        "(ForceCommand in sshd_config, command= in authorized_keys).",
-    )
-
-
-def _quoted(outside: bytes) -> str:
-    said = last_line(outside)
-    return f": “{said}”" if said else ""
+        raise ConnectionLost(f"The connection to {address} was lost.", result)
+    raise login_shell.refusing(user, address, channel.exit_status, result)
 
 
 def _result(

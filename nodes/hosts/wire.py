@@ -184,7 +184,7 @@ class Wire(paramiko.Transport):
         arrives, and nobody has to read the channel.
         """
         channel = self.open("session", timeout_s)
-        channel.output, channel.error_output = frame.reader(), frame.reader()
+        channel.output, channel.error_output = frame.output(), frame.errors()
         channel.sink = sink
         message = paramiko.Message()
         message.add_byte(cMSG_CHANNEL_REQUEST)

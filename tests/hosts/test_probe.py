@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.errors import HostTimeout, HostUnreachable, ProbeFailed
+from nodes.errors import HostTimeout, HostUnreachable, LoginShellUnusable
 from nodes.hosts.connection import connect
 from nodes.hosts.probe import collect
 from nodes.hosts.target import HostTarget
@@ -111,16 +111,17 @@ def test_a_user_without_rights_gets_denied_sources_named_so(tmp_path: Path) -> N
 
 
 @needs_root
-def test_a_login_shell_that_runs_nothing_is_a_probe_that_failed(tmp_path: Path) -> None:
+def test_a_login_shell_that_runs_nothing_is_said_so_in_its_own_words(tmp_path: Path) -> None:
     with (
         TemporaryUser("na-test-nologin", shell="/usr/sbin/nologin") as user,
         LoopbackSshd(tmp_path / "s", key_types=("ed25519",)) as sshd,
         connect(sshd.target(user=user.name)) as connection,
-        pytest.raises(ProbeFailed) as caught,
+        pytest.raises(LoginShellUnusable) as caught,
     ):
         collect(connection, [PLAIN])
     assert user.name in caught.value.message
-    assert "login shell" in caught.value.remedy
+    assert "This account is currently not available." in caught.value.message
+    assert f"usermod -s /bin/bash {user.name}" in caught.value.remedy
 
 
 def test_a_slow_source_costs_itself_alone(sshd: LoopbackSshd) -> None:
