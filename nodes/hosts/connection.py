@@ -28,6 +28,11 @@ Stage = Callable[[str], None]
 class Feed(Protocol):
     """A command whose output goes to a sink."""
 
+    @property
+    def refusal(self) -> str:
+        """Why the login shell did not begin it, in words; "" where it did, or where that is not known."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -17,6 +17,9 @@ class LineSink(Protocol):
 class LocalFeed:
     """Reads a local command in one thread: there is one local node, so it is one thread in all."""
 
+    refusal = ""
+    """No login shell lies between."""
+
     def __init__(self, stream: LocalStream, sink: LineSink) -> None:
         self._stream = stream
         self._sink = sink

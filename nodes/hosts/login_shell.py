@@ -23,9 +23,10 @@ def silent(user: str, address: str, timeout_s: float, result: CommandResult) -> 
 
 def flooding(user: str, address: str, result: CommandResult) -> LoginShellUnusable:
     """It printed, and printed, and began no command."""
+    whole_lines = result.outside.rpartition(b"\n")[0]
     return LoginShellUnusable(
         f"The login shell of “{user}” on {address} printed more than {MAX_OUTSIDE >> 20} MiB and had not "
-        f"begun the command{_quoted(result.outside)}.",
+        f"begun the command{_quoted(whole_lines or result.outside)}.",
         remedy=f"Remove from the start-up files of “{user}” what prints: {_START_UP_FILES}.",
     )
 

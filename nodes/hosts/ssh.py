@@ -14,7 +14,7 @@ from nodes.hosts.command_frame import CommandFrame, relayed
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
 from nodes.hosts.handshake import connect_verified, scan_host_keys
 from nodes.hosts.login import DEFAULT_USER, log_in
-from nodes.hosts.sshshell import ChannelSlots, HeldChannel, SshShell, SshStream, await_start
+from nodes.hosts.sshshell import ChannelSlots, HeldChannel, SshShell, SshStream
 from nodes.hosts.target import HostTarget
 from nodes.hosts.wire import ChannelRefused, ChannelTimeout, Sink, WireChannel
 
@@ -83,18 +83,15 @@ class SshConnection:
     def open_feed(self, command: str, sink: Sink) -> HeldChannel:
         """Run a command whose output goes to ``sink``, without a thread of its own to read it.
 
-        It has begun when this returns. Raises HostTimeout, HostUnreachable, LoginShellUnusable.
+        Nobody waits for its beginning; where it never begins, ``refusal`` of what is given says why. Raises
+        HostTimeout, HostUnreachable.
         """
-        clock, frame = Clock(self._deadlines.channel_s), relayed(command)
-        held = self._held(
-            lambda left: self._wire.open_exec(frame, left, sink), clock.left, retry_refused=True
+        frame = relayed(command)
+        return self._held(
+            lambda left: self._wire.open_exec(frame, left, sink),
+            self._deadlines.channel_s,
+            retry_refused=True,
         )
-        try:
-            await_start(held.channel, self, clock)
-        except BaseException:
-            held.close()
-            raise
-        return held
 
     def open_unix(self, path: str, timeout_s: float | None = None) -> HeldChannel:
         """A channel to a Unix socket on the host, with the user's rights on it.
@@ -115,7 +112,8 @@ class SshConnection:
                 extra={"reason": "channels_busy"},
             )
         try:
-            return HeldChannel(self._opened(opener, clock, retry_refused=retry_refused), self._slots)
+            channel = self._opened(opener, clock, retry_refused=retry_refused)
+            return HeldChannel(channel, self._slots, self.user, self.address)
         except BaseException:
             self._slots.release()
             raise

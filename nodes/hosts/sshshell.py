@@ -61,10 +61,20 @@ class ChannelSlots:
 class HeldChannel:
     """A channel and the place it takes among those of its connection, given back once by ``close``."""
 
-    def __init__(self, channel: WireChannel, slots: ChannelSlots) -> None:
+    def __init__(self, channel: WireChannel, slots: ChannelSlots, user: str = "", address: str = "") -> None:
         self.channel = channel
+        self._user, self._address = user, address
         self._slots: ChannelSlots | None = slots
         self._lock = threading.Lock()
+
+    @property
+    def refusal(self) -> str:
+        """What the login shell said instead of beginning the command; "" where it has begun, or still may."""
+        channel = self.channel
+        if channel.started or not (channel.ended_by_server or channel.closed_by_server):
+            return ""
+        result = _result(channel, bytearray(), time.monotonic(), truncated=False, timed_out=True)
+        return login_shell.refusing(self._user, self._address, channel.exit_status, result).detail()
 
     def close(self) -> None:
         with contextlib.suppress(*_GONE):

@@ -245,6 +245,8 @@ class WireChannel(paramiko.Channel):
         self.error_output: FrameReader | None = None
         self.errors = bytearray()
         self.closed_by_server = False
+        self.ended_by_server = False
+        """The server said that no more output will come."""
         self.sink: Sink | None = None
         self.decided = threading.Event()
         """The command has begun, or it is clear that it will not."""
@@ -299,6 +301,7 @@ class WireChannel(paramiko.Channel):
         super()._request_failed(m)  # type: ignore[misc]
 
     def _handle_eof(self, m: paramiko.Message) -> None:
+        self.ended_by_server = True
         self._both_ended()
         super()._handle_eof(m)  # type: ignore[misc]
 
@@ -318,7 +321,7 @@ class WireChannel(paramiko.Channel):
             self._pass_on(rest)
         self.in_buffer.close()
         self.decided.set()
-        if self.sink is not None and self.started:
+        if self.sink is not None:
             self.sink.ended()
 
     def _feed(self, m: paramiko.Message) -> None:

@@ -114,10 +114,10 @@ class Evidence:
         self.signs = self.attempts = self.refusals = self.mute = self.stalled = 0
         return self._reach(now)
 
-    def greeted(self, now: float) -> Do:
-        """The host answered a fresh dial."""
+    def greeted(self, now: float, refusal: str = "") -> Do:
+        """The host answered a fresh dial; ``refusal`` is what its login shell said instead of a beat."""
         if self.phase is Phase.DOUBTING:
-            return self._stuck(now)
+            return self._stuck(now, refusal)
         if self.phase is Phase.DIALING:
             self._enter(Phase.CONNECTING, now, None)
             # Over the same connection the sessions of commands that hang would add up to sshd's MaxSessions.
@@ -169,15 +169,19 @@ class Evidence:
             self.state = State(True)
         return Do.NOTHING
 
-    def ended(self, now: float) -> Do:
-        """The stream ended: with the connection, or because the loop on the host was ended."""
+    def ended(self, now: float, refusal: str = "") -> Do:
+        """The stream ended: with the connection, or because the loop on the host was ended.
+
+        ``refusal`` is what the login shell said instead of beginning it.
+        """
         if self.phase not in (Phase.LISTENING, Phase.DOUBTING):
             return Do.NOTHING
         self.calm_since = None
         if not self.has_beaten:
             self.mute += 1
             if self._is_mute:
-                return self._lost_as_mute(now, "The beat's command ends on the host before its first line.")
+                ends = "The heartbeat's command ends on the host before its first line."
+                return self._lost_as_mute(now, refusal or ends)
         self.brief = self.brief + 1 if now - self.opened_at < self.timing.period_s else 0
         if self.brief >= 2:
             # Streams that end as soon as they stand would otherwise be opened dozens of times a second.
@@ -228,11 +232,12 @@ class Evidence:
     def _is_mute(self) -> bool:
         return self.mute >= 2 or (self.mute >= 1 and self.state.online is False)
 
-    def _stuck(self, now: float) -> Do:
+    def _stuck(self, now: float, refusal: str = "") -> Do:
         """The host answers, and a beat is overdue all the same."""
         self.mute, self.is_stuck = self.mute + 1, True
         if self._is_mute and not self.has_beaten:
-            return self._lost_as_mute(now, "The host lets us in, but the beat's command prints nothing.")
+            silent = "The host lets nodeadmin in, but the heartbeat's command prints nothing."
+            return self._lost_as_mute(now, refusal or silent)
         self._enter(Phase.CONNECTING, now, None)
         return Do.RECONNECT
 

@@ -207,9 +207,9 @@ class Monitor:
             case "beat" if signal.beat is not None:
                 self._hear(node, signal.beat, now)
             case "ended":
-                self._do(node, evidence.ended(now))
+                self._do(node, evidence.ended(now, node.refusal))
             case "greeted":
-                self._do(node, evidence.greeted(now))
+                self._do(node, evidence.greeted(now, node.refusal))
             case "opened":
                 node.feed = signal.feed
                 evidence.opened(now)

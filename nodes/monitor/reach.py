@@ -136,6 +136,8 @@ class Reacher:
 class TestDriverFeed:
     """Beats of a node of libvirt's test driver, behind which there is no machine: libvirt's own counts."""
 
+    refusal = ""
+
     def __init__(
         self, connection: HostConnection, facts: NodeFacts, generation: int, signals: Signals, period_s: float
     ) -> None:

@@ -129,3 +129,8 @@ class Watched:
     way then proves nothing."""
     refresh_at: float = 0.0
     copied_at: float = 0.0
+
+    @property
+    def refusal(self) -> str:
+        """Why the host's login shell did not begin the stream, in its own words; "" where it did."""
+        return self.feed.refusal if self.feed is not None else ""
