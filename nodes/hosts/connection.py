@@ -107,6 +107,11 @@ class HostConnection:
         raise ProbeFailed("A node of libvirt's test driver has no shell.")
 
     @property
+    def ssh_connections(self) -> int:
+        """How many SSH connections lead to the host: more than one where it allows few sessions in each."""
+        return self._ssh.connections if self._ssh is not None else 0
+
+    @property
     def alive(self) -> bool:
         return not self._closed and (self._ssh is None or self._ssh.alive)
 
@@ -149,11 +154,13 @@ class HostConnection:
             self._opening.release()
 
     def rest(self, idle_s: float) -> None:
-        """Close libvirt where nobody has called it for so long; the connection itself stays.
+        """Close libvirt where nobody has called it for so long, and further SSH connections; the first stays.
 
         A daemon pings each open client every five seconds (keepalive_interval in libvirtd.conf), which a
         thousand idle hosts would make two hundred wake-ups a second of ours.
         """
+        if self._ssh is not None:
+            self._ssh.rest(idle_s)
         hypervisor = self._hypervisor
         if hypervisor is None or hypervisor.busy or time.monotonic() - hypervisor.last_used < idle_s:
             return

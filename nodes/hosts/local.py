@@ -93,6 +93,9 @@ class LocalStream:
                 os.set_blocking(pipe.fileno(), False)
                 self._selector.register(pipe, selectors.EVENT_READ)
 
+    def begin(self, timeout_s: float) -> None:
+        """No login shell lies between."""
+
     def read(self, n: int = CHUNK, timeout_s: float | None = None) -> bytes:
         clock = Clock(timeout_s) if timeout_s is not None else None
         while self._selector.get_map() and not (self._output.ended and self._error_output.ended):

@@ -76,6 +76,10 @@ class CommandStream(Protocol):
     end of the pipe. ``close`` ends the command; leaving the ``with`` block does too.
     """
 
+    def begin(self, timeout_s: float) -> None:
+        """Wait until the command has begun. Raises HostTimeout, ConnectionLost, LoginShellUnusable."""
+        ...
+
     def read(self, n: int = CHUNK, timeout_s: float | None = None) -> bytes:
         """Up to ``n`` bytes, as soon as there are any; b"" at the end of the output.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -14,16 +14,15 @@ from nodes.hosts.command_frame import CommandFrame, relayed
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
 from nodes.hosts.handshake import connect_verified, scan_host_keys
 from nodes.hosts.login import DEFAULT_USER, log_in
-from nodes.hosts.sshshell import ChannelSlots, HeldChannel, SshShell, SshStream
-from nodes.hosts.target import HostTarget
-from nodes.hosts.wire import ChannelRefused, ChannelTimeout, Sink, WireChannel
+from nodes.hosts.ssh_links import Opener, SshLinks
+from nodes.hosts.sshshell import ChannelSlot, ChannelSlots, HeldChannel, SshShell, SshStream
+from nodes.hosts.target import HostKey, HostTarget
+from nodes.hosts.wire import ChannelRefused, ChannelTimeout, Sink, Wire, WireChannel
 
 __all__ = ["ChannelRefused", "SshConnection", "SshShell", "SshStream", "scan_host_keys"]
 
 MAX_CHANNELS = 8
-"""At once on one connection. sshd allows ten sessions (MaxSessions); two are left for those it is closing."""
-
-_RETRY_S = 0.05
+"""At once to one host, sessions and forwarded sockets together."""
 
 
 class SshConnection:
@@ -52,14 +51,23 @@ class SshConnection:
         self.address = target.address
         self._deadlines = deadlines
         self._slots = ChannelSlots(MAX_CHANNELS)
-        self._wire = connect_verified(target, target.host_key, deadlines, stage)
-        try:
-            stage("authenticate")
-            log_in(self._wire, target, deadlines.auth_s)
-        except BaseException:
-            self._wire.shut()
-            raise
-        self._wire.set_keepalive(deadlines.keepalive_s)
+        self._wire = _entered(target, target.host_key, deadlines, stage)
+        self._links = SshLinks(self._wire, self._dialer(target, target.host_key), target.address)
+
+    def _dialer(self, target: HostTarget, host_key: HostKey) -> Callable[[float], Wire]:
+        """Makes a further connection to the same host as the same user."""
+
+        def dial(within_s: float) -> Wire:
+            given, share_s = self._deadlines, within_s / 3
+            limits = replace(
+                given,
+                connect_s=min(given.connect_s, share_s),
+                handshake_s=min(given.handshake_s, share_s),
+                auth_s=min(given.auth_s, share_s),
+            )
+            return _entered(target, host_key, limits, lambda _stage: None)
+
+        return dial
 
     @property
     def alive(self) -> bool:
@@ -75,10 +83,15 @@ class SshConnection:
     def shell(self) -> SshShell:
         return SshShell(self)
 
+    @property
+    def connections(self) -> int:
+        """How many SSH connections there are: more than one where the server allows few sessions in each."""
+        return self._links.count
+
     def open_exec(self, frame: CommandFrame, timeout_s: float | None = None) -> HeldChannel:
         """Run a framed command on a channel of its own. Raises HostTimeout, HostUnreachable."""
-        wait_s = self._deadlines.channel_s if timeout_s is None else timeout_s
-        return self._held(lambda left: self._wire.open_exec(frame, left), wait_s, retry_refused=True)
+        clock = Clock(self._deadlines.channel_s if timeout_s is None else timeout_s)
+        return self._session(lambda wire, left: wire.open_exec(frame, left), clock)
 
     def open_feed(self, command: str, sink: Sink) -> HeldChannel:
         """Run a command whose output goes to ``sink``, without a thread of its own to read it.
@@ -86,12 +99,8 @@ class SshConnection:
         Nobody waits for its beginning; where it never begins, ``refusal`` of what is given says why. Raises
         HostTimeout, HostUnreachable.
         """
-        frame = relayed(command)
-        return self._held(
-            lambda left: self._wire.open_exec(frame, left, sink),
-            self._deadlines.channel_s,
-            retry_refused=True,
-        )
+        frame, clock = relayed(command), Clock(self._deadlines.channel_s)
+        return self._session(lambda wire, left: wire.open_exec(frame, left, sink), clock)
 
     def open_unix(self, path: str, timeout_s: float | None = None) -> HeldChannel:
         """A channel to a Unix socket on the host, with the user's rights on it.
@@ -99,59 +108,49 @@ class SshConnection:
         Raises ChannelRefused when the socket is not there, may not be opened, or forwarding is forbidden
         (OpenSSH does not say which), HostTimeout, HostUnreachable.
         """
-        wait_s = self._deadlines.channel_s if timeout_s is None else timeout_s
-        return self._held(lambda left: self._wire.open_streamlocal(path, left), wait_s, retry_refused=False)
+        clock = Clock(self._deadlines.channel_s if timeout_s is None else timeout_s)
+        with self._slot(clock) as slot:
+            return slot.held(self._forwarded(path, clock), self.user, self.address)
 
-    def _held(
-        self, opener: Callable[[float], WireChannel], timeout_s: float, *, retry_refused: bool
-    ) -> HeldChannel:
-        clock = Clock(timeout_s)
-        if not self._slots.acquire(timeout_s):
+    def _session(self, opener: Opener, clock: Clock) -> HeldChannel:
+        with self._slot(clock) as slot:
+            session = self._links.open(opener, clock)
+            slot.on_release(session.release)
+            return slot.held(session.channel, self.user, self.address)
+
+    def _slot(self, clock: Clock) -> ChannelSlot:
+        if not self._slots.acquire(clock.left):
             raise HostTimeout(
-                f"All {MAX_CHANNELS} channels to {self.address} were busy for {timeout_s:g} s.",
+                f"All {MAX_CHANNELS} channels to {self.address} were busy for {clock.timeout_s:g} s.",
                 extra={"reason": "channels_busy"},
             )
-        try:
-            channel = self._opened(opener, clock, retry_refused=retry_refused)
-            return HeldChannel(channel, self._slots, self.user, self.address)
-        except BaseException:
-            self._slots.release()
-            raise
+        return ChannelSlot(self._slots)
 
-    def _opened(
-        self, opener: Callable[[float], WireChannel], clock: Clock, *, retry_refused: bool
-    ) -> WireChannel:
-        refused: ChannelRefused | None = None
-        while refused is None or clock.left > _RETRY_S:
-            try:
-                return opener(clock.left)
-            except ChannelRefused as answer:
-                # sshd counts a session until its process is gone, a moment longer than we do.
-                if not retry_refused:
-                    raise
-                refused = answer
-                time.sleep(_RETRY_S)
-            except ChannelTimeout as silent:
-                if refused is not None:
-                    break
-                # A server that does not answer this at once answers nothing: let the next one reconnect.
-                self.close()
-                raise HostTimeout(
-                    f"{self.address} did not open a channel within {clock.timeout_s:g} s."
-                ) from silent
-            except (EOFError, OSError, paramiko.SSHException) as lost:
-                self.close()
-                raise HostUnreachable(
-                    f"The connection to {self.address} was lost.", extra={"reason": "lost"}
-                ) from lost
-        raise HostUnreachable(
-            f"{self.address} opens no session: it has reached MaxSessions, or may not start a process.",
-            extra={"reason": "no_session"},
-        ) from refused
+    def _forwarded(self, path: str, clock: Clock) -> WireChannel:
+        # No session, so no limit of sshd's counts it (MaxSessions in sshd_config(5)).
+        try:
+            return self._wire.open_streamlocal(path, clock.left)
+        except ChannelRefused:
+            raise
+        except ChannelTimeout as silent:
+            # A server that does not answer this at once answers nothing: let the next one reconnect.
+            self.close()
+            raise HostTimeout(
+                f"{self.address} did not open a channel within {clock.timeout_s:g} s."
+            ) from silent
+        except (EOFError, OSError, paramiko.SSHException) as lost:
+            self.close()
+            raise HostUnreachable(
+                f"The connection to {self.address} was lost.", extra={"reason": "lost"}
+            ) from lost
+
+    def rest(self, idle_s: float) -> None:
+        """Close further connections that nobody has used for so long."""
+        self._links.rest(idle_s)
 
     def close(self) -> None:
         """End the connection and all that runs over it."""
-        self._wire.shut()
+        self._links.close()
 
     def __enter__(self) -> Self:
         return self
@@ -160,3 +159,18 @@ class SshConnection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _entered(
+    target: HostTarget, host_key: HostKey, deadlines: Deadlines, stage: Callable[[str], None]
+) -> Wire:
+    """A connection whose host key was verified and whose user is logged in."""
+    wire = connect_verified(target, host_key, deadlines, stage)
+    try:
+        stage("authenticate")
+        log_in(wire, target, deadlines.auth_s)
+    except BaseException:
+        wire.shut()
+        raise
+    wire.set_keepalive(deadlines.keepalive_s)
+    return wire

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -58,14 +58,48 @@ class ChannelSlots:
         self._free.release()
 
 
-class HeldChannel:
-    """A channel and the place it takes among those of its connection, given back once by ``close``."""
+class ChannelSlot:
+    """One channel's place among those of its connection, given back once.
 
-    def __init__(self, channel: WireChannel, slots: ChannelSlots, user: str = "", address: str = "") -> None:
-        self.channel = channel
-        self._user, self._address = user, address
-        self._slots: ChannelSlots | None = slots
+    As a context it gives the place back where no channel came of it.
+    """
+
+    def __init__(self, slots: ChannelSlots) -> None:
+        self._release: list[Callable[[], None]] = [slots.release]
         self._lock = threading.Lock()
+        self._is_held = False
+
+    def on_release(self, work: Callable[[], None]) -> None:
+        """Have ``work`` done as well when the place is given back."""
+        self._release.append(work)
+
+    def held(self, channel: WireChannel, user: str, address: str) -> HeldChannel:
+        self._is_held = True
+        return HeldChannel(channel, self.release, user, address)
+
+    def release(self) -> None:
+        with self._lock:
+            work, self._release = self._release, []
+        for release in reversed(work):
+            release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._is_held:
+            self.release()
+
+
+class HeldChannel:
+    """A channel and the place it takes among those of its connection, given back by ``close``."""
+
+    def __init__(self, channel: WireChannel, release: Callable[[], None], user: str, address: str) -> None:
+        self.channel = channel
+        self._release = release
+        self._user, self._address = user, address
 
     @property
     def refusal(self) -> str:
@@ -79,10 +113,7 @@ class HeldChannel:
     def close(self) -> None:
         with contextlib.suppress(*_GONE):
             self.channel.close()
-        with self._lock:
-            slots, self._slots = self._slots, None
-        if slots is not None:
-            slots.release()
+        self._release()
 
 
 class ExecConnection(Protocol):
@@ -170,6 +201,9 @@ class SshStream:
         self._channel = held.channel
         self._connection = connection
         self._start = Clock(DEFAULT.channel_s)
+
+    def begin(self, timeout_s: float) -> None:
+        await_start(self._channel, self._connection, Clock(timeout_s))
 
     def read(self, n: int = CHUNK, timeout_s: float | None = None) -> bytes:
         clock = None if timeout_s is None else Clock(timeout_s)

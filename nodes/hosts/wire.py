@@ -63,11 +63,15 @@ class PinnedKeyMismatch(paramiko.SSHException):
 
 
 class ChannelRefused(paramiko.SSHException):
-    """The server did not open a channel; ``reason`` is a number of RFC 4254, section 5.1."""
+    """The server did not open a channel; ``reason`` is a number of RFC 4254, section 5.1.
 
-    def __init__(self, reason: int) -> None:
+    ``sessions`` is how many it had open at that moment, those included whose end it has not confirmed.
+    """
+
+    def __init__(self, reason: int, sessions: int = 0) -> None:
         super().__init__(f"channel refused ({reason})")
         self.reason = reason
+        self.sessions = sessions
 
 
 class ChannelTimeout(paramiko.SSHException):
@@ -105,7 +109,7 @@ class Wire(paramiko.Transport):
         logging.getLogger(WIRE_LOG).setLevel(logging.CRITICAL)
         self._key_algorithms = tuple(name for kind in key_types for name in algorithms_of(kind))
         self._pinned = pinned
-        self._refusals: dict[int, int] = {}
+        self._refusals: dict[int, ChannelRefused] = {}
         self.shown_key: HostKey | None = None
         self.offered_key_algorithms: tuple[str, ...] = ()
 
@@ -136,11 +140,14 @@ class Wire(paramiko.Transport):
         number, reason = m.get_int(), m.get_int()
         with self.lock:
             # By channel: paramiko's one field for the last exception hands it to whoever asks first.
-            self._refusals[number] = reason
             self._channels.delete(number)
+            self._refusals[number] = ChannelRefused(reason, self._open_sessions())
             event = self.channel_events.pop(number, None)
         if event is not None:
             event.set()
+
+    def _open_sessions(self) -> int:
+        return sum(channel.is_session and channel.active for channel in self._channels.values())
 
     def open(self, kind: str, timeout_s: float, payload: bytes = b"") -> WireChannel:
         """Open a channel of ``kind``; ``payload`` is the part of the request that is particular to the kind.
@@ -151,7 +158,7 @@ class Wire(paramiko.Transport):
         event = threading.Event()
         with self.lock:
             number = self._next_channel()
-            channel = WireChannel(number)
+            channel = WireChannel(number, is_session=kind == "session")
             self._channels.put(number, channel)
             self.channel_events[number] = event
             self.channels_seen[number] = True
@@ -171,8 +178,8 @@ class Wire(paramiko.Transport):
                 raise EOFError("connection lost")
             if clock.passed:
                 raise ChannelTimeout("no answer to the opening of a channel")
-        if (reason := self._refusals.pop(number, None)) is not None:
-            raise ChannelRefused(reason)
+        if (refused := self._refusals.pop(number, None)) is not None:
+            raise refused
         if not self.is_active():
             raise EOFError("connection lost")
         return channel
@@ -238,8 +245,9 @@ class WireChannel(paramiko.Channel):
         def _set_window(self, window: int, max_packet: int) -> None: ...
         def _check_add_window(self, n: int) -> int: ...
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, is_session: bool = False) -> None:
         super().__init__(number)
+        self.is_session = is_session
         self.output: FrameReader | None = None
         """None for a channel behind which there is no command."""
         self.error_output: FrameReader | None = None

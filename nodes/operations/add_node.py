@@ -12,13 +12,12 @@ from nodes import access
 from nodes.errors import DuplicateHost, NodeExists
 from nodes.events import NodeChanged, publish
 from nodes.hosts.connection import HostConnection
-from nodes.hosts.rights import HostRights, preflight
 from nodes.inventory.identity import HostIdentity
 from nodes.models import Credential, Node, Operation, User
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan
 from nodes.operations.connection_state import note_contact
 from nodes.operations.key_install import install_own_key
-from nodes.operations.reaching import open_connection, reach_steps
+from nodes.operations.reaching import check_rights, open_connection, reach_steps
 from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
 from nodes.permissions import ADD, nodes_for
 
@@ -71,9 +70,7 @@ class AddNode(OperationKind):
         login = access.Login.from_operation(run.operation)
         opened, login = open_connection(run, login, params.get("fingerprint", ""))
         with opened as connection:
-            with run.step("rights") as step:
-                rights = preflight(connection)
-                step.report(_describe(rights), data=rights.to_dict())
+            check_rights(run, connection)
             if params.get("install_key"):
                 login = install_own_key(run, connection, login)
             check_libvirt(run, connection)
@@ -123,11 +120,6 @@ def check_libvirt(run: Run, connection: HostConnection) -> None:
     with run.step("libvirt") as step:
         version = connection.hypervisor().version_text()
         step.report(_("libvirt %s") % version)
-
-
-def _describe(rights: HostRights) -> str:
-    missing = rights.missing()
-    return _("Without: %s") % "; ".join(missing) if missing else _("Everything needed is allowed.")
 
 
 def refuse_taken_name(name: str) -> None:

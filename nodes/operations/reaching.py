@@ -9,8 +9,10 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import HostKeyMismatch
+from nodes.hosts.channel_check import try_channels
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.rights import HostRights, preflight
 from nodes.hosts.target import HostKey
 from nodes.operations.base import Run, StepPlan
 
@@ -68,3 +70,20 @@ def _choose(login: access.Login, keys: tuple[HostKey, ...], fingerprint: str) ->
         field="host_key_fingerprint",
         extra={"confirmed": confirmed, "shown": [key.fingerprint for key in keys]},
     )
+
+
+def check_rights(run: Run, connection: HostConnection) -> None:
+    """The step in which the user's rights are found out, and everything is tried at once that will run."""
+    with run.step("rights") as step:
+        rights = preflight(connection)
+        lines = [_described(rights)]
+        if (connections := try_channels(connection)) > 1:
+            # One sentence by itself: the number is never 1.
+            few = _("The host allows few sessions in each SSH connection (MaxSessions): %d are used.")
+            lines.append(few % connections)
+        step.report(" ".join(lines), data=rights.to_dict())
+
+
+def _described(rights: HostRights) -> str:
+    missing = rights.missing()
+    return _("Without: %s") % "; ".join(missing) if missing else _("Everything needed is allowed.")

@@ -9,13 +9,12 @@ from django.utils.translation import gettext as _
 from nodes import access
 from nodes.errors import InvalidInput
 from nodes.events import NodeChanged, publish
-from nodes.hosts.rights import preflight
 from nodes.models import Credential, Node, Operation
 from nodes.operations.add_node import check_libvirt, known_identity, refuse_duplicate
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, removed
 from nodes.operations.connection_state import note_contact
 from nodes.operations.key_install import install_own_key
-from nodes.operations.reaching import open_connection, reach_steps
+from nodes.operations.reaching import check_rights, open_connection, reach_steps
 from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
 from nodes.permissions import CHANGE
 
@@ -50,8 +49,7 @@ class UpdateConnection(OperationKind):
         login = access.Login.from_operation(run.operation, node)
         opened, login = open_connection(run, login, run.operation.params.get("fingerprint", ""))
         with opened as connection:
-            with run.step("rights") as step:
-                step.report(data=preflight(connection).to_dict())
+            check_rights(run, connection)
             if run.operation.params.get("install_key"):
                 login = install_own_key(run, connection, login)
             check_libvirt(run, connection)
