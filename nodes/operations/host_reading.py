@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nodes import access
 from nodes.errors import HostError, HostUnreachable, NodeAdminError
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.domains import DomainFacts, Room, known_names, list_domains, room
+from nodes.hosts.domains import Room, known_names, list_domains, room
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt_facts import collect
 from nodes.hosts.target import HostTarget
@@ -21,6 +22,8 @@ from nodes.inventory.document import HostDocument
 from nodes.inventory.libvirt_networks import NETWORK, NETWORKS, read_networks
 from nodes.inventory.mounts import Mount, read_mounts
 from nodes.operations.networks import HostNetworks
+from nodes.operations.plan.host_readers import Asking, read_more
+from nodes.operations.plan.vm_state import VmState
 from nodes.operations.storage import HostStorage
 
 LIBVIRT_S = 10.0
@@ -30,12 +33,16 @@ PROC = "cat /proc/sys/kernel/random/boot_id && cat /proc/self/mountinfo && echo 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host to be asked; ``address`` is where its QEMU takes migrations, "" where that is unknown."""
+    """A host to be asked; ``address`` is where its QEMU takes migrations, "" where that is unknown.
+
+    ``inventory`` are facts of its newest inventory by section, for the constraints.
+    """
 
     uuid: str
     name: str
     target: HostTarget
     address: str = ""
+    inventory: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -44,7 +51,7 @@ class SeenHost:
 
     ``fault``: it cannot be reached; ``libvirt_fault``: it can, but its libvirt cannot. ``domains`` and
     ``room`` are None where they were not asked for or not answered. ``names``: the UUIDs of a target's VMs by
-    their names.
+    their names. ``more``: what the further readers gave, by field of :class:`HostState`.
     """
 
     host: Host
@@ -55,9 +62,10 @@ class SeenHost:
     boot_id: str | None = None
     storage: HostStorage = field(default_factory=lambda: HostStorage(None, None))
     networks: HostNetworks = field(default_factory=HostNetworks)
-    domains: tuple[DomainFacts, ...] | None = None
+    domains: tuple[VmState, ...] | None = None
     room: Room | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHost:
@@ -79,7 +87,8 @@ def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHos
     try:
         hypervisor = seen.connection.hypervisor(_within(clock))
         if domains:
-            seen.domains = list_domains(hypervisor, timeout_s=_within(clock))
+            found = list_domains(hypervisor, timeout_s=_within(clock))
+            seen.domains = tuple(VmState.of(facts) for facts in found)
         if wants_room:
             seen.room = room(hypervisor, timeout_s=_within(clock))
             seen.names = known_names(hypervisor, timeout_s=_within(clock))
@@ -93,6 +102,7 @@ def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHos
     document = HostDocument("", collect(hypervisor, _OBJECTS, timeout_s=min(5.0, _within(clock))))
     seen.storage = HostStorage(_pools(document), mounts)
     seen.networks = HostNetworks(interfaces, _networks(document))
+    seen.more = read_more(Asking(seen.connection, hypervisor, clock))
     return seen
 
 

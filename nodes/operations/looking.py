@@ -14,19 +14,12 @@ from lxml import etree
 from nodes.errors import HostError, InvalidInput
 from nodes.hosts import migration
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.domains import DomainFacts, compare_cpu, machine_supported
+from nodes.hosts.domains import compare_cpu, machine_supported
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.operations.host_reading import Host, SeenHost, see
+from nodes.operations.plan.host_state import HostState, Verdict, Verdicts
+from nodes.operations.plan.vm_state import VmState
 from nodes.operations.side_by_side import LATE, side_by_side
-from nodes.operations.vm_facts import described
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """Whether a target can take the VMs of one kind, as (can, why not), each None where it cannot be told."""
-
-    machine: tuple[bool | None, str]
-    cpu: tuple[bool | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +28,7 @@ class Seen:
 
     hosts: Mapping[str, SeenHost]
     fits: Mapping[tuple[str, str], Verdicts]
-    reach: Mapping[tuple[str, str], tuple[bool | None, str]]
+    reach: Mapping[tuple[str, str], Verdict]
 
 
 def look(
@@ -62,6 +55,24 @@ def look(
     return Seen(seen, fits, reach)
 
 
+def host_state(answer: SeenHost, seen: Seen) -> HostState:
+    """What ``answer`` and the comparisons told of a host, for the constraints."""
+    host = answer.host
+    return HostState(
+        uuid=host.uuid,
+        name=host.name,
+        address=host.address,
+        storage=answer.storage,
+        networks=answer.networks,
+        names=answer.names,
+        room=answer.room,
+        verdicts={vm: verdicts for (target, vm), verdicts in seen.fits.items() if target == host.uuid},
+        reaches={target: reach for (source, target), reach in seen.reach.items() if source == host.uuid},
+        inventory=host.inventory,
+        **answer.more,
+    )
+
+
 # -- who can take which VM -------------------------------------------------------------------------
 
 
@@ -71,7 +82,7 @@ def _compare(
     targets: Sequence[Host],
     clock: Clock,
     only: frozenset[str] | None,
-) -> tuple[dict[tuple[str, str], Verdicts], dict[tuple[str, str], tuple[bool | None, str]]]:
+) -> tuple[dict[tuple[str, str], Verdicts], dict[tuple[str, str], Verdict]]:
     kinds = _kinds(seen, sources, only)
     usable = [
         found
@@ -93,7 +104,7 @@ def _compare(
         for (_key, vms), verdicts in zip(
             kinds.items(), _or_late(answers.get(target), len(kinds)), strict=True
         ):
-            fits |= {(target, facts.uuid): verdicts for facts in vms}
+            fits |= {(target, vm.uuid): verdicts for vm in vms}
     reach = {}
     for pair in reaching:
         found_reach = answers.get(pair)
@@ -103,14 +114,14 @@ def _compare(
 
 def _kinds(
     seen: Mapping[str, SeenHost], sources: Sequence[Host], only: frozenset[str] | None
-) -> dict[bytes, list[DomainFacts]]:
+) -> dict[bytes, list[VmState]]:
     """The active VMs, those together that ask the same of a target's processor and QEMU."""
-    found: dict[bytes, list[DomainFacts]] = {}
+    found: dict[bytes, list[VmState]] = {}
     for source in sources:
-        for facts in seen[source.uuid].domains or ():
-            root = described(facts) if facts.active and (only is None or facts.uuid in only) else None
-            if root is not None:
-                found.setdefault(_kind(root), []).append(facts)
+        for vm in seen[source.uuid].domains or ():
+            wanted = vm.facts.active and (only is None or vm.uuid in only)
+            if wanted and vm.element is not None:
+                found.setdefault(_kind(vm.element), []).append(vm)
     return found
 
 
@@ -123,11 +134,11 @@ def _kind(root: etree._Element) -> bytes:
     return b"\0".join(parts)
 
 
-def _verdicts(target: Hypervisor, kinds: Mapping[bytes, Sequence[DomainFacts]]) -> list[Verdicts]:
+def _verdicts(target: Hypervisor, kinds: Mapping[bytes, Sequence[VmState]]) -> list[Verdicts]:
     """One verdict a kind, in their order: asked for by one VM of each."""
     found = []
     for vms in kinds.values():
-        xml = vms[0].xml or ""
+        xml = vms[0].facts.xml or ""
         machine = machine_supported(target, xml)
         cpu = compare_cpu(target, xml) if machine[0] is not False else (None, "")
         found.append(Verdicts(machine, cpu))
@@ -140,7 +151,7 @@ def _or_late(answer: object, count: int) -> list[Verdicts]:
     return [Verdicts((None, LATE), (None, LATE))] * count
 
 
-def _reach(source: SeenHost, target: Host, clock: Clock) -> tuple[bool | None, str]:
+def _reach(source: SeenHost, target: Host, clock: Clock) -> Verdict:
     """Whether the source's host reaches the address at which the target takes migrations."""
     if not target.address:
         return False, ""

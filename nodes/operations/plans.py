@@ -33,6 +33,13 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What a person should know before confirming, and what stops nothing: "Not verified: …"."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class VmDecision:
     """One VM. ``target`` and ``target_uuid`` name the node it moves to; ``restart``: it is started again.
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from lxml import etree
 
+from nodes.hosts.domains import DomainFacts
 from nodes.inventory.domain_devices import HostDevice
-from nodes.inventory.domain_xml import DomainXml, read_domain
-from nodes.inventory.xmltext import parse_xml
+from nodes.inventory.domain_xml import DomainXml
+from nodes.operations.plan.host_state import HostState
+from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import Reason
-from nodes.operations.storage import HostStorage, held_by_disks
+from nodes.operations.storage import held_by_disks
 from nodes.operations.world import PlannedVm, Reasons
 
-if TYPE_CHECKING:
-    from nodes.hosts.domains import DomainFacts
 
-
-def planned_vm(
-    facts: DomainFacts, storage: HostStorage, *, source: str = "", source_uuid: str = ""
-) -> PlannedVm:
-    """The VM for the plan. Of one that is shut off nothing else is asked."""
-    root = described(facts)
-    xml = read_domain(root) if root is not None else None
+def planned_vm(vm: VmState, host: HostState, *, returns: bool = False) -> PlannedVm:
+    """The VM of ``host`` for the plan; ``returns``: the plan is another node's, where it comes back to. Of
+    one that is shut off nothing else is asked."""
+    facts, root, xml = vm.facts, vm.element, vm.xml
     held: Reasons = ()
     notes: tuple[str, ...] = ()
     if facts.active:
-        held, notes = _held(facts, root, xml, storage), _notes(facts, xml)
+        held, notes = _held(vm, host), _notes(facts, xml)
     return PlannedVm(
         uuid=facts.uuid,
         name=facts.name,
@@ -41,20 +35,14 @@ def planned_vm(
         busy=_busy(facts) if facts.active else (),
         held=held,
         notes=notes,
-        source=source,
-        source_uuid=source_uuid,
+        source=host.name if returns else "",
+        source_uuid=host.uuid if returns else "",
     )
 
 
 def _known(told: int | None, written: int | None) -> int | None:
     """What libvirt tells of it now, else what its description has."""
     return written if told is None else told
-
-
-def described(facts: DomainFacts) -> etree._Element | None:
-    """The domain's description, None where it could not be read."""
-    root = parse_xml(facts.xml) if facts.xml else None
-    return root if root is not None and root.tag == "domain" else None
 
 
 def _busy(facts: DomainFacts) -> Reasons:
@@ -81,10 +69,9 @@ def _wait() -> str:
     return _("Wait for it to end.")
 
 
-def _held(
-    facts: DomainFacts, root: etree._Element | None, xml: DomainXml | None, storage: HostStorage
-) -> Reasons:
-    """Reasons that it cannot leave its host while it runs."""
+def _held(vm: VmState, host: HostState) -> Reasons:
+    """Reasons that it cannot leave its host while it runs, whichever the target."""
+    facts, root, xml = vm.facts, vm.element, vm.xml
     if root is None or xml is None:
         text = _("Its description could not be read.")
         return (Reason("vm_state_unknown", text, _("Look at it on the host.")),)
@@ -97,7 +84,7 @@ def _held(
         found.append(
             Reason("device_passthrough", _("It holds a vDPA interface or the host's TPM."), _detach())
         )
-    found += held_by_disks(xml.disks, storage)
+    found += held_by_disks(xml.disks, host.storage)
     if root.find("devices/filesystem") is not None:
         text = _("It shares a folder of this host.")
         found.append(Reason("local_disk", text, _("Detach the folder, or stop the VM.")))

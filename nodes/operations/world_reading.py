@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import NodeAdminError
-from nodes.hosts.domains import DomainFacts
-from nodes.inventory.domain_xml import read_domain
 from nodes.models import Node, Operation, SnapshotSection, User
 from nodes.operations.candidates import Candidates, Promised, candidates, moved_away, promised
 from nodes.operations.host_reading import Host, SeenHost
-from nodes.operations.looking import Seen, Verdicts, look
-from nodes.operations.networks import missing_networks
+from nodes.operations.looking import Seen, host_state, look
+from nodes.operations.plan.constraints import judge
+from nodes.operations.plan.host_readers import SECTIONS
 from nodes.operations.plans import Reason
-from nodes.operations.storage import missing_on_target
-from nodes.operations.vm_facts import described, planned_vm
+from nodes.operations.vm_facts import planned_vm
 from nodes.operations.world import PlannedVm, Reasons, Target, World
 from nodes.permissions import MAINTAIN, nodes_for
 
@@ -39,7 +38,8 @@ def read_world(
     seen = look([own], hosts, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
     source = seen.hosts[own.uuid]
     known = source.domains is not None
-    vms = tuple(planned_vm(facts, source.storage) for facts in source.domains or ())
+    here = host_state(source, seen)
+    vms = tuple(planned_vm(vm, here) for vm in source.domains or ())
     return World(
         node_uuid=own.uuid,
         node_name=node.name,
@@ -68,8 +68,8 @@ def read_return(user: User | None, node: Node, *, before: Operation | None) -> W
     for source in sources:
         answer = seen.hosts[source.uuid]
         wanted = {uuid for uuid, row in moved.items() if row.to == source.uuid}
-        facts = [row for row in answer.domains or () if row.uuid in wanted]
-        vms += [planned_vm(row, answer.storage, source=source.name, source_uuid=source.uuid) for row in facts]
+        there = host_state(answer, seen)
+        vms += [planned_vm(vm, there, returns=True) for vm in answer.domains or () if vm.uuid in wanted]
         if answer.domains is None:
             notes.append(_("What is on %s cannot be seen; its VMs stay there.") % source.name)
     returning = {vm.uuid for vm in vms}
@@ -117,7 +117,15 @@ def _host(node: Node) -> Host | NodeAdminError:
     except NodeAdminError as error:
         return error
     address = node.migration_address or access.read_uri(node.uri).host
-    return Host(str(node.uuid), node.name, target, address)
+    return Host(str(node.uuid), node.name, target, address, _inventory(node))
+
+
+def _inventory(node: Node) -> dict[str, Any]:
+    """The newest facts of the sections that constraints ask for, by slug."""
+    if not SECTIONS:
+        return {}
+    rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug__in=SECTIONS)
+    return dict(rows.exclude(facts=None).values_list("slug", "facts"))
 
 
 def _reason(error: NodeAdminError) -> Reason:
@@ -172,71 +180,20 @@ def _no_address(name: str) -> Reason:
 
 
 def _fits(target: Host, seen: Seen) -> tuple[dict[str, Reasons], dict[str, tuple[str, ...]]]:
+    """By VM UUID what keeps it from ``target``, and what could not be told; of the VMs that were compared."""
     unfit: dict[str, Reasons] = {}
     notes: dict[str, tuple[str, ...]] = {}
-    there = seen.hosts[target.uuid]
-    for source in seen.hosts.values():
-        reach = seen.reach.get((source.host.uuid, target.uuid), (None, ""))
-        for facts in source.domains or ():
-            verdicts = seen.fits.get((target.uuid, facts.uuid))
-            if verdicts is None:
+    there = host_state(seen.hosts[target.uuid], seen)
+    for answer in seen.hosts.values():
+        if not answer.domains:
+            continue
+        source = host_state(answer, seen)
+        for vm in answer.domains:
+            if vm.uuid not in there.verdicts:
                 continue
-            root = described(facts)
-            if root is None:
-                continue
-            xml = read_domain(root)
-            reasons = (
-                *_refused(verdicts),
-                *_name_taken(facts, there),
-                *missing_on_target(xml.disks, source.storage, there.storage),
-                *missing_networks(xml.interfaces, there.networks),
-                *_unreachable(reach, source.host, target),
-            )
-            if reasons:
-                unfit[facts.uuid] = reasons
-            if told := _untold(verdicts, reach):
-                notes[facts.uuid] = told
+            found = judge(vm, source, there)
+            if found.reasons:
+                unfit[vm.uuid] = found.reasons
+            if found.notes:
+                notes[vm.uuid] = found.notes
     return unfit, notes
-
-
-def _refused(verdicts: Verdicts) -> Iterable[Reason]:
-    if verdicts.machine[0] is False:
-        remedy = _("Install the same QEMU on another node, or stop the VM.")
-        yield Reason("hypervisor_differs", verdicts.machine[1], remedy)
-    if verdicts.cpu[0] is False:
-        remedy = _("Give the VM a processor model that another node offers as well, or stop it.")
-        yield Reason("cpu_incompatible", verdicts.cpu[1], remedy)
-
-
-def _name_taken(facts: DomainFacts, there: SeenHost) -> Iterable[Reason]:
-    """libvirt takes in no VM whose name another one has, be that one switched off."""
-    if there.names.get(facts.name, facts.uuid) != facts.uuid:
-        yield Reason(
-            "name_taken_on_target",
-            _("has another VM of the name “%s”") % facts.name,
-            _("Rename one of the two, or remove the other one where it is of no use."),
-        )
-
-
-def _unreachable(reach: tuple[bool | None, str], source: Host, target: Host) -> Iterable[Reason]:
-    if reach[0] is False and target.address:
-        text = _("%(source)s does not reach it at %(address)s") % {
-            "source": source.name,
-            "address": target.address,
-        }
-        yield Reason(
-            "migration_network",
-            f"{text} ({reach[1]})" if reach[1] else text,
-            _("Open the network between the hosts, or set the target's migration address."),
-        )
-
-
-def _untold(verdicts: Verdicts, reach: tuple[bool | None, str]) -> tuple[str, ...]:
-    found = []
-    if verdicts.cpu[0] is None and verdicts.cpu[1]:
-        found.append(_("Whether the processor fits cannot be told: %s") % verdicts.cpu[1])
-    if verdicts.machine[0] is None and verdicts.machine[1]:
-        found.append(_("Whether its QEMU fits cannot be told: %s") % verdicts.machine[1])
-    if reach[0] is None and reach[1]:
-        found.append(_("Whether the network fits cannot be told: %s") % reach[1])
-    return tuple(found)

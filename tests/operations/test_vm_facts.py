@@ -6,15 +6,15 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from lxml import etree
 
 from nodes.hosts.domains import DomainFacts
-from nodes.inventory.domain_xml import read_domain
 from nodes.inventory.mounts import read_mounts
 from nodes.inventory.pools import Pool
-from nodes.operations.networks import HostNetworks, missing_networks
-from nodes.operations.storage import HostStorage, missing_on_target
+from nodes.operations.plan.host_state import HostState
+from nodes.operations.plan.vm_state import VmState
+from nodes.operations.storage import HostStorage
 from nodes.operations.vm_facts import planned_vm
+from nodes.operations.world import PlannedVm
 
 UUID = "5f3c9a52-6f0e-4b5e-9d53-0c6b1f6b8a11"
 MOUNTS = read_mounts(
@@ -75,8 +75,12 @@ def disk(source: str, kind: str = "file", *, device: str = "disk", more: str = "
     return f"<disk type='{kind}' device='{device}'><source {source}/><target dev='vda'/>{more}</disk>"
 
 
+def planned(facts: DomainFacts, storage: HostStorage = HOST) -> PlannedVm:
+    return planned_vm(VmState.of(facts), HostState("u-1", "kvm-1", storage=storage))
+
+
 def held(facts: DomainFacts, storage: HostStorage = HOST) -> list[str]:
-    return [reason.code for reason in planned_vm(facts, storage).held]
+    return [reason.code for reason in planned(facts, storage).held]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_storage_that_could_not_be_read_is_not_taken_for_shared():
 
 
 def test_a_medium_in_a_drive_says_to_eject_it():
-    (reason,) = planned_vm(domain(disk("file='/iso/a.iso'", device="cdrom")), HOST).held
+    (reason,) = planned(domain(disk("file='/iso/a.iso'", device="cdrom"))).held
     assert "Eject" in reason.remedy
 
 
@@ -173,7 +177,7 @@ def test_a_medium_in_a_drive_says_to_eject_it():
     ],
 )
 def test_what_is_under_way_with_a_vm_keeps_hands_off_it(fields, code):
-    assert [reason.code for reason in planned_vm(domain(**fields), HOST).busy] == [code]
+    assert [reason.code for reason in planned(domain(**fields)).busy] == [code]
 
 
 def test_a_vm_whose_description_cannot_be_read_stays():
@@ -190,12 +194,12 @@ def test_snapshots_hold_a_vm_as_libvirt_migrates_none_that_has_any():
 
 
 def test_of_a_vm_that_is_off_nothing_is_asked():
-    vm = planned_vm(domain(disk("file='/a.img'"), state="shutoff", active=False), HOST)
+    vm = planned(domain(disk("file='/a.img'"), state="shutoff", active=False))
     assert (vm.held, vm.busy, vm.active) == ((), (), False)
 
 
 def test_what_matters_without_being_in_the_way_is_noted():
-    notes = planned_vm(domain(os="<kernel>/boot/web</kernel>", state="paused", persistent=False), HOST).notes
+    notes = planned(domain(os="<kernel>/boot/web</kernel>", state="paused", persistent=False)).notes
     assert [word for word in ("paused", "transient", "/boot/web") if any(word in note for note in notes)] == [
         "paused",
         "transient",
@@ -204,75 +208,12 @@ def test_what_matters_without_being_in_the_way_is_noted():
 
 
 def test_its_size_is_read_off_its_description_where_libvirt_does_not_tell():
-    vm = planned_vm(domain(memory_max_bytes=None, vcpus=None), HOST)
+    vm = planned(domain(memory_max_bytes=None, vcpus=None))
     assert (vm.memory_bytes, vm.vcpus) == (512 << 20, 2)
-
-
-# -- whether a target has the same storage ---------------------------------------------------------
-
-
-def missing(devices: str, target: HostStorage) -> list[str]:
-    disks = read_domain(etree.fromstring(domain(devices).xml)).disks
-    return [reason.code for reason in missing_on_target(disks, HOST, target)]
-
-
-def test_a_target_with_the_same_pools_and_mounts_lacks_nothing():
-    devices = disk("pool='nfs' volume='web'", "volume") + disk("file='/srv/images/web.qcow2'")
-    assert missing(devices, HOST) == []
-
-
-@pytest.mark.parametrize(
-    ("devices", "target"),
-    [
-        (disk("pool='nfs' volume='web'", "volume"), HostStorage({}, MOUNTS)),
-        (
-            disk("pool='nfs' volume='web'", "volume"),
-            HostStorage({"nfs": pool("nfs", "netfs", active=False)}, MOUNTS),
-        ),
-        (disk("pool='nfs' volume='web'", "volume"), HostStorage({"nfs": pool("nfs", "dir")}, MOUNTS)),
-        (disk("file='/srv/images/web.qcow2'"), HostStorage({}, MOUNTS[:1])),
-        (
-            disk("file='/srv/images/web.qcow2'"),
-            HostStorage({}, read_mounts(["9 1 0:4 / /srv/images rw - nfs4 other:/images rw"])),
-        ),
-    ],
-)
-def test_a_target_without_the_storage_is_told_from_one_that_has_it(devices, target):
-    assert missing(devices, target) == ["storage_not_on_target"]
-
-
-def test_what_could_not_be_read_of_a_target_is_left_to_libvirt():
-    assert missing(disk("file='/srv/images/web.qcow2'"), HostStorage(None, None)) == []
-
-
-# -- whether a target has the same networks --------------------------------------------------------
-
-CARDS = (
-    "<interface type='bridge'><source bridge='br0'/></interface>"
-    "<interface type='network'><source network='lan' bridge='virbr1'/></interface>"
-    "<interface type='direct'><source dev='enp3s0' mode='bridge'/></interface>"
-    "<interface type='user'/>"
-)
-
-
-@pytest.mark.parametrize(
-    ("target", "lacking"),
-    [
-        (HostNetworks(frozenset({"br0", "enp3s0"}), frozenset({"lan"})), []),
-        (HostNetworks(None, None), []),
-        (HostNetworks(frozenset({"enp3s0"}), frozenset({"lan"})), ["br0"]),
-        (HostNetworks(frozenset({"br0"}), frozenset()), ["lan", "enp3s0"]),
-    ],
-)
-def test_a_target_without_the_bridge_or_network_of_a_vm_is_told(target, lacking):
-    cards = read_domain(etree.fromstring(domain(CARDS).xml)).interfaces
-    reasons = missing_networks(cards, target)
-    assert [reason.code for reason in reasons] == ["network_not_on_target"] * len(lacking)
-    assert all(name in reason.message for name, reason in zip(lacking, reasons, strict=True))
 
 
 @pytest.mark.parametrize(("action", "anew"), [("restart", True), ("destroy", False)])
 def test_a_vm_that_is_started_again_after_it_has_shut_down_is_known(action, anew):
     facts = domain()
     xml = facts.xml.replace("<devices>", f"<on_poweroff>{action}</on_poweroff><devices>")
-    assert planned_vm(replace(facts, xml=xml), HOST).starts_anew is anew
+    assert planned(replace(facts, xml=xml)).starts_anew is anew

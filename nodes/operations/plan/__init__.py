@@ -1,0 +1,1 @@
+"""Plans: what is read for one, and what decides it."""

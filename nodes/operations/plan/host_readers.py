@@ -1,0 +1,77 @@
+"""What else a plan asks of each host, source and target alike: one reader for each further field of
+:class:`HostState`.
+
+To have a constraint know something more of a host: add a field to ``HostState`` with the default None, and
+here a function that reads it, with one entry in ``READERS`` under the field's name. A reader asks the host
+(``asking.connection.shell``, ``asking.hypervisor``) within ``asking.within_s`` and changes nothing on it.
+Where it raises a HostError its field stays None: the plan goes on, and the constraint says what it could not
+verify. Readers run in the host's own thread, one after the other; the database is out of their reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nodes.errors import HostError
+from nodes.hosts.connection import HostConnection
+from nodes.hosts.deadlines import Clock
+from nodes.hosts.hypervisor import Hypervisor
+from nodes.inventory.capabilities import Capabilities, parse_capabilities
+
+READER_S = 5.0
+"""What one reader may take at most, in seconds."""
+
+SECTIONS: tuple[str, ...] = ()
+"""Slugs of the inventory sections whose newest facts ``HostState.inventory`` carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A host that answers, and the time left for the whole plan."""
+
+    connection: HostConnection
+    hypervisor: Hypervisor
+    clock: Clock
+
+    @property
+    def within_s(self) -> float:
+        """Seconds that the next question may take."""
+        return max(0.2, min(READER_S, self.clock.left - 1.0))
+
+    @property
+    def in_time(self) -> bool:
+        """Whether there is time for another question."""
+        return self.clock.left > 1.0
+
+
+Reader = Callable[[Asking], Any]
+
+
+def read_more(asking: Asking) -> dict[str, Any]:
+    """The values of the readers by field; None where a reader failed or its turn came too late."""
+    found: dict[str, Any] = {}
+    for name, reader in READERS.items():
+        found[name] = None
+        if asking.in_time:
+            with contextlib.suppress(HostError):
+                found[name] = reader(asking)
+    return found
+
+
+def read_capabilities(asking: Asking) -> Capabilities | None:
+    """libvirt's capabilities of the host (https://libvirt.org/formatcaps.html)."""
+    text = asking.hypervisor.run(
+        lambda connection: str(connection.getCapabilities()),
+        what="Asking for the capabilities",
+        timeout_s=asking.within_s,
+    )
+    found = parse_capabilities(text)
+    return found if found != Capabilities() else None
+
+
+READERS: Mapping[str, Reader] = {
+    "capabilities": read_capabilities,
+}

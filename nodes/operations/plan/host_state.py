@@ -1,0 +1,54 @@
+"""A host as a plan's constraints see it: values only, read of it just now or taken from its inventory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nodes.hosts.domains import Room
+from nodes.inventory.capabilities import Capabilities
+from nodes.operations.networks import HostNetworks
+from nodes.operations.storage import HostStorage
+
+Verdict = tuple[bool | None, str]
+"""Yes, no or None (cannot be told), and the words for a no or a None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What a target's libvirt says of a VM: whether it has the machine type and QEMU, and the processor."""
+
+    machine: Verdict
+    cpu: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What is known of one host, as the source or as the target of a migration.
+
+    Whatever could not be read is None, and a constraint must not take that for "nothing there".
+
+    ``address`` is where its QEMU takes migrations, "" where that is unknown. ``names`` are the UUIDs of its
+    VMs, switched off ones too, by name (of a target). ``room`` is what it has for further VMs (of a target).
+    ``verdicts`` are its libvirt's answers about the VMs that could come to it, by VM UUID; ``reaches`` says
+    whether it gets through to another host's migration address, by that host's UUID (of a source).
+    ``inventory`` are the facts of its newest inventory by section slug, as plain JSON (see
+    :data:`nodes.operations.plan.host_readers.SECTIONS`): as old as that inventory is.
+
+    The fields after it are each filled by the reader of the same name in
+    :data:`nodes.operations.plan.host_readers.READERS`.
+    """
+
+    uuid: str
+    name: str
+    address: str = ""
+    storage: HostStorage = field(default_factory=lambda: HostStorage(None, None))
+    networks: HostNetworks = field(default_factory=HostNetworks)
+    names: Mapping[str, str] = field(default_factory=dict)
+    room: Room | None = None
+    verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
+    reaches: Mapping[str, Verdict] = field(default_factory=dict)
+    inventory: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Capabilities | None = None
+    """libvirt's capabilities of the host: NUMA cells with their CPUs and pages, security models …"""
