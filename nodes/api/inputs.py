@@ -14,7 +14,7 @@ from nodes.models import Status
 from nodes.models.credential import CredentialKind
 from nodes.models.history import ChangeKind
 from nodes.models.labels import LONGEST_VALUE, MOST_LABELS, check_labels
-from nodes.models.node import Connection, name_validator, type_validator
+from nodes.models.node import NO_SUCH_TYPE, Connection, NodeType, name_validator
 from nodes.models.operation import OperationStatus
 
 
@@ -41,6 +41,15 @@ class Strict(serializers.CharField):
         if "\0" in data:
             raise serializers.ValidationError(_("NUL characters are not allowed."))
         return str(super().to_internal_value(data))
+
+
+class TypeField(serializers.ChoiceField):
+    """A type of node; another one is refused with the list."""
+
+    default_error_messages = {"invalid_choice": NO_SUCH_TYPE}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(choices=NodeType.choices, **options)
 
 
 class WholeNumber(serializers.IntegerField):
@@ -156,7 +165,7 @@ class CredentialInput(Input):
 class AddNodeInput(Input):
     name = Strict(max_length=63, validators=[name_validator])
     uri = Strict(max_length=400)
-    type = Strict(max_length=32, validators=[type_validator], default="compute")
+    type = TypeField(default=NodeType.COMPUTE.value)
     host_key_fingerprint = Strict(max_length=64, required=False, help_text=_("As scan-host-key gives it."))
     credential = CredentialInput(required=False)
     labels = LabelsField(required=False)
@@ -194,7 +203,7 @@ class ScanBmcInput(NodeInput):
 
 class UpdateNodeInput(NodeInput):
     name = Strict(max_length=63, validators=[name_validator], required=False)
-    type = Strict(max_length=32, validators=[type_validator], required=False)
+    type = TypeField(required=False)
     labels = LabelsField(required=False)
     notes = Strict(max_length=20_000, allow_blank=True, required=False)
     migration_address = Strict(max_length=255, allow_blank=True, required=False)
@@ -211,7 +220,7 @@ class ListNodesInput(PageInput):
     )  # fmt: skip
     status = serializers.ChoiceField(choices=Status.choices, required=False)
     connection = serializers.ChoiceField(choices=Connection.choices, required=False)
-    type = Strict(max_length=32, required=False)
+    type = TypeField(required=False)
     name = Strict(max_length=63, required=False, help_text=_("Letters of the name, in order; gaps are fine."))
     labels = LabelsField(required=False)
     order_by = serializers.ChoiceField(

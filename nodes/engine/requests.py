@@ -27,7 +27,7 @@ from nodes.events import Actor, NodeChanged, publish, record
 from nodes.hosts.migration_path import checked_address
 from nodes.hosts.target import HostKey
 from nodes.hosts.uri import NodeUri
-from nodes.models import Credential, Node, Operation
+from nodes.models import Credential, Node, NodeType, Operation
 from nodes.models.credential import CredentialKind
 from nodes.models.labels import check_labels
 from nodes.models.node import as_uuid
@@ -59,7 +59,7 @@ def add_node(
     *,
     name: str,
     uri: str,
-    node_type: str = "compute",
+    node_type: str = NodeType.COMPUTE.value,
     labels: Mapping[str, str] | None = None,
     fingerprint: str = "",
     credential: CredentialInput | None = None,

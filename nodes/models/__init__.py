@@ -10,7 +10,7 @@ from nodes.models.grant import NodeGroupObjectPermission, NodeUserObjectPermissi
 from nodes.models.history import InventoryChange, SmartReading
 from nodes.models.migration import Direction, MigrationSlot
 from nodes.models.monitor import FigureBlock, Heartbeat, MonitorProcess
-from nodes.models.node import Connection, ConnectionReason, Node, Scheduling, Status
+from nodes.models.node import TAKES_VMS, Connection, ConnectionReason, Node, NodeType, Scheduling, Status
 from nodes.models.operation import (
     IdempotencyKey,
     LogLevel,
@@ -25,6 +25,7 @@ from nodes.models.token import ApiToken
 from nodes.models.user import User
 
 __all__ = [
+    "TAKES_VMS",
     "ApiToken",
     "Bmc",
     "Chore",
@@ -43,6 +44,7 @@ __all__ = [
     "MonitorProcess",
     "Node",
     "NodeGroupObjectPermission",
+    "NodeType",
     "NodeUserObjectPermission",
     "Operation",
     "OperationLogEntry",

@@ -13,14 +13,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?\Z"
-TYPE_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z"
 name_validator = RegexValidator(
     NAME_PATTERN,
     _("Use 1 to 63 lower-case letters, digits, dots and hyphens, with a letter or digit at both ends."),
-)
-type_validator = RegexValidator(
-    TYPE_PATTERN,
-    _("Use 1 to 32 lower-case letters, digits and hyphens, with a letter or digit at both ends."),
 )
 
 
@@ -30,6 +25,19 @@ def as_uuid(text: str) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         return None
+
+
+class NodeType(models.TextChoices):
+    """What a node is for. Free grouping is what labels are for."""
+
+    COMPUTE = "compute", _("Compute")
+    STORAGE = "storage", _("Storage")
+    HYBRID = "hybrid", _("Hybrid")
+
+
+TAKES_VMS = (NodeType.COMPUTE, NodeType.HYBRID)
+"""Types of the nodes that VMs are placed on; a storage node gets none."""
+NO_SUCH_TYPE = _("Unknown node type. It can be: compute, storage, hybrid.")
 
 
 class Scheduling(models.TextChoices):
@@ -101,7 +109,12 @@ class Node(models.Model):
     name = models.CharField(_("name"), max_length=63, unique=True, validators=[name_validator])
     uri = models.CharField(_("URI"), max_length=512)
     node_type = models.CharField(
-        _("type"), max_length=32, default="compute", db_index=True, validators=[type_validator]
+        _("type"),
+        max_length=32,
+        choices=NodeType,
+        default=NodeType.COMPUTE,
+        db_index=True,
+        error_messages={"invalid_choice": NO_SUCH_TYPE},
     )
     labels = models.JSONField(_("labels"), default=dict, blank=True)
     notes = models.TextField(_("notes"), blank=True)
@@ -174,6 +187,11 @@ class Node(models.Model):
         verbose_name_plural = _("nodes")
         ordering = ["name"]
         indexes = [models.Index(fields=["scheduling", "connection", "name"])]
+        constraints = [
+            models.CheckConstraint(
+                name="node_type_is_known", condition=Q(node_type__in=("compute", "storage", "hybrid"))
+            )
+        ]
         permissions = [
             ("view_node_logs", _("Can read the node's journal")),
             ("maintain_node", _("Can enable, disable and drain the node")),

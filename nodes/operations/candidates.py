@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db.models import BigIntegerField, F, Max, Q, Value
 from django.db.models.functions import Coalesce
 
-from nodes.models import Connection, Event, Node, Operation, Scheduling, StepStatus, User
+from nodes.models import TAKES_VMS, Connection, Event, Node, Operation, Scheduling, StepStatus, User
 from nodes.models.node import NodeQuerySet
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, Options
 from nodes.operations.placing import OVERHEAD_BYTES
@@ -41,8 +41,8 @@ class Promised:
 def candidates(
     user: User | None, node: Node, keep: Mapping[str, str], before: Operation | None
 ) -> Candidates:
-    """Enabled, online nodes of the same type that are not about to leave; ``keep`` are node UUIDs by VM that
-    are among them whatever else is, if they still may be."""
+    """Enabled, online nodes that VMs are placed on and that are not about to leave; ``keep`` are node UUIDs
+    by VM that are among them whatever else is, if they still may be."""
     eligible = _eligible(node, before)
     usable = eligible & nodes_for(user, MAINTAIN) if user is not None else eligible
     free = Coalesce(
@@ -68,7 +68,8 @@ def still_possible(plan: Plan, node: Node) -> bool:
     targets = {vm.target_uuid for vm in plan.of(Action.MIGRATE)}
     if targets and eligible.filter(uuid__in=targets).count() < len(targets):
         return False
-    needs_another = plan.kind == DRAIN and Options.of(plan.kind, plan.options).may_migrate
+    eligible_itself = node.node_type in TAKES_VMS
+    needs_another = plan.kind == DRAIN and eligible_itself and Options.of(plan.kind, plan.options).may_migrate
     return not needs_another or bool(targets) or eligible.exists()
 
 
@@ -78,7 +79,7 @@ def _eligible(node: Node, before: Operation | None) -> NodeQuerySet:
         busy = busy.filter(_earlier(before))
     return (
         Node.objects.filter(
-            node_type=node.node_type, scheduling=Scheduling.ENABLED, connection=Connection.ONLINE
+            node_type__in=TAKES_VMS, scheduling=Scheduling.ENABLED, connection=Connection.ONLINE
         )
         .exclude(pk=node.pk)
         .exclude(pk__in=busy.values("node"))

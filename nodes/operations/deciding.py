@@ -167,12 +167,12 @@ def _node_blockers(
                 _("Choose to move or to stop VMs (vm_policy), or do it yourself."),
             )
         )
-    if kind == DRAIN and options.may_migrate and not world.others:
+    if kind == DRAIN and options.may_migrate and world.takes_vms and not world.others:
         found.append(
             Reason(
                 "last_eligible_node",
-                _("No other node of this type is enabled and online that could take over."),
-                _("Enable or add another node of the type, or disable the node without draining it."),
+                _("No other compute or hybrid node is enabled and online that could take over."),
+                _("Enable or add another compute or hybrid node, or disable the node without draining it."),
             )
         )
     return tuple(found)

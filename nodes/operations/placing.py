@@ -136,8 +136,8 @@ def _no_room(vm: PlannedVm, room: _Room) -> Reason:
 def _none_at_all() -> Reason:
     return Reason(
         "no_target",
-        _("No other node of this type is enabled and online."),
-        _("Enable or add another node of the type, or stop the VM."),
+        _("No other compute or hybrid node is enabled and online."),
+        _("Enable or add another compute or hybrid node, or stop the VM."),
     )
 
 

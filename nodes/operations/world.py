@@ -62,8 +62,9 @@ class World:
     """All that a plan is decided by.
 
     ``fault``: why the host cannot be reached; ``libvirt_fault``: why libvirt cannot, where the host can.
-    With either, ``vms`` are those last known, with states unknown. ``others``: whether any other node of the
-    type is enabled and online, whoever may use it; ``targets`` are those that the user may use.
+    With either, ``vms`` are those last known, with states unknown. ``others``: whether any other node that
+    takes VMs is enabled and online, whoever may use it; ``targets`` are those that the user may use.
+    ``takes_vms``: whether VMs are placed on the node itself (it is no storage node).
     """
 
     node_uuid: str
@@ -71,6 +72,7 @@ class World:
     vms: tuple[PlannedVm, ...] = ()
     targets: tuple[Target, ...] = ()
     others: bool = True
+    takes_vms: bool = True
     fault: Reason | None = None
     libvirt_fault: Reason | None = None
     boot_id: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import NodeAdminError
-from nodes.models import Node, Operation, SnapshotSection, User
+from nodes.models import TAKES_VMS, Node, Operation, SnapshotSection, User
 from nodes.operations.candidates import Candidates, Promised, candidates, moved_away, promised
 from nodes.operations.host_reading import Host, SeenHost
 from nodes.operations.looking import Seen, host_state, look
@@ -46,6 +47,7 @@ def read_world(
         vms=vms if known else last_known(node),
         targets=tuple(_target(host, seen, room.get(host.uuid, Promised())) for host in hosts),
         others=found.others,
+        takes_vms=node.node_type in TAKES_VMS,
         fault=_reason(source.fault) if source.fault is not None else None,
         libvirt_fault=_libvirt_reason(source),
         boot_id=source.boot_id,
@@ -81,12 +83,24 @@ def read_return(user: User | None, node: Node, *, before: Operation | None) -> W
         node_uuid=own.uuid,
         node_name=node.name,
         vms=tuple(vms),
-        targets=(_target(own, seen, room),),
+        targets=(_returning_to(node, _target(own, seen, room)),),
         fault=_reason(here.fault) if here.fault is not None else None,
         libvirt_fault=_reason(here.libvirt_fault) if here.libvirt_fault is not None else None,
         boot_id=here.boot_id,
         notes=tuple(notes),
     )
+
+
+def _returning_to(node: Node, target: Target) -> Target:
+    """A node that has become a storage node meanwhile takes no VM back."""
+    if node.node_type in TAKES_VMS:
+        return target
+    reason = Reason(
+        "storage_node",
+        _("is a storage node, which takes no VMs"),
+        _("Change the type of %s to compute or hybrid, or leave the VM where it is.") % node.name,
+    )
+    return replace(target, obstacles=(reason, *target.obstacles))
 
 
 def last_known(node: Node) -> tuple[PlannedVm, ...]:

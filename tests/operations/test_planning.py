@@ -267,6 +267,12 @@ def test_the_last_node_is_not_drained_but_its_vms_may_be_stopped():
     assert not plan(last, DRAIN, vm_policy="stop").blockers
 
 
+def test_a_storage_node_is_no_eligible_one_and_so_never_the_last():
+    assert not plan(world(others=False, takes_vms=False), DRAIN).is_blocked
+    stranded = plan(world(vm("web"), others=False, takes_vms=False), DRAIN)
+    assert (stranded.blockers, codes(stranded)) == ((), {"web": ["no_target"]})
+
+
 def test_a_reboot_of_the_only_node_is_no_drain():
     assert not plan(world(others=False), REBOOT, vm_policy="migrate").is_blocked
 

@@ -210,7 +210,16 @@ def test_ended_operations_promise_nothing():
 # -- candidates ------------------------------------------------------------------------------------
 
 
-def test_only_enabled_online_nodes_of_the_type_that_stay_are_candidates():
+@pytest.mark.parametrize("leaving", ["compute", "hybrid", "storage"])
+def test_vms_go_to_compute_and_hybrid_nodes_whatever_the_type_of_the_one_they_leave(leaving):
+    node = make_node("kvm-a", node_type=leaving)
+    for name in ("compute", "hybrid", "storage"):
+        make_node(f"kvm-{name}", node_type=name)
+    found = candidates(None, node, {}, None)
+    assert sorted(row.name for row in found.nodes) == ["kvm-compute", "kvm-hybrid"]
+
+
+def test_only_enabled_online_nodes_that_take_vms_and_stay_are_candidates():
     node = make_node("kvm-a")
     good = make_node("kvm-b")
     make_node("kvm-c", node_type="storage")
@@ -228,7 +237,8 @@ def test_others_count_though_the_user_may_not_use_them(operator):
     make_node("kvm-b")
     found = candidates(operator, node, {}, None)
     assert (found.nodes, found.others) == ((), True)
-    assert candidates(operator, make_node(node_type="lonely"), {}, None).others is False
+    Node.objects.exclude(pk=node.pk).update(node_type="storage")
+    assert candidates(operator, node, {}, None).others is False
 
 
 def test_the_emptiest_are_asked_and_those_that_were_shown_whatever_else(settings):

@@ -126,7 +126,7 @@ def test_a_key_pasted_with_the_line_ends_of_a_browser_is_kept_with_those_of_a_ke
 def test_the_whole_way_to_a_node(admin_page):
     """libvirt's test driver stands for the host; whatever else was chosen counts for nothing with it."""
     answer = post(
-        admin_page, name="test-one", uri="test:///default", type="lab", labels="rack=a1", kind="ssh_key"
+        admin_page, name="test-one", uri="test:///default", type="hybrid", labels="rack=a1", kind="ssh_key"
     )
     assert answer.status_code == 200
     operation = Operation.objects.get()
@@ -138,7 +138,7 @@ def test_the_whole_way_to_a_node(admin_page):
     assert "every 1s" not in ended
     assert "test-one is a node now." in ended
     node = Node.objects.get(name="test-one")
-    assert (node.node_type, node.labels) == ("lab", {"rack": "a1"})
+    assert (node.node_type, node.labels) == ("hybrid", {"rack": "a1"})
     assert admin_page.get(reverse("node-detail", args=["test-one"])).status_code == 200
 
 

@@ -47,11 +47,11 @@ def test_a_filter_by_status_says_why_a_node_is_not_online(admin_page):
 
 
 def test_filters_by_type_label_and_letters_of_the_name(admin_page):
-    make_node("kvm-01", node_type="gpu", labels={"rack": "a1"})
+    make_node("kvm-01", node_type="hybrid", labels={"rack": "a1"})
     make_node("kvm-02", labels={"rack": "a1", "zone": "north"})
     make_node("storage-3", node_type="storage")
     address = reverse("node-list")
-    assert names(admin_page.get(address, {"type": "gpu"})) == ["kvm-01"]
+    assert names(admin_page.get(address, {"type": "hybrid"})) == ["kvm-01"]
     assert names(admin_page.get(address, {"label": "rack=a1"})) == ["kvm-01", "kvm-02"]
     assert names(admin_page.get(address, {"label": ["rack=a1", "zone=north"]})) == ["kvm-02"]
     assert names(admin_page.get(address, {"name": "k2"})) == ["kvm-02"]

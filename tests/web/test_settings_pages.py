@@ -66,11 +66,11 @@ def change(client, **data):
 def test_what_is_only_ours_to_know_is_changed_at_once(admin_page):
     node = make_node("kvm-01", labels={"rack": "a1"})
     answer = change(
-        admin_page, name="kvm-09", type="gpu", labels="rack=b2, spare", notes="Second supply replaced."
+        admin_page, name="kvm-09", type="hybrid", labels="rack=b2, spare", notes="Second supply replaced."
     )
     assert answer["Location"] == reverse("node-settings", args=["kvm-09"])
     node.refresh_from_db()
-    assert (node.name, node.node_type) == ("kvm-09", "gpu")
+    assert (node.name, node.node_type) == ("kvm-09", "hybrid")
     assert node.labels == {"rack": "b2", "spare": ""}
     assert node.notes == "Second supply replaced."
     assert Event.objects.filter(kind="node_updated", node=node).exists()
@@ -78,7 +78,7 @@ def test_what_is_only_ours_to_know_is_changed_at_once(admin_page):
 
 @pytest.mark.parametrize(
     ("wrong", "field"),
-    [({"name": "Not A Name"}, "name"), ({"name": "taken"}, "name"), ({"type": "A B"}, "type")],
+    [({"name": "Not A Name"}, "name"), ({"name": "taken"}, "name"), ({"labels": "=a1"}, "labels")],
 )
 def test_what_does_not_fit_stays_typed_and_changes_nothing(admin_page, read, wrong, field):
     node = make_node("kvm-01")
@@ -90,6 +90,15 @@ def test_what_does_not_fit_stays_typed_and_changes_nothing(admin_page, read, wro
     node.refresh_from_db()
     assert (node.name, node.node_type) == ("kvm-01", "compute")
     assert 'data-name="kvm-01"' in answer.content.decode()
+
+
+def test_a_type_that_is_none_of_the_three_is_refused_with_the_list(admin_page):
+    node = make_node("kvm-01")
+    answer = change(admin_page, type="gpu")
+    assert answer.status_code == 422
+    assert "compute, storage, hybrid" in str(answer.context["form"].errors["type"])
+    node.refresh_from_db()
+    assert node.node_type == "compute"
 
 
 def test_the_settings_show_no_secret_and_who_has_which_right(admin_page):

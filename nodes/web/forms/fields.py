@@ -9,11 +9,23 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from nodes.models.labels import check_labels
+from nodes.models.node import NO_SUCH_TYPE, NodeType
 
 
 def control(widget: type[forms.Widget] = forms.TextInput, **attrs: Any) -> forms.Widget:
     """A widget in our dress."""
     return widget(attrs={"class": "form-control", **attrs})
+
+
+class TypeField(forms.ChoiceField):
+    """A type of node; another one is refused with the list."""
+
+    default_error_messages = {"invalid_choice": NO_SUCH_TYPE}
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("label", _("Type"))
+        kwargs.setdefault("widget", control(forms.Select, **{"class": "form-select"}))
+        super().__init__(choices=NodeType.choices, **kwargs)
 
 
 class LabelsField(forms.CharField):

@@ -8,7 +8,8 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from nodes.models.credential import CredentialKind
-from nodes.web.forms.fields import LabelsField, control
+from nodes.models.node import NodeType
+from nodes.web.forms.fields import LabelsField, TypeField, control
 
 
 class LoginForm(forms.Form):
@@ -65,9 +66,7 @@ class AddNodeForm(LoginForm):
     name = forms.CharField(
         label=_("Name"), max_length=63, widget=control(placeholder="kvm-01", autocomplete="off")
     )
-    type = forms.CharField(
-        label=_("Type"), max_length=32, initial="compute", widget=control(autocomplete="off")
-    )
+    type = TypeField(initial=NodeType.COMPUTE)
     labels = LabelsField()
 
 

@@ -8,14 +8,14 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from nodes.models import Node
-from nodes.web.forms.fields import LabelsField, control
+from nodes.web.forms.fields import LabelsField, TypeField, control
 
 
 class NodeForm(forms.Form):
     """The fields that requests.update_node takes, under the API's names."""
 
     name = forms.CharField(label=_("Name"), max_length=63, widget=control(autocomplete="off"))
-    type = forms.CharField(label=_("Type"), max_length=32, widget=control(autocomplete="off"))
+    type = TypeField()
     labels = LabelsField()
     migration_address = forms.CharField(
         label=_("Migration address"),

@@ -18,7 +18,17 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from nodes.models import Connection, Device, Node, Operation, OperationStatus, Scheduling, Status, User
+from nodes.models import (
+    Connection,
+    Device,
+    Node,
+    NodeType,
+    Operation,
+    OperationStatus,
+    Scheduling,
+    Status,
+    User,
+)
 from nodes.models.monitor import MonitorProcess
 from nodes.models.node import NodeQuerySet
 from nodes.permissions import events_for, nodes_for, operations_for
@@ -121,7 +131,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     lines, in_all = attention(user, nodes)
     context = {
         "fleet": fleet,
-        "types": types,
+        "types": [(name, NodeType(name).label, capacity) for name, capacity in types],
         "statuses": status_parts(fleet),
         "strip": strip.draw(list(drawn)),
         "strip_left_out": max(0, fleet.nodes - STRIP_LIMIT),

@@ -21,9 +21,9 @@ from nodes import access
 from nodes.engine import requests
 from nodes.errors import HostKeyRequired, InvalidInput, InvalidUri, NodeAdminError
 from nodes.hosts.handshake import scan_host_keys
-from nodes.models import Node
+from nodes.models import Node, NodeType
 from nodes.models.node import name_validator
-from nodes.permissions import ADD, nodes_for, require
+from nodes.permissions import ADD, require
 from nodes.web.forms.login import AddNodeForm, LoginForm
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.operations import find
@@ -56,9 +56,7 @@ def add(request: HttpRequest) -> HttpResponse:
         "form": AddNodeForm(),
         "fields": FIELDS,
         "public_key": access.own_key_pair().public_key,
-        "types": sorted(
-            set(nodes_for(user_of(request)).order_by().values_list("node_type", flat=True).distinct())
-        ),
+        "types": NodeType.choices,
         "allow_test": settings.NODEADMIN_ALLOW_TEST_URI,
         "crumbs": ((_("Nodes"), reverse("node-list")), (_("Add node"), "")),
     }

@@ -13,7 +13,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from nodes.models import Connection, Node, Status
+from nodes.models import Connection, Node, NodeType, Status
 from nodes.permissions import nodes_for
 from nodes.selection import order_nodes, select_nodes
 from nodes.web.listing import Column, export_rows, list_rows, wanted_order
@@ -79,11 +79,12 @@ def read_filters(request: HttpRequest) -> dict[str, Any]:
     """Filters of the URL. A label is ``?label=key=value``, several of them together must all fit."""
     status = request.GET.get("status", "")
     connection = request.GET.get("connection", "")
+    node_type = request.GET.get("type", "")
     labels = dict(text.split("=", 1) for text in request.GET.getlist("label") if "=" in text)
     return {
         "status": status if status in Status.values else "",
         "connection": connection if connection in Connection.values else "",
-        "type": request.GET.get("type", "")[:32],
+        "type": node_type if node_type in NodeType.values else "",
         "name": request.GET.get("name", "").strip()[:63],
         "labels": labels,
     }
@@ -114,8 +115,8 @@ def type_chips(census: Sequence[Mapping[str, Any]], chosen: str) -> tuple[Chip, 
     if len(counts) < 2 and not chosen:
         return ()
     return tuple(
-        Chip(name, count, chosen == name, None if chosen == name else name)
-        for name, count in counts.most_common(12)
+        Chip(str(NodeType(name).label), count, chosen == name, None if chosen == name else name)
+        for name, count in counts.most_common()
     )
 
 

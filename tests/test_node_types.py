@@ -1,0 +1,92 @@
+"""The three types of node: what was stored before there were three, and what is refused since."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+
+from nodes.models import Node
+from tests.api.conftest import Api
+from tests.factories import make_node, make_user
+
+BEFORE, AFTER = [("nodes", "0006_unattended")], [("nodes", "0007_node_types")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_type_becomes_a_label_of_a_hybrid_node_and_the_three_stay():
+    executor = MigrationExecutor(connection)
+    latest = executor.loader.graph.leaf_nodes("nodes")
+    old = executor.migrate(BEFORE).apps
+    try:
+        nodes = old.get_model("nodes", "Node")
+        for name, kind, labels in (
+            ("a", "compute", {"rack": "a1"}),
+            ("b", "storage", {}),
+            ("c", "hybrid", {}),
+            ("d", "gpu", {"rack": "a1"}),
+            ("e", "edge", {"type": "blade"}),
+        ):
+            nodes.objects.create(name=name, uuid=uuid.uuid4(), node_type=kind, labels=labels)
+        operations = old.get_model("nodes", "Operation")
+        for status in ("queued", "failed"):
+            params = {"uri": "test:///default", "type": "gpu", "labels": {"zone": "n"}}
+            operations.objects.create(kind="add-node", node_name=status, status=status, params=params)
+        executor.loader.build_graph()
+        new = executor.migrate(AFTER).apps
+        found = new.get_model("nodes", "Node").objects.order_by("name")
+        assert list(found.values_list("name", "node_type", "labels")) == [
+            ("a", "compute", {"rack": "a1"}),
+            ("b", "storage", {}),
+            ("c", "hybrid", {}),
+            ("d", "hybrid", {"rack": "a1", "type": "gpu"}),
+            ("e", "hybrid", {"type": "blade", "type-2": "edge"}),
+        ]
+        joining = new.get_model("nodes", "Operation").objects
+        assert joining.get(node_name="queued").params == {
+            "uri": "test:///default",
+            "type": "hybrid",
+            "labels": {"zone": "n", "type": "gpu"},
+        }
+        assert joining.get(node_name="failed").params["type"] == "gpu"
+        executor.loader.build_graph()
+        executor.migrate(BEFORE)
+    finally:
+        executor.loader.build_graph()
+        executor.migrate(latest)
+
+
+@pytest.mark.django_db
+def test_the_database_keeps_no_other_type():
+    node = make_node()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Node.objects.filter(pk=node.pk).update(node_type="gpu")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("wrong", ["gpu", "Compute", "", "compute,storage"])
+def test_another_type_is_refused_with_the_list_wherever_one_is_named(wrong):
+    api = Api(make_user(is_superuser=True))
+    make_node("kvm-01")
+    for name, body in (
+        ("add-node", {"name": "kvm-02", "uri": "test:///default", "type": wrong}),
+        ("update-node", {"node": "kvm-01", "type": wrong}),
+        ("list-nodes", {"type": wrong}),
+    ):
+        status, answer = api(name, body)
+        (error,) = answer["errors"]
+        assert (status, error["field"]) == (400, "type"), name
+        assert "compute, storage, hybrid" in error["message"], name
+    assert Node.objects.get().node_type == "compute"
+
+
+@pytest.mark.django_db
+def test_each_of_the_three_is_stored_and_filtered_by():
+    api = Api(make_user(is_superuser=True))
+    make_node("kvm-01")
+    for kind in ("storage", "hybrid", "compute"):
+        assert api("update-node", {"node": "kvm-01", "type": kind})[0] == 200
+        status, answer = api("list-nodes", {"type": kind})
+        assert (status, [row["type"] for row in answer["results"]]) == (200, [kind])
