@@ -1,0 +1,1 @@
+"""Block devices: what they are, whichever name a host gives them."""
