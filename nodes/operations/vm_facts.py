@@ -8,10 +8,10 @@ from django.utils.translation import ngettext
 from nodes.hosts.domains import DomainFacts
 from nodes.inventory.domain_devices import HostDevice
 from nodes.inventory.domain_xml import DomainXml
+from nodes.operations.plan.held_storage import held_by_disks
 from nodes.operations.plan.host_state import HostState
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import Reason
-from nodes.operations.storage import held_by_disks
 from nodes.operations.world import PlannedVm, Reasons
 
 
@@ -84,7 +84,7 @@ def _held(vm: VmState, host: HostState) -> Reasons:
         found.append(
             Reason("device_passthrough", _("It holds a vDPA interface or the host's TPM."), _detach())
         )
-    found += held_by_disks(xml.disks, host.storage)
+    found += held_by_disks(xml.disks, host)
     if root.find("devices/filesystem") is not None:
         text = _("It shares a folder of this host.")
         found.append(Reason("local_disk", text, _("Detach the folder, or stop the VM.")))

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nodes.errors import HostError
+from nodes.hosts import probe
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.inventory.block import identity
+from nodes.inventory.block.identity import HostBlockIdentities
 from nodes.inventory.capabilities import Capabilities, parse_capabilities
 
 READER_S = 5.0
@@ -72,6 +75,15 @@ def read_capabilities(asking: Asking) -> Capabilities | None:
     return found if found != Capabilities() else None
 
 
+def read_blocks(asking: Asking) -> HostBlockIdentities | None:
+    """The host's block devices by what they are, from the kernel, udev, lsblk and LVM."""
+    if not asking.connection.has_shell:
+        return None
+    document = probe.collect(asking.connection, (identity.SECTION,), timeout_s=asking.within_s)
+    return identity.read_identities(document)
+
+
 READERS: Mapping[str, Reader] = {
     "capabilities": read_capabilities,
+    "blocks": read_blocks,
 }

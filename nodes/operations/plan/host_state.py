@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodes.hosts.domains import Room
+from nodes.inventory.block.identity import HostBlockIdentities
 from nodes.inventory.capabilities import Capabilities
 from nodes.operations.networks import HostNetworks
-from nodes.operations.storage import HostStorage
+from nodes.operations.storage import DeclaredShare, HostStorage
 
 Verdict = tuple[bool | None, str]
 """Yes, no or None (cannot be told), and the words for a no or a None."""
@@ -34,7 +35,8 @@ class HostState:
     ``verdicts`` are its libvirt's answers about the VMs that could come to it, by VM UUID; ``reaches`` says
     whether it gets through to another host's migration address, by that host's UUID (of a source).
     ``inventory`` are the facts of its newest inventory by section slug, as plain JSON (see
-    :data:`nodes.operations.plan.host_readers.SECTIONS`): as old as that inventory is.
+    :data:`nodes.operations.plan.host_readers.SECTIONS`): as old as that inventory is. ``declared`` is the
+    storage that an administrator declared it to share with others.
 
     The fields after it are each filled by the reader of the same name in
     :data:`nodes.operations.plan.host_readers.READERS`.
@@ -50,5 +52,8 @@ class HostState:
     verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
     reaches: Mapping[str, Verdict] = field(default_factory=dict)
     inventory: Mapping[str, Any] = field(default_factory=dict)
+    declared: tuple[DeclaredShare, ...] = ()
     capabilities: Capabilities | None = None
     """libvirt's capabilities of the host: NUMA cells with their CPUs and pages, security models …"""
+    blocks: HostBlockIdentities | None = None
+    """Its block devices by what they are; None without a shell."""
