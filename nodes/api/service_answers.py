@@ -24,7 +24,8 @@ class VmDecisionAnswer:
     """What happens to one VM. ``blockers`` say why it is ``blocked``.
 
     ``source`` names the node it is on where that is another than the plan's (a VM that returns), else "".
-    ``estimate_s`` is a guess and no part of what is confirmed.
+    ``estimate_s`` is a guess and no part of what is confirmed. ``disk_paths`` are the paths by which the
+    target opens the VM's block devices, by their present ones, where it calls the same devices otherwise.
     """
 
     vm_uuid: UUID
@@ -41,6 +42,7 @@ class VmDecisionAnswer:
     memory_bytes: int | None
     vcpus: int | None
     estimate_s: float | None
+    disk_paths: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)

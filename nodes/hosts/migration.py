@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from nodes.errors import (
 )
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.hosts.libvirt.disk_paths import parameters_for
 from nodes.hosts.libvirt_errors import readable, translate
 from nodes.hosts.migration_path import migration_uri, reachable
 from nodes.hosts.settling import Outcome, settle
@@ -78,11 +79,13 @@ def migrate(
     address: str,
     timeout_s: float,
     bandwidth_mib_s: int | None = None,
+    disk_paths: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] = _nobody,
     should_stop: Callable[[], bool] = _never,
 ) -> None:
     """Move the active VM ``uuid`` to ``target``, whose migration address is ``address`` (a name or an IP).
 
+    ``disk_paths`` are the paths of its block devices on the target, by their paths here, where they differ.
     Both callbacks are called in this thread, every half second or so. ``timeout_s`` is what the VM's memory
     may take; at its end the migration is aborted and the VM stays where it is. This returns some 30 s later
     at most, whatever hangs; the connections are then cut, the source's first, which makes it impossible that
@@ -94,6 +97,7 @@ def migrate(
     connections that stand.
     """
     call = _Call(source, target, uuid, migration_uri(address), bandwidth_mib_s)
+    call.disk_paths = dict(disk_paths or {})
     try:
         call.start()
         _Watch(call, Clock(timeout_s), on_progress, should_stop).run()
@@ -120,6 +124,7 @@ class _Call:
         self.uuid = uuid
         self.ended = threading.Event()
         self.error: Exception | None = None
+        self.disk_paths: dict[str, str] = {}
         self._started = time.monotonic()
         self._parameters: dict[str, str | int] = {libvirt.VIR_MIGRATE_PARAM_URI: uri}
         if bandwidth_mib_s is not None:
@@ -149,7 +154,8 @@ class _Call:
                 if domain.isPersistent():
                     flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
                     autostart = bool(domain.autostart())
-                moved = domain.migrate3(there, self._parameters, flags)
+                parameters = self._parameters | parameters_for(domain, self.disk_paths)
+                moved = domain.migrate3(there, parameters, flags)
                 if autostart:
                     # A definition travels without this mark, and its VM would stay off after a power cut.
                     moved.setAutostart(True)

@@ -111,6 +111,7 @@ def _decision(
         target_uuid=place.uuid,
         notes=(*row.notes, *place.notes.get(vm.uuid, ())),
         estimate_s=round(seconds, 1),
+        disk_paths=place.disk_paths.get(vm.uuid, {}),
     )
 
 

@@ -24,7 +24,7 @@ from nodes.inventory.mounts import Mount, read_mounts
 from nodes.operations.networks import HostNetworks
 from nodes.operations.plan.host_readers import Asking, read_more
 from nodes.operations.plan.vm_state import VmState
-from nodes.operations.storage import HostStorage
+from nodes.operations.storage import DeclaredShare, HostStorage
 
 LIBVIRT_S = 10.0
 PROC = "cat /proc/sys/kernel/random/boot_id && cat /proc/self/mountinfo && echo && ls /sys/class/net"
@@ -35,7 +35,8 @@ PROC = "cat /proc/sys/kernel/random/boot_id && cat /proc/self/mountinfo && echo 
 class Host:
     """A host to be asked; ``address`` is where its QEMU takes migrations, "" where that is unknown.
 
-    ``inventory`` are facts of its newest inventory by section, for the constraints.
+    ``inventory`` are facts of its newest inventory by section, ``declared`` is storage that was declared
+    shared with it: for the constraints.
     """
 
     uuid: str
@@ -43,6 +44,7 @@ class Host:
     target: HostTarget
     address: str = ""
     inventory: Mapping[str, Any] = field(default_factory=dict)
+    declared: tuple[DeclaredShare, ...] = ()
 
 
 @dataclass(slots=True)

@@ -69,6 +69,7 @@ def host_state(answer: SeenHost, seen: Seen) -> HostState:
         verdicts={vm: verdicts for (target, vm), verdicts in seen.fits.items() if target == host.uuid},
         reaches={target: reach for (source, target), reach in seen.reach.items() if source == host.uuid},
         inventory=host.inventory,
+        declared=host.declared,
         **answer.more,
     )
 

@@ -47,6 +47,8 @@ class VmDecision:
 
     ``memory_bytes`` and ``vcpus`` are what it takes from its target, None where unknown; ``estimate_s`` is a
     guess at how long it takes, None where there is no ground for one. Neither is part of what is confirmed.
+    ``disk_paths`` are the paths of its block devices on the target, by those that they have now, where the
+    target calls the same devices otherwise.
     """
 
     vm_uuid: str
@@ -63,6 +65,7 @@ class VmDecision:
     memory_bytes: int | None = None
     vcpus: int | None = None
     estimate_s: float | None = None
+    disk_paths: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,7 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
             address=migration_address(target),
             timeout_s=settings.NODEADMIN_MIGRATION_TIMEOUT_S,
             bandwidth_mib_s=settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None,
+            disk_paths=vm.disk_paths,
             on_progress=pulse.progress,
             should_stop=pulse.should_stop,
         )

@@ -45,7 +45,8 @@ class Target:
 
     ``memory_free_bytes`` and ``vcpus_free`` are what is left for them, promises to others taken off; None
     where unknown: of memory that rules the target out, of vCPUs it sets no bound. ``obstacles`` keep every
-    VM from it, ``unfit`` the VM of that UUID; ``notes`` are what could not be told, by VM.
+    VM from it, ``unfit`` the VM of that UUID; ``notes`` are what could not be told, by VM, and
+    ``disk_paths`` where a VM's block devices are there under other paths.
     """
 
     uuid: str
@@ -55,6 +56,7 @@ class Target:
     obstacles: Reasons = ()
     unfit: Mapping[str, Reasons] = field(default_factory=dict)
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    disk_paths: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +16,7 @@ from nodes.operations.candidates import Candidates, Promised, candidates, moved_
 from nodes.operations.host_reading import Host, SeenHost
 from nodes.operations.looking import Seen, host_state, look
 from nodes.operations.plan.constraints import judge
+from nodes.operations.plan.disk_paths import moved_paths
 from nodes.operations.plan.host_readers import SECTIONS
 from nodes.operations.plans import Reason
 from nodes.operations.vm_facts import planned_vm
@@ -163,7 +164,7 @@ def _target(host: Host, seen: Seen, taken: Promised) -> Target:
     if fault is not None or room is None:
         reason = _reason(fault) if fault is not None else Reason("no_room", _("tells no room"))
         return Target(host.uuid, host.name, None, None, (reason,))
-    unfit, notes = _fits(host, seen)
+    fits = _fits(host, seen)
     memory = room.memory_free_bytes
     return Target(
         uuid=host.uuid,
@@ -171,8 +172,9 @@ def _target(host: Host, seen: Seen, taken: Promised) -> Target:
         memory_free_bytes=None if memory is None else max(0, memory - taken.memory_bytes),
         vcpus_free=_vcpus_free(room.cpus, room.vcpus_in_use, taken.vcpus),
         obstacles=() if host.address else (_no_address(host.name),),
-        unfit=unfit,
-        notes=notes,
+        unfit=fits.unfit,
+        notes=fits.notes,
+        disk_paths=fits.disk_paths,
     )
 
 
@@ -193,10 +195,18 @@ def _no_address(name: str) -> Reason:
 # -- VM against target -----------------------------------------------------------------------------
 
 
-def _fits(target: Host, seen: Seen) -> tuple[dict[str, Reasons], dict[str, tuple[str, ...]]]:
-    """By VM UUID what keeps it from ``target``, and what could not be told; of the VMs that were compared."""
-    unfit: dict[str, Reasons] = {}
-    notes: dict[str, tuple[str, ...]] = {}
+@dataclass(frozen=True, slots=True)
+class _Fits:
+    """By VM UUID what keeps it from a target, what could not be told, and its disks' paths there."""
+
+    unfit: dict[str, Reasons] = field(default_factory=dict)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    disk_paths: dict[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def _fits(target: Host, seen: Seen) -> _Fits:
+    """What the constraints say of ``target`` and the VMs that were compared with it."""
+    fits = _Fits()
     there = host_state(seen.hosts[target.uuid], seen)
     for answer in seen.hosts.values():
         if not answer.domains:
@@ -207,7 +217,9 @@ def _fits(target: Host, seen: Seen) -> tuple[dict[str, Reasons], dict[str, tuple
                 continue
             found = judge(vm, source, there)
             if found.reasons:
-                unfit[vm.uuid] = found.reasons
+                fits.unfit[vm.uuid] = found.reasons
             if found.notes:
-                notes[vm.uuid] = found.notes
-    return unfit, notes
+                fits.notes[vm.uuid] = found.notes
+            if paths := moved_paths(vm, source, there):
+                fits.disk_paths[vm.uuid] = paths
+    return fits

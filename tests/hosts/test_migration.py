@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from nodes.errors import (
     HostError,
@@ -393,3 +395,49 @@ def _writes(host: LightHost, vm: TinyVm) -> bool:
 def _slow_migration(first: HostConnection, second: HostConnection, vm: TinyVm) -> None:
     source, target = first.hypervisor(), second.hypervisor()
     migrate(source, target, vm.uuid, address=HERE, timeout_s=60, bandwidth_mib_s=1)
+
+
+# -- disks that the target calls otherwise ---------------------------------------------------------
+
+
+@pytest.fixture
+def device(folder: Path) -> Iterator[Path]:
+    """A block device, and another path to it as a target may have one."""
+    image = folder / "device.img"
+    image.write_bytes(b"\0" * (1 << 20))
+    made = subprocess.run(["losetup", "-f", "--show", image], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip("needs loop devices")
+    device = Path(made.stdout.strip())
+    mode = device.stat().st_mode
+    device.chmod(0o666)
+    yield device
+    device.chmod(mode)
+    subprocess.run(["losetup", "-d", device], check=True)
+
+
+def source_paths(host: LightHost, vm: TinyVm, *options: str) -> list[str | None]:
+    root = etree.fromstring(host.virsh("dumpxml", *options, vm.uuid))
+    return [element.get("dev") for element in root.iterfind("devices/disk/source")]
+
+
+def test_a_disk_is_opened_by_the_path_that_the_target_has_for_it(pair, folder, device):
+    there = folder / "wwn-0x6001405"
+    there.unlink(missing_ok=True)
+    there.symlink_to(device)
+    disk = f"<disk type='block' device='disk'><source dev='{device}'/><target dev='vda' bus='virtio'/></disk>"
+    vm = TinyVm("with-disk", devices=disk)
+    pair[0].define_vm(vm)
+    pair[0].virsh("start", vm.uuid)
+    with both(pair) as (one, two):
+        migrate(one, two, vm.uuid, address=HERE, timeout_s=60, disk_paths={str(device): str(there)})
+    assert_exactly_once(pair, vm, on=pair[1])
+    assert source_paths(pair[1], vm) == source_paths(pair[1], vm, "--inactive") == [str(there)]
+
+
+def test_a_disk_that_is_gone_since_the_plan_leaves_the_vm_where_it_is(pair):
+    vm = TinyVm("diskless")
+    pair[0].start_vm(vm)
+    with both(pair) as (one, two), pytest.raises(MigrationFailed, match="no disk /dev/sdb any more"):
+        migrate(one, two, vm.uuid, address=HERE, timeout_s=60, disk_paths={"/dev/sdb": "/dev/sdc"})
+    assert_exactly_once(pair, vm, on=pair[0])

@@ -1,0 +1,1 @@
+"""libvirt on a host."""
