@@ -82,11 +82,33 @@ class JournalHost:
         self.calls = folder / "calls"
         for directory in (self.journal, self.bin):
             directory.mkdir(parents=True, exist_ok=True)
-        tool = self.bin / "journalctl"
-        tool.write_text(f'#!/bin/sh\nexec /usr/bin/journalctl --directory={self.journal} "$@"\n')
-        tool.chmod(0o755)
+        self._tool(f'exec /usr/bin/journalctl --directory={self.journal} "$@"')
         path = f"SHLVL=2 PATH={self.bin}:/usr/bin:/bin:/usr/sbin:/sbin"
-        self.sshd = LoopbackSshd(folder / "sshd", options={"SetEnv": path, **(options or {})})
+        self.sshd = LoopbackSshd(
+            folder / "sshd", key_types=("ed25519",), options={"SetEnv": path, **(options or {})}
+        )
+
+    def _tool(self, *lines: str) -> None:
+        tool = self.bin / "journalctl"
+        tool.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        tool.chmod(0o755)
+
+    def lose_message(self, message: str, *, option: str = "--output=export", rereads: bool = True) -> None:
+        """From now on the first journalctl that reads entries, with this option, prints those whose MESSAGE
+        this basic regular expression matches without it, as one does that reads an entry while it is written.
+
+        Without ``rereads`` every later journalctl that is to read entries fails. All are noted in ``calls``.
+        """
+        real = f'/usr/bin/journalctl --directory={self.journal} "$@"'
+        lost = self.calls.with_suffix(".lost")
+        self._tool(
+            f'case "$*" in *{option}*) ;; *) exec {real} ;; esac',
+            f'echo "$*" >>{self.calls}',
+            f"if mkdir {lost} 2>/dev/null; then",
+            f'    case "$*" in *--follow*) unbuffered=-u ;; esac',
+            f"    {real} | LC_ALL=C sed $unbuffered '/^MESSAGE={message}$/d'",
+            f"else {'exec ' + real if rereads else 'exit 1'}; fi",
+        )
 
     def write(self, entries: Iterable[Fields], name: str = "a") -> None:
         """Append entries to the file ``name``."""

@@ -36,6 +36,7 @@ from nodes.hosts.journal_filters import (
 )
 from nodes.hosts.journal_search import Search, search_of
 from nodes.hosts.journal_tool import JournalTool, tool_of
+from nodes.hosts.logs.missing_messages import MissingMessages
 from nodes.hosts.shell import CommandResult, CommandStream
 
 QUERY_S = 15.0
@@ -94,6 +95,7 @@ def read_page(
     tool = tool_of(connection, clock.left)
     check_cursor(cursor)
     options = [*export_options(), *selection(filters, with_grep=tool.has_grep)]
+    missing = MissingMessages(connection, options, sudo=tool.sudo, newest_first=newest_first)
     search = _own_search(filters, tool)
     if newest_first:
         # Without its own search journalctl cannot count what we shall find.
@@ -105,7 +107,8 @@ def read_page(
         closing(search) if search else nullcontext(),
         connection.shell.stream(command(options), sudo=tool.sudo) as stream,
     ):
-        for entries in _checked(_batches(stream, clock, page), page, inclusive=inclusive):
+        whole = (missing.completed(entries, clock.left) for entries in _batches(stream, clock, page))
+        for entries in _checked(whole, page, inclusive=inclusive):
             if _fill(page, entries, search, limit=limit, floor=floor):
                 return page
         if not page.cut:
@@ -246,6 +249,7 @@ class JournalFollow:
         check_cursor(cursor)
         tool = tool_of(connection, timeout_s)
         options = [*export_options(), *selection(filters, with_grep=tool.has_grep)]
+        self._missing = MissingMessages(connection, options, sudo=tool.sudo)
         if follow and filters.until is None:
             options += ["--follow", "--no-tail"]
         options += bounds(filters, cursor=cursor, since=since or filters.since)
@@ -265,7 +269,7 @@ class JournalFollow:
     def read(self, timeout_s: float | None = None) -> list[Entry] | None:
         """The next entries, perhaps none yet; None at the end.
 
-        Raises HostTimeout when nothing comes in time (it may be asked again), ConnectionLost, and what
+        Raises HostTimeout when nothing comes in time (it may be asked again), HostUnreachable, and what
         :func:`read_page` raises where journalctl refuses to begin.
         """
         try:
@@ -277,7 +281,7 @@ class JournalFollow:
         if not chunk:
             refuse_by_status(self._stream, cursor=self._cursor)
             return None
-        entries = self._reader.feed(chunk)
+        entries = self._missing.completed(self._reader.feed(chunk))
         if self._expected and entries:
             if entries[0].cursor == self._expected:
                 entries = entries[1:]
@@ -319,6 +323,14 @@ def read_entry(connection: HostConnection, cursor: str, timeout_s: float = QUERY
     if not cursor:
         raise InvalidCursor("Name the entry by its cursor.", field="entry")
     check_cursor(cursor, "entry")
+    found = _fields_of(connection, cursor, clock)
+    if any(value.name == "MESSAGE" for value in found):
+        return found
+    # journalctl may have missed it at the end of a journal (see missing_messages); a second one tells.
+    return _fields_of(connection, cursor, clock)
+
+
+def _fields_of(connection: HostConnection, cursor: str, clock: Clock) -> list[FieldValue]:
     tool = tool_of(connection, clock.left)
     options = ["--quiet", "--no-pager", "--output=export", "--reverse", "--lines=1", f"--cursor={cursor}"]
     result = connection.shell.run(

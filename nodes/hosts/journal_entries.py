@@ -34,7 +34,8 @@ class Entry(msgspec.Struct, gc=False):
 
     ``level`` is syslog's 0 (emergency) to 7 (debug), None where the sender gave none. ``binary`` marks a
     message that is not text: it is shown with its bytes escaped. ``cut`` marks one longer than
-    :data:`MAX_VALUE` bytes. ``cursor`` names the entry on its host, "" for a line of a file.
+    :data:`MAX_VALUE` bytes. ``cursor`` names the entry on its host, "" for a line of a file. ``message`` is
+    None for an entry that has none; with ``message_unread`` it may have one that could not be read.
     """
 
     time: str | None
@@ -48,6 +49,7 @@ class Entry(msgspec.Struct, gc=False):
     source: str = "journal"
     binary: bool = False
     cut: bool = False
+    message_unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,10 +163,16 @@ class Download:
                     lines.append(f"-- Boot {entry.boot_id} --")
                 self.boot = entry.boot_id
             process = f"[{entry.pid}]" if entry.pid else ""
-            message = _LINE_BREAK.sub("\n    ", _shown(entry.message or ""))
+            message = _LINE_BREAK.sub("\n    ", _shown(entry.message or self._unread(entry)))
             who = _shown(entry.identifier or entry.unit or "-")
             lines.append(f"{entry.time or '-'} {who}{process}: {message}")
         return "".join(f"{line}\n" for line in lines).encode(errors="replace")
+
+    def _unread(self, entry: Entry) -> str:
+        if not entry.message_unread:
+            return ""
+        with translation.override(self.language):
+            return f"-- {_('message could not be read')} --"
 
     def _tail(self) -> bytes:
         cursor = self.page.cursor.encode() if self.cut else None

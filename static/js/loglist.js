@@ -182,6 +182,7 @@
       line.append(time, who, text);
       if (entry.binary) line.append(element("span", "log-times", this.words.binary));
       if (entry.cut) line.append(element("span", "log-times", this.words.cut));
+      if (entry.message_unread) line.append(element("span", "log-times", this.words.unread));
       if (row.all.length > 1) {
         const times = element("span", "log-times", `×${row.all.length}`);
         times.title = `${row.all.length} ${this.words.repeats}`;
@@ -220,7 +221,7 @@
     if (last?.entry) {
       const same = last.entry;
       if (entry.boot_id && same.boot_id && entry.boot_id !== same.boot_id) rows.push(bootMark(entry.boot_id, words));
-      else if (same.message === entry.message && same.identifier === entry.identifier && same.level === entry.level && !entry.cut) {
+      else if (same.message === entry.message && same.identifier === entry.identifier && same.level === entry.level && !entry.cut && !entry.message_unread) {
         last.all.push(entry);
         last.entry = entry;
         return;

@@ -133,6 +133,18 @@ async def test_a_viewer_that_comes_back_with_its_cursor_misses_and_repeats_nothi
     assert await sync_to_async(host.rests)()
 
 
+async def test_lines_whose_message_the_follower_lost_are_shown_whole_and_once(host, writer) -> None:
+    host.lose_message("line [0-9]*[05]", option="--follow")
+    async with opened(LOGS, await viewer(host, VIEW, VIEW_LOGS)) as socket:
+        await subscribe(socket, backlog=5)
+        assert (await numbers(socket, 5))[0] == list(range(45, 50))
+        for start in range(100, 400, 100):
+            await sync_to_async(writer.write)(*range(start, start + 100))
+        assert (await numbers(socket, 300))[0] == list(range(100, 400))
+        writer.write(900)
+        assert (await numbers(socket, 1))[0] == [900]
+
+
 async def test_viewers_of_the_same_share_one_process_which_ends_with_the_last(host, writer) -> None:
     headers = await viewer(host, VIEW, VIEW_LOGS)
     async with opened(LOGS, headers) as first:

@@ -113,6 +113,7 @@ def _words() -> dict[str, str]:
         ),
         "binary": _("binary"),
         "cut": _("cut"),
+        "unread": _("message could not be read"),
         "repeats": _("times in a row"),
         "dropped": _("Older lines were taken off this page; they are still in the journal."),
         "searched_here": _("This host's journalctl cannot search; nodeadmin searched for it."),

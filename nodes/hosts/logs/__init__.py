@@ -1,0 +1,1 @@
+"""A host's logs: the systemd journal and the files of its VMs."""
