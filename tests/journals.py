@@ -105,7 +105,7 @@ class JournalHost:
             f'case "$*" in *{option}*) ;; *) exec {real} ;; esac',
             f'echo "$*" >>{self.calls}',
             f"if mkdir {lost} 2>/dev/null; then",
-            f'    case "$*" in *--follow*) unbuffered=-u ;; esac',
+            '    case "$*" in *--follow*) unbuffered=-u ;; esac',
             f"    {real} | LC_ALL=C sed $unbuffered '/^MESSAGE={message}$/d'",
             f"else {'exec ' + real if rereads else 'exit 1'}; fi",
         )

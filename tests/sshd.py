@@ -277,10 +277,14 @@ class TemporaryUser:
 
 
 def make_key(path: Path, kind: str = "ed25519", *, passphrase: str = "", pem: bool = False) -> Path:
-    """A key pair by ssh-keygen at ``path`` and ``path.pub``, in place of one that is there."""
+    """A key pair by ssh-keygen at ``path`` and ``path.pub``, in place of one that is there.
+
+    ``kind`` is rsa, ecdsa or ed25519, with its size in bits where it is not the usual one: ecdsa-384.
+    """
     path.unlink(missing_ok=True)
     path.with_suffix(".pub").unlink(missing_ok=True)
-    bits = {"rsa": ["-b", "2048"], "ecdsa": ["-b", "256"]}.get(kind, [])
+    kind, _dash, size = kind.partition("-")
+    bits = ["-b", size] if size else {"rsa": ["-b", "2048"], "ecdsa": ["-b", "256"]}.get(kind, [])
     form = ["-m", "PEM"] if pem else []
     command = ["ssh-keygen", "-q", "-t", kind, *bits, *form, "-N", passphrase, "-C", "test", "-f", str(path)]
     subprocess.run(command, check=True, capture_output=True)

@@ -288,13 +288,27 @@ class HostKeyAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingHostKeysAnswer:
+    """Key types of which it is not known whether the host has a key; ``code`` and ``detail`` say why."""
+
+    types: list[str]
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostKeysAnswer:
-    """The keys that the host shows. Nothing is trusted by asking."""
+    """The keys that the host shows. Nothing is trusted by asking.
+
+    ``complete`` is false where the host did not answer for all key types; ``missing`` says for which.
+    """
 
     host: str
     port: int
     keys: list[HostKeyAnswer]
     how_to_compare: str
+    complete: bool
+    missing: list[MissingHostKeysAnswer]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
+from nodes.hosts.target import HOST_KEY_TYPES
 from nodes.inventory.smart_health import Health
 from nodes.models import Status
 from nodes.models.credential import CredentialKind
@@ -162,11 +163,22 @@ class CredentialInput(Input):
         return data
 
 
+def host_key_type_field() -> serializers.ChoiceField:
+    return serializers.ChoiceField(
+        choices=HOST_KEY_TYPES,
+        required=False,
+        help_text=_(
+            "Type of that key, as scan-host-key gives it: the host is then asked for this type alone."
+        ),
+    )
+
+
 class AddNodeInput(Input):
     name = Strict(max_length=63, validators=[name_validator])
     uri = Strict(max_length=400)
     type = TypeField(default=NodeType.COMPUTE.value)
     host_key_fingerprint = Strict(max_length=64, required=False, help_text=_("As scan-host-key gives it."))
+    host_key_type = host_key_type_field()
     credential = CredentialInput(required=False)
     labels = LabelsField(required=False)
 
@@ -209,6 +221,7 @@ class UpdateNodeInput(NodeInput):
     migration_address = Strict(max_length=255, allow_blank=True, required=False)
     uri = Strict(max_length=400, required=False)
     host_key_fingerprint = Strict(max_length=64, required=False)
+    host_key_type = host_key_type_field()
     credential = CredentialInput(required=False)
     bmc = BmcInput(required=False, allow_null=True, help_text=_("null removes it."))
 

@@ -21,6 +21,7 @@ from nodes.api.answers import (
     EventPage,
     HostKeyAnswer,
     HostKeysAnswer,
+    MissingHostKeysAnswer,
     NodeAnswer,
     NodeDetail,
     NodePage,
@@ -35,7 +36,7 @@ from nodes.engine.service import needs_confirmation
 from nodes.engine.submit import cancel, retry, wait_for
 from nodes.errors import InvalidInput, UnknownOperation
 from nodes.events import Actor
-from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.host_key_scan import scan_host
 from nodes.models import Bmc, Credential, Node, Operation, SnapshotSection, User
 from nodes.operations.registry import kind_of
 from nodes.permissions import ADD, events_for, get_node, nodes_for, operations_for, permissions_on, require
@@ -133,7 +134,8 @@ class NodeEndpoints(Endpoints):
         HostKeysAnswer,
         example={"uri": "qemu+ssh://root@kvm-01.example.org/system"},
         description="Reaches out to the host, for 15 seconds at most, with no credential. It trusts nothing: "
-        "compare a fingerprint on the host's console and send it with add-node.",
+        "compare a fingerprint on the host's console and send it with add-node. Where `complete` is false, "
+        "`missing` says for which key types the host did not answer, and why.",
         errors=((502, "host_unreachable"), (504, "timeout")),
     )
     def scan_host_key(self, request: Request) -> Response:
@@ -142,9 +144,13 @@ class NodeEndpoints(Endpoints):
         uri = access.read_uri(data["uri"])
         if uri.transport != "ssh":
             raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
-        keys = scan_host_keys(uri.host, uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
-        shown = [HostKeyAnswer(key.type, key.fingerprint) for key in keys]
-        return Response(HostKeysAnswer(uri.host, uri.port, shown, HOW_TO_COMPARE))
+        scan = scan_host(uri.host, uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+        shown = [HostKeyAnswer(key.type, key.fingerprint) for key in scan.keys]
+        missing = [
+            MissingHostKeysAnswer(list(item.types), item.error.code, item.error.detail())
+            for item in scan.missing
+        ]
+        return Response(HostKeysAnswer(uri.host, uri.port, shown, HOW_TO_COMPARE, scan.complete, missing))
 
     @documented(
         "Add a node",
@@ -171,6 +177,7 @@ class NodeEndpoints(Endpoints):
             node_type=data["type"],
             labels=data.get("labels"),
             fingerprint=data.get("host_key_fingerprint", ""),
+            key_type=data.get("host_key_type", ""),
             credential=data.get("credential"),
             **self.tracked,
         )
@@ -247,6 +254,7 @@ class NodeEndpoints(Endpoints):
                 node,
                 uri=data.get("uri", ""),
                 fingerprint=data.get("host_key_fingerprint", ""),
+                key_type=data.get("host_key_type", ""),
                 credential=data.get("credential"),
                 **self.tracked,
             )

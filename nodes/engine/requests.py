@@ -62,11 +62,12 @@ def add_node(
     node_type: str = NodeType.COMPUTE.value,
     labels: Mapping[str, str] | None = None,
     fingerprint: str = "",
+    key_type: str = "",
     credential: CredentialInput | None = None,
     request_id: str = "",
     idempotency: IdempotencyKey | None = None,
 ) -> Operation:
-    """Ask for a new node.
+    """Ask for a new node. ``key_type`` is that of the key whose ``fingerprint`` it is, "" where not known.
 
     Raises PermissionDenied, InvalidUri, InvalidInput, NodeExists, NodeBusy, and HostKeyRequired where an SSH
     address comes without the fingerprint that somebody has compared: before any contact.
@@ -78,6 +79,7 @@ def add_node(
     _check_names(name, node_type)
     _check_labels(labels or {})
     params = {"uri": login_uri.canonical(), "type": node_type, "labels": dict(labels or {}), **fields}
+    params["key_type"] = key_type
     return submit(
         "add-node",
         actor=actor,
@@ -138,6 +140,7 @@ def update_connection(
     *,
     uri: str = "",
     fingerprint: str = "",
+    key_type: str = "",
     credential: CredentialInput | None = None,
     request_id: str = "",
     idempotency: IdempotencyKey | None = None,
@@ -172,7 +175,7 @@ def update_connection(
         "update-node",
         actor=actor,
         node=node,
-        params={"uri": login_uri.canonical(), **fields},
+        params={"uri": login_uri.canonical(), "key_type": key_type, **fields},
         secret=secret,
         request_id=request_id,
         idempotency=idempotency,

@@ -54,6 +54,11 @@ class Clock:
         return max(0.0, self._end - time.monotonic())
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._end + self.timeout_s
+
+    @property
     def passed(self) -> bool:
         return time.monotonic() >= self._end
 

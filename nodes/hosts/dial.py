@@ -31,8 +31,8 @@ class PromptSocket(socket.socket):
 def dial(host: str, port: int, timeout_s: float) -> socket.socket:
     """A connected socket: without Nagle's delay, and noticing within a minute that the peer is gone.
 
-    Raises HostUnreachable, whose ``extra["reason"]`` is ``name_unknown``, ``refused``, ``no_route`` or
-    ``network``, or HostTimeout when no address answers.
+    Raises HostUnreachable, whose ``extra["reason"]`` is ``name_unknown``, ``refused``, ``no_route``,
+    ``reset`` or ``network``, or HostTimeout when no address answers.
     """
     clock = Clock(timeout_s)
     addresses = _resolve(host, port, clock)
@@ -113,4 +113,5 @@ def _explain(
             extra={"reason": "no_route"},
         )
     text = os.strerror(failures[-1].errno) if failures[-1].errno else "network error"
-    return HostUnreachable(f"{where} cannot be reached: {text}.", extra={"reason": "network"})
+    reason = "reset" if failures[-1].errno == errno.ECONNRESET else "network"
+    return HostUnreachable(f"{where} cannot be reached: {text}.", extra={"reason": reason})

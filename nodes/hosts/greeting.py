@@ -17,6 +17,8 @@ Answer = Callable[[str | None], None]
 """Called with None where the host greeted, else with what happened, in words; in the loop's thread."""
 
 _GREETING = b"SSH-"
+_DROPPED = "it closed the connection without a greeting"
+_DROPPED_PAUSE_S = 0.5
 _LINES = 20
 """A server may print lines before its greeting (RFC 4253, section 4.2)."""
 
@@ -33,7 +35,8 @@ class Greeter:
 
     def ask(self, host: str, port: int, timeout_s: float, answer: Answer) -> None:
         """Have ``answer`` called once, within ``timeout_s``. A second attempt begins after a third of it: one
-        packet that was lost is then no silence."""
+        packet that was lost is then no silence. A connection that is closed without a greeting is tried again
+        as well: sshd drops some where many wait for their login (MaxStartups)."""
         self._loop.call_soon_threadsafe(self._begin, host, port, timeout_s, answer)
 
     def close(self) -> None:
@@ -68,9 +71,12 @@ class Greeter:
             async with asyncio.timeout(timeout_s):
                 while attempts:
                     done, attempts = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
-                    outcome = next(iter(done)).result()
-                    # A refusal is an answer, and asking again would get the same one.
-                    break
+                    outcomes = [attempt.result() for attempt in done]
+                    outcome = next((said for said in outcomes if said != _DROPPED), _DROPPED)
+                    if outcome != _DROPPED:
+                        # A refusal is an answer, and asking again would get the same one.
+                        break
+                    attempts.add(asyncio.ensure_future(_attempt(host, port, _DROPPED_PAUSE_S)))
         except TimeoutError:
             pass
         finally:
@@ -93,7 +99,7 @@ async def _attempt(host: str, port: int, delay_s: float) -> str | None:
             if line.startswith(_GREETING):
                 return None
             if not line:
-                return "it closed the connection without a greeting"
+                return _DROPPED
         return "something else than an SSH server answers"
     except (OSError, ValueError) as error:
         return _words(error) if isinstance(error, OSError) else "something else than an SSH server answers"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import paramiko
 
@@ -14,12 +14,6 @@ from nodes.hosts.deadlines import Clock, Deadlines
 from nodes.hosts.dial import dial
 from nodes.hosts.target import HostKey, HostTarget
 from nodes.hosts.wire import PinnedKeyMismatch, Wire
-
-_SCANNED = (
-    ("ssh-ed25519",),
-    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
-    ("ssh-rsa",),
-)
 
 
 class NoSuchHostKey(HostError):
@@ -59,74 +53,92 @@ def connect_verified(
 ) -> Wire:
     """Dial ``target`` and shake hands; give the wire where the host proved that its key is ``pinned``.
 
-    ``on_stage`` is told ``host_key`` once the host is reached.
+    ``on_stage`` is told ``host_key`` once the host is reached. A connection that sshd drops is tried again
+    for as long as a handshake may take (see :mod:`nodes.hosts.host_key_scan`).
 
-    Raises HostKeyMismatch with both fingerprints in message and ``extra`` (``expected_fingerprint``,
-    ``shown_fingerprints``), and what :func:`dial` and :func:`shake_hands` raise.
+    Raises HostKeyMismatch (see :func:`host_key_mismatch`), NoSuchHostKey where the host has no key of the
+    pinned type, and what :func:`dial` and :func:`shake_hands` raise.
     """
+    clock, tries, pause_s = Clock(deadlines.handshake_s), 0, 0.05
+    while True:
+        tries += 1
+        try:
+            return _connect_once(target, pinned, deadlines, on_stage if tries == 1 else lambda _stage: None)
+        except PinnedKeyMismatch as mismatch:
+            raise host_key_mismatch(target.address, pinned, (mismatch.shown,)) from None
+        except HostUnreachable as error:
+            if not was_dropped(error):
+                raise
+            if clock.left <= pause_s:
+                raise dropped(error, tries, clock) from error
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 1.0)
+
+
+def _connect_once(
+    target: HostTarget, pinned: HostKey, deadlines: Deadlines, on_stage: Callable[[str], None]
+) -> Wire:
     sock = dial(target.host, target.port, deadlines.connect_s)
     try:
         on_stage("host_key")
     except BaseException:
         sock.close()
         raise
-    try:
-        return shake_hands(sock, target.address, (pinned.type,), pinned, deadlines.handshake_s)
-    except PinnedKeyMismatch as mismatch:
-        raise _mismatch(target, pinned, (mismatch.shown,)) from None
-    except NoSuchHostKey:
-        # The host was confirmed by a key of a type it no longer has: ask what it shows instead.
-        try:
-            shown = scan_host_keys(target.host, target.port, timeout_s=deadlines.handshake_s)
-        except HostError:
-            shown = ()
-        raise _mismatch(target, pinned, shown) from None
+    return shake_hands(sock, target.address, (pinned.type,), pinned, deadlines.handshake_s)
 
 
-def scan_host_keys(host: str, port: int = 22, *, timeout_s: float = 10.0) -> tuple[HostKey, ...]:
-    """The keys that the host at this address shows and proves to hold: ed25519, ECDSA, RSA, as it has them.
+def host_key_mismatch(where: str, pinned: HostKey, shown: tuple[HostKey, ...]) -> HostKeyMismatch:
+    """The error of a host that does not prove the ``pinned`` key.
 
-    Nothing is trusted by it and no credential or user name is sent. The types are asked for side by side.
-    Raises HostUnreachable or HostTimeout where the host shows none.
+    ``extra["reason"]`` is ``differs`` where it showed another key of that type, and ``type_missing`` where it
+    has none of that type: then no key was compared, and nobody is suspected to be in between.
     """
-    clock = Clock(timeout_s)
-
-    def ask(key_types: tuple[str, ...]) -> HostKey | HostError:
-        try:
-            sock = dial(host, port, clock.left)
-            wire = shake_hands(sock, f"{host}, port {port}", key_types, None, clock.left)
-        except HostError as error:
-            return error
-        wire.shut()
-        return wire.shown_key or NoSuchHostKey(())
-
-    with ThreadPoolExecutor(len(_SCANNED), thread_name_prefix="host-key-scan") as pool:
-        answers = list(pool.map(ask, _SCANNED))
-    keys = tuple(answer for answer in answers if isinstance(answer, HostKey))
-    if keys:
-        return keys
-    errors = [answer for answer in answers if isinstance(answer, HostError)]
-    for error in errors:
-        if not isinstance(error, NoSuchHostKey):
-            raise error
-    raise HostUnreachable(
-        f"The SSH server at {host}, port {port} has no host key of a supported type.",
-        extra={"reason": "no_common_algorithm"},
-    )
-
-
-def _mismatch(target: HostTarget, pinned: HostKey, shown: tuple[HostKey, ...]) -> HostKeyMismatch:
-    prints = ", ".join(f"{key.fingerprint} ({key.type})" for key in shown) or "none of this type"
+    prints = ", ".join(f"{key.fingerprint} ({key.type})" for key in shown)
+    confirmed = f"{pinned.fingerprint} ({pinned.type})"
+    differs = any(key.type == pinned.type for key in shown)
+    if differs:
+        message = (
+            f"{where} shows another host key than the one confirmed. Confirmed: {confirmed}; "
+            f"shown: {prints}. Nothing was sent to it."
+        )
+        remedy = (
+            "Find out why it changed: a host that was installed anew, or another one in its place. "
+            "Then confirm the new fingerprint."
+        )
+    else:
+        message = (
+            f"{where} has no host key of the type {pinned.type} any more, of which {pinned.fingerprint} was "
+            f"confirmed. It shows: {prints or 'none that could be read'}. Nothing was sent to it."
+        )
+        remedy = (
+            "Look on the host whether sshd's HostKey settings were changed (sshd -T | grep -i hostkey); "
+            "if so, confirm the fingerprint of a key that it shows."
+        )
     return HostKeyMismatch(
-        f"{target.address} shows another host key than the one confirmed. "
-        f"Confirmed: {pinned.fingerprint} ({pinned.type}); shown: {prints}. Nothing was sent to it.",
-        remedy="Find out why it changed: a host that was installed anew, or another one in its place. "
-        "Then confirm the new fingerprint.",
+        message,
+        remedy=remedy,
         extra={
+            "reason": "differs" if differs else "type_missing",
             "expected_fingerprint": pinned.fingerprint,
             "expected_type": pinned.type,
             "shown_fingerprints": [key.fingerprint for key in shown],
         },
+    )
+
+
+def was_dropped(error: HostError) -> bool:
+    """Whether the server ended the connection before it had shown a key: it may take the next one."""
+    return isinstance(error, HostUnreachable) and error.extra.get("reason") in ("closed", "reset")
+
+
+def dropped(error: HostError, tries: int, clock: Clock) -> HostError:
+    """``error`` of a dropped connection, with how many connections were tried since ``clock`` began."""
+    if not was_dropped(error) or tries < 2:
+        return error
+    return HostUnreachable(
+        f"{error.message.rstrip('.')}, {tries} connections tried in {max(1, round(clock.elapsed))} s.",
+        remedy=error.remedy,
+        extra={**error.extra, "tries": tries},
     )
 
 
@@ -157,8 +169,11 @@ def _explain(wire: Wire, where: str, failure: Exception | None, timed_out: float
             extra={"reason": "not_ssh"},
         )
     stage = "during the key exchange" if greeted else "without a greeting"
+    words = f": “{wire.said_instead}”" if wire.said_instead else ""
     return HostUnreachable(
-        f"{where} closed the connection {stage}.",
-        remedy="It may be overloaded (sshd's MaxStartups), refuse this address, or be no SSH server.",
+        f"{where} closed the connection {stage}{words}.",
+        remedy="sshd may have too many connections that wait for their login (MaxStartups, "
+        "PerSourceMaxStartups) or refuse this address for a while (PerSourcePenalties, fail2ban): try again "
+        "in a minute. Or it is no SSH server: check the port.",
         extra={"reason": "closed"},
     )

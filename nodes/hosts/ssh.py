@@ -9,10 +9,11 @@ from typing import Self
 
 import paramiko
 
-from nodes.errors import HostKeyRequired, HostTimeout, HostUnreachable
+from nodes.errors import HostError, HostKeyRequired, HostTimeout, HostUnreachable
 from nodes.hosts.command_frame import CommandFrame, relayed
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
-from nodes.hosts.handshake import connect_verified, scan_host_keys
+from nodes.hosts.handshake import NoSuchHostKey, connect_verified, host_key_mismatch
+from nodes.hosts.host_key_scan import scan_host_keys
 from nodes.hosts.login import DEFAULT_USER, log_in
 from nodes.hosts.ssh_links import Opener, SshLinks
 from nodes.hosts.sshshell import ChannelSlot, ChannelSlots, HeldChannel, SshShell, SshStream
@@ -165,7 +166,7 @@ def _entered(
     target: HostTarget, host_key: HostKey, deadlines: Deadlines, stage: Callable[[str], None]
 ) -> Wire:
     """A connection whose host key was verified and whose user is logged in."""
-    wire = connect_verified(target, host_key, deadlines, stage)
+    wire = _verified(target, host_key, deadlines, stage)
     try:
         stage("authenticate")
         log_in(wire, target, deadlines.auth_s)
@@ -174,3 +175,17 @@ def _entered(
         raise
     wire.set_keepalive(deadlines.keepalive_s)
     return wire
+
+
+def _verified(
+    target: HostTarget, pinned: HostKey, deadlines: Deadlines, on_stage: Callable[[str], None]
+) -> Wire:
+    try:
+        return connect_verified(target, pinned, deadlines, on_stage)
+    except NoSuchHostKey:
+        # The host was confirmed by a key of a type it no longer has: ask what it shows instead.
+        try:
+            shown = scan_host_keys(target.host, target.port, timeout_s=deadlines.handshake_s)
+        except HostError:
+            shown = ()
+        raise host_key_mismatch(target.address, pinned, shown) from None

@@ -111,6 +111,8 @@ class Wire(paramiko.Transport):
         self._pinned = pinned
         self._refusals: dict[int, ChannelRefused] = {}
         self.shown_key: HostKey | None = None
+        self.said_instead = ""
+        """The line, if any, that the server sent in place of its greeting: “Exceeded MaxStartups”."""
         self.offered_key_algorithms: tuple[str, ...] = ()
 
     @property
@@ -121,6 +123,20 @@ class Wire(paramiko.Transport):
         parsed: dict[str, Any] = super()._really_parse_kex_init(m, ignore_first_byte)  # type: ignore[misc]
         self.offered_key_algorithms = tuple(parsed["server_key_algo_list"])
         return parsed
+
+    def _check_banner(self) -> None:
+        readline = self.packetizer.readline
+
+        def noting(timeout: float) -> str:
+            line = readline(timeout)
+            if not line.startswith("SSH-"):
+                self.said_instead = "".join(c for c in line.strip() if c.isprintable())[:100]
+            return line
+
+        # paramiko logs such lines and forgets them.
+        self.packetizer.readline = noting  # type: ignore[method-assign]
+        super()._check_banner()  # type: ignore[misc]
+        self.said_instead = ""
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         super()._verify_key(host_key, sig)  # type: ignore[misc]

@@ -11,7 +11,7 @@ from nodes import access
 from nodes.errors import HostKeyMismatch
 from nodes.hosts.channel_check import try_channels
 from nodes.hosts.connection import HostConnection
-from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.host_key_scan import HostKeyScan, find_host_key
 from nodes.hosts.rights import HostRights, preflight
 from nodes.hosts.target import HostKey
 from nodes.operations.base import Run, StepPlan
@@ -32,19 +32,27 @@ def open_connection(run: Run, login: access.Login, fingerprint: str) -> tuple[Ho
     """Connect, with each stage as a step; gives the connection and the login with the host key pinned.
 
     ``fingerprint`` is the one that a person compared; "" keeps the key that is pinned already. The host is
-    first asked for its keys alone. Only once the right one is among them is the credential used, on a
-    connection that again insists on that key. Local and test nodes have no such stages: they are skipped.
+    first asked for that key alone, by its type where it is known. Only once it has shown it is the credential
+    used, on a connection that again insists on that key. Local and test nodes have no such stages: they are
+    skipped.
     """
     if login.uri.transport != "ssh":
         for stage in STAGES:
             with run.step(stage) as step:
                 step.skip(_("Not needed for this kind of node."))
         return access.connect_once(login.target()), login
+    confirmed, key_type = _confirmed(run, login, fingerprint)
     with run.step("reach") as step:
-        keys = scan_host_keys(login.uri.host, login.uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
-        step.report(_("The host answers and shows %d keys.") % len(keys))
+        scan = find_host_key(
+            login.uri.host,
+            login.uri.port,
+            confirmed,
+            key_type=key_type,
+            timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S,
+        )
+        step.report(_("The host answers."))
     with run.step("host_key") as step:
-        pinned = _choose(login, keys, fingerprint)
+        pinned = _choose(scan, confirmed, key_type)
         step.report(f"{pinned.type} {pinned.fingerprint}")
     login = replace(login, host_key=pinned)
     with run.step("authenticate") as step:
@@ -53,22 +61,51 @@ def open_connection(run: Run, login: access.Login, fingerprint: str) -> tuple[Ho
     return connection, login
 
 
-def _choose(login: access.Login, keys: tuple[HostKey, ...], fingerprint: str) -> HostKey:
-    """The key that was confirmed, out of those that the host shows now."""
-    confirmed = fingerprint or (login.host_key.fingerprint if login.host_key is not None else "")
-    for key in keys:
-        if key.fingerprint == confirmed:
-            return key
-    shown = ", ".join(f"{key.type} {key.fingerprint}" for key in keys) or _("none")
-    raise HostKeyMismatch(
-        _("The host shows %(shown)s; confirmed was %(confirmed)s.")
-        % {"shown": shown, "confirmed": confirmed},
-        remedy=_(
+def _confirmed(run: Run, login: access.Login, fingerprint: str) -> tuple[str, str]:
+    """The fingerprint that was confirmed, and the type of its key, "" where nobody has said it."""
+    if fingerprint:
+        return fingerprint, str(run.operation.params.get("key_type", ""))
+    if login.host_key is not None:
+        return login.host_key.fingerprint, login.host_key.type
+    return "", ""
+
+
+def _choose(scan: HostKeyScan, confirmed: str, key_type: str) -> HostKey:
+    """The key that was confirmed, out of those that the host shows now.
+
+    Raises HostKeyMismatch only where the host has answered for every type that the key may have, and
+    otherwise the error for which it did not.
+    """
+    found = scan.key_of(confirmed)
+    if found is not None:
+        return found
+    differs = scan.key_of_type(key_type) is not None if key_type else scan.shows_every_family
+    if scan.missing and not (key_type and differs):
+        raise scan.missing[0].error
+    shown = ", ".join(f"{key.type} {key.fingerprint}" for key in scan.keys) or _("none")
+    said = {"shown": shown, "confirmed": confirmed, "type": key_type}
+    reason = "differs" if differs else "type_missing" if key_type else "not_shown"
+    if differs:
+        message = _("The host shows %(shown)s; confirmed was %(confirmed)s.") % said
+        remedy = _(
             "Compare the fingerprints on the host's console. If it was installed anew, confirm its new key; "
             "if not, somebody may be in between."
-        ),
+        )
+    elif key_type:
+        message = _("The host has no host key of the type %(type)s. It shows %(shown)s.") % said
+        remedy = _("Compare the fingerprint of a key that it shows on the host's console, and confirm that.")
+    else:
+        message = _("The host shows %(shown)s; confirmed was %(confirmed)s.") % said
+        remedy = _("Scan the host's key, compare a fingerprint on the host's console, and confirm that.")
+    raise HostKeyMismatch(
+        message,
+        remedy=remedy,
         field="host_key_fingerprint",
-        extra={"confirmed": confirmed, "shown": [key.fingerprint for key in keys]},
+        extra={
+            "reason": reason,
+            "confirmed": confirmed,
+            "shown": [key.fingerprint for key in scan.keys],
+        },
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodes.hosts.connection import connect
-from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.host_key_scan import scan_host_keys
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.probe import collect
 from nodes.hosts.target import HostTarget, SshKeyCredential

@@ -48,12 +48,28 @@ def test_who_listens_is_told_by_what_they_say(greeter: Greeter, said: bytes, ans
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=say_to_all, args=(server, said), daemon=True)
         thread.start()
-        assert answer_of(greeter, "127.0.0.1", server.getsockname()[1], 20.0) == answer
+        timeout_s = 20.0 if said else 1.0  # one that hangs up is asked again till then
+        assert answer_of(greeter, "127.0.0.1", server.getsockname()[1], timeout_s) == answer
+
+
+def test_a_server_that_drops_the_first_connections_is_asked_again(greeter: Greeter) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        said = [b"Exceeded MaxStartups\r\n", b"", b"SSH-2.0-x\r\n"]
+        thread = threading.Thread(target=say_in_turn, args=(server, said), daemon=True)
+        thread.start()
+        assert answer_of(greeter, "127.0.0.1", server.getsockname()[1], 20.0) is None
 
 
 def test_who_accepts_and_says_nothing_does_not_answer(greeter: Greeter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert answer_of(greeter, "127.0.0.1", server.getsockname()[1], 0.5) == "it does not answer"
+
+
+def say_in_turn(server: socket.socket, said: list[bytes]) -> None:
+    for words in said:
+        peer, _address = server.accept()
+        with peer:
+            peer.sendall(words)
 
 
 def say_to_all(server: socket.socket, said: bytes) -> None:

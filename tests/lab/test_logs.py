@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 
 from nodes import access
 from nodes.hosts.connection import HostConnection
-from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.host_key_scan import scan_host_keys
 from nodes.models import Credential, Node
 from tests.api.conftest import Api
 from tests.factories import make_node, make_user

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.host_key_scan import scan_host_keys
 from nodes.models import Connection, ConnectionReason, Credential, Event, Heartbeat, Node
 from nodes.models.credential import CredentialKind
 from nodes.monitor.evidence import Timing

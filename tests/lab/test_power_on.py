@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.host_key_scan import scan_host_keys
 from nodes.models import ConnectionReason, Credential, Event, Node, Operation, OperationStatus
 from nodes.operations.bmc import power_state
 from tests.api.conftest import Api

@@ -17,6 +17,7 @@ from nodes.models.credential import CredentialKind
 from nodes.operations import refresh_node
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
+from tests.hosts.test_host_key_scan import dropping_after
 from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.sshd import ME, LoopbackSshd, TemporaryUser, make_key
 
@@ -146,6 +147,51 @@ def test_another_fingerprint_than_the_host_shows_stops_before_the_credential(wiz
     assert wizard.sshd.host_key().fingerprint in ended.error["detail"]
     assert "SHA256:" + "A" * 43 in ended.error["detail"]
     assert "publickey" not in wizard.sshd.log[before:]
+
+
+def test_a_host_that_takes_one_connection_at_a_time_joins_and_is_suspected_of_nothing(administrator, host):
+    options = {"PerSourceMaxStartups": "1"}
+    with LoopbackSshd(host.folder / "one", options=options, prefix=host.inside) as sshd:
+        wizard = Wizard(Api(administrator), sshd)
+        status, scan = wizard.api("scan-host-key", {"uri": wizard.body()["uri"]})
+        assert (status, scan["complete"], scan["missing"]) == (200, True, [])
+        assert len(scan["keys"]) == 3
+        for number, known in enumerate(({}, {"host_key_type": "ecdsa-sha2-nistp256"})):
+            fingerprint = sshd.host_key("ecdsa").fingerprint
+            ended = wizard.add(name=f"kvm-{number}", host_key_fingerprint=fingerprint, **known)
+            assert ended.status == OperationStatus.SUCCEEDED, (failed_step(ended), ended.error)
+            assert Node.objects.get().host_key_fingerprint == fingerprint
+            Node.objects.all().delete()
+
+
+@pytest.mark.parametrize(
+    ("known", "reason", "suspected"),
+    [
+        ({"host_key_type": "ssh-ed25519"}, "differs", True),
+        ({"host_key_type": "ecdsa-sha2-nistp384"}, "type_missing", False),
+        ({}, "not_shown", False),
+    ],
+)
+def test_somebody_in_between_is_suspected_only_where_a_key_of_the_confirmed_type_differs(
+    wizard, known, reason, suspected
+):
+    ended = wizard.add(host_key_fingerprint="SHA256:" + "A" * 43, **known)
+    assert (failed_step(ended), ended.error["code"]) == ("host_key", "host_key_mismatch")
+    assert ended.error["reason"] == reason
+    assert ("in between" in ended.error["remedy"]) is suspected
+
+
+def test_a_host_that_stops_answering_the_scan_is_unreachable_and_suspected_of_nothing(
+    wizard, settings, tmp_path
+):
+    settings.NODEADMIN_HOST_TIMEOUT_S = 2.0
+    with LoopbackSshd(tmp_path) as sshd, dropping_after(1, sshd) as port:
+        ended = wizard.add(
+            uri=f"qemu+ssh://{ME}@127.0.0.1:{port}/system",
+            host_key_fingerprint=sshd.host_key("rsa").fingerprint,
+        )
+    assert (failed_step(ended), ended.error["code"]) == ("host_key", "host_unreachable")
+    assert "in between" not in str(ended.error)
 
 
 def test_a_closed_port_and_an_unknown_name_are_unreachable_at_once(wizard):

@@ -1,9 +1,9 @@
 """Entries that journalctl printed without their MESSAGE, read again before anybody sees them.
 
-journalctl that reads the end of a journal while it is written now and then prints an entry without its MESSAGE,
-all other fields in place (seen with systemd 252, about 1 of 300,000 entries of ``--follow``). The entry in the
-file is whole: another journalctl, a moment later, prints it so. An entry may also have no MESSAGE at all
-(systemd.journal-fields(7) requires none); the second reading tells the two apart.
+journalctl that reads the end of a journal while it is written now and then prints an entry without its
+MESSAGE, all other fields in place (seen with systemd 252, about 1 of 300,000 entries of ``--follow``). The
+entry in the file is whole: another journalctl, a moment later, prints it so. An entry may also have no
+MESSAGE at all (systemd.journal-fields(7) requires none); the second reading tells the two apart.
 """
 
 from __future__ import annotations

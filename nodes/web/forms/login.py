@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from nodes.hosts.target import HOST_KEY_TYPES
 from nodes.models.credential import CredentialKind
 from nodes.models.node import NodeType
 from nodes.web.forms.fields import LabelsField, TypeField, control
@@ -22,7 +23,7 @@ class LoginForm(forms.Form):
             placeholder="qemu+ssh://root@kvm-01.example.org/system", autocomplete="off", spellcheck="false"
         ),
     )
-    fingerprint = forms.CharField(required=False, max_length=64)
+    fingerprint = forms.CharField(required=False, max_length=100)
     kind = forms.ChoiceField(required=False, choices=CredentialKind.choices)
     user = forms.CharField(required=False, max_length=64)
     private_key = forms.CharField(required=False, max_length=32_768, strip=False)
@@ -54,6 +55,9 @@ class LoginForm(forms.Form):
         if uri and not uri.lower().startswith("qemu+ssh:"):
             # An address without SSH needs no login; what was chosen before it was typed counts for nothing.
             data |= {"kind": "", "fingerprint": ""}
+        # The page sends the type of the chosen key with it: "ssh-ed25519 SHA256:…".
+        key_type, _blank, fingerprint = (data.get("fingerprint") or "").rpartition(" ")
+        data |= {"fingerprint": fingerprint, "key_type": key_type if key_type in HOST_KEY_TYPES else ""}
         kind = data.get("kind")
         if kind == CredentialKind.SSH_KEY and not (data.get("private_key") or "").strip():
             self.add_error("private_key", _("Paste the private key."))

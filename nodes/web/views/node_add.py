@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from nodes import access
 from nodes.engine import requests
 from nodes.errors import HostKeyRequired, InvalidInput, InvalidUri, NodeAdminError
-from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.host_key_scan import scan_host
 from nodes.models import Node, NodeType
 from nodes.models.node import name_validator
 from nodes.permissions import ADD, require
@@ -77,6 +77,7 @@ def _submit(request: HttpRequest) -> HttpResponse:
             node_type=data["type"],
             labels=data["labels"],
             fingerprint=data["fingerprint"],
+            key_type=data["key_type"],
             credential=form.credential(),
             request_id=request_id_of(request),
         )
@@ -143,8 +144,8 @@ def scan(request: HttpRequest) -> HttpResponse:
         uri = access.read_uri(request.POST.get("uri", ""))
         if uri.transport != "ssh":
             raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
-        context["keys"] = scan_host_keys(uri.host, uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
-        context["host"] = uri.host
+        found = scan_host(uri.host, uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+        context |= {"keys": found.keys, "missing": found.missing, "host": uri.host}
     except NodeAdminError as error:
         context["error"] = error
     return render(request, "nodes/_host_keys.html", context)

@@ -104,6 +104,7 @@ def connection(request: HttpRequest, name: str) -> HttpResponse:
             node,
             uri=data["uri"] if data["uri"] != node.uri else "",
             fingerprint=data["fingerprint"],
+            key_type=data["key_type"],
             credential=form.credential(),
             request_id=request_id_of(request),
         )
