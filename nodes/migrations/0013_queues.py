@@ -10,7 +10,7 @@ def mark_automatic(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("nodes", "0006_unattended")]
+    dependencies = [("nodes", "0007_node_types")]
 
     operations = [
         migrations.AddField(
