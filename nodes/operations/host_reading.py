@@ -22,6 +22,7 @@ from nodes.inventory.document import HostDocument
 from nodes.inventory.libvirt_networks import NETWORK, NETWORKS, read_networks
 from nodes.inventory.mounts import Mount, read_mounts
 from nodes.operations.networks import HostNetworks
+from nodes.operations.plan.host_files import HostFile
 from nodes.operations.plan.host_readers import Asking, read_more
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.storage import DeclaredShare, HostStorage
@@ -53,7 +54,8 @@ class SeenHost:
 
     ``fault``: it cannot be reached; ``libvirt_fault``: it can, but its libvirt cannot. ``domains`` and
     ``room`` are None where they were not asked for or not answered. ``names``: the UUIDs of a target's VMs by
-    their names. ``more``: what the further readers gave, by field of :class:`HostState`.
+    their names. ``more``: what the further readers gave, by field of :class:`HostState`. ``files``: what it
+    has of the files that VMs name.
     """
 
     host: Host
@@ -68,6 +70,7 @@ class SeenHost:
     room: Room | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, HostFile] = field(default_factory=dict)
 
 
 def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHost:

@@ -17,6 +17,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.domains import compare_cpu, machine_supported
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.operations.host_reading import Host, SeenHost, see
+from nodes.operations.plan.host_files import READ_S, paths_of, read_files
 from nodes.operations.plan.host_state import HostState, Verdict, Verdicts
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.side_by_side import LATE, side_by_side
@@ -52,6 +53,8 @@ def look(
         answer = answers[uuid]
         seen[uuid] = answer if isinstance(answer, SeenHost) else SeenHost(host, fault=answer)
     fits, reach = _compare(seen, sources, targets, clock, only)
+    if reach:
+        _read_files(seen, sources, clock, only)
     return Seen(seen, fits, reach)
 
 
@@ -70,8 +73,25 @@ def host_state(answer: SeenHost, seen: Seen) -> HostState:
         reaches={target: reach for (source, target), reach in seen.reach.items() if source == host.uuid},
         inventory=host.inventory,
         declared=host.declared,
+        files=answer.files,
         **answer.more,
     )
+
+
+def _read_files(
+    seen: Mapping[str, SeenHost], sources: Sequence[Host], clock: Clock, only: frozenset[str] | None
+) -> None:
+    """Look on every host for the files that the VMs name; what is late is unknown."""
+    moving = [vm for host in sources for vm in seen[host.uuid].domains or () if _may_move(vm, only)]
+    paths = paths_of(moving)
+    asked = {
+        uuid: partial(read_files, answer.connection.shell, paths, min(READ_S, clock.left))
+        for uuid, answer in seen.items()
+        if paths and answer.connection is not None and answer.connection.has_shell and not answer.fault
+    }
+    for uuid, found in side_by_side(asked, clock).items():
+        if isinstance(found, dict):
+            seen[uuid].files = found
 
 
 # -- who can take which VM -------------------------------------------------------------------------
@@ -120,10 +140,13 @@ def _kinds(
     found: dict[bytes, list[VmState]] = {}
     for source in sources:
         for vm in seen[source.uuid].domains or ():
-            wanted = vm.facts.active and (only is None or vm.uuid in only)
-            if wanted and vm.element is not None:
+            if _may_move(vm, only) and vm.element is not None:
                 found.setdefault(_kind(vm.element), []).append(vm)
     return found
+
+
+def _may_move(vm: VmState, only: frozenset[str] | None) -> bool:
+    return vm.facts.active and (only is None or vm.uuid in only)
 
 
 def _kind(root: etree._Element) -> bytes:

@@ -27,14 +27,26 @@ class _Room:
     target: Target
     memory_bytes: int
     vcpus: int | None
+    supplies: dict[str, int]
     placed: int = 0
 
-    def fits(self, need_bytes: int, vcpus: int) -> bool:
-        return need_bytes <= self.memory_bytes and (self.vcpus is None or vcpus <= self.vcpus)
+    def fits(self, vm: PlannedVm) -> bool:
+        return (
+            need_of(vm) <= self.memory_bytes
+            and (self.vcpus is None or (vm.vcpus or 0) <= self.vcpus)
+            and not self.lacks(vm)
+        )
 
-    def take(self, need_bytes: int, vcpus: int) -> None:
-        self.memory_bytes -= need_bytes
-        self.vcpus = None if self.vcpus is None else self.vcpus - vcpus
+    def lacks(self, vm: PlannedVm) -> bool:
+        """Whether too little is left of what the VM shares with others, such as huge pages."""
+        return any(amount > self.supplies.get(name, amount) for name, amount in vm.demands.items())
+
+    def take(self, vm: PlannedVm) -> None:
+        self.memory_bytes -= need_of(vm)
+        self.vcpus = None if self.vcpus is None else self.vcpus - (vm.vcpus or 0)
+        for name, amount in vm.demands.items():
+            if name in self.supplies:
+                self.supplies[name] -= amount
         self.placed += 1
 
 
@@ -46,7 +58,7 @@ def place(
     ``prefer`` are target UUIDs by VM UUID; ``others`` tells "none that you may use" from "none at all".
     """
     rooms = [
-        _Room(target, target.memory_free_bytes, target.vcpus_free)
+        _Room(target, target.memory_free_bytes, target.vcpus_free, dict(target.supplies))
         for target in targets
         if not target.obstacles and target.memory_free_bytes is not None
     ]
@@ -59,14 +71,14 @@ def place(
         if room is None:
             placed[vm.uuid] = _why_nowhere(vm, targets, rooms, others)
         else:
-            room.take(need_of(vm), vm.vcpus or 0)
+            room.take(vm)
             placed[vm.uuid] = room.target
     return placed
 
 
 def need_of(vm: PlannedVm) -> int:
-    """Memory that the VM takes from its target, in bytes, QEMU's own included."""
-    return (vm.memory_bytes or 0) + OVERHEAD_BYTES
+    """Memory that the VM takes of what its target's kernel hands out, in bytes, QEMU's own included."""
+    return max(0, (vm.memory_bytes or 0) - vm.huge_page_bytes) + OVERHEAD_BYTES
 
 
 def _biggest_first(vms: Iterable[PlannedVm]) -> list[PlannedVm]:
@@ -77,9 +89,7 @@ def _choose(vm: PlannedVm, rooms: Sequence[_Room], preferred: str | None) -> _Ro
     need = need_of(vm)
     if vm.memory_bytes is None:
         return None
-    fitting = [
-        room for room in rooms if not room.target.unfit.get(vm.uuid) and room.fits(need, vm.vcpus or 0)
-    ]
+    fitting = [room for room in rooms if not room.target.unfit.get(vm.uuid) and room.fits(vm)]
     for room in fitting:
         if room.target.uuid == preferred:
             return room
@@ -125,6 +135,8 @@ def _no_room(vm: PlannedVm, room: _Room) -> Reason:
             "need": -(-need_of(vm) // MIB),
             "left": max(0, room.memory_bytes // MIB),
         }
+    elif room.lacks(vm):
+        text = _("has too little left of the huge pages or NUMA memory that it needs, beside the other VMs")
     else:
         text = _("needs %(need)d vCPUs, %(left)d are left") % {
             "need": vm.vcpus or 0,

@@ -7,9 +7,9 @@ from django.utils.translation import ngettext
 
 from nodes.hosts.domains import DomainFacts
 from nodes.inventory.domain_devices import HostDevice
-from nodes.inventory.domain_xml import DomainXml
 from nodes.operations.plan.held_storage import held_by_disks
 from nodes.operations.plan.host_state import HostState
+from nodes.operations.plan.vm_needs import demands_of, huge_page_bytes
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import Reason
 from nodes.operations.world import PlannedVm, Reasons
@@ -22,7 +22,7 @@ def planned_vm(vm: VmState, host: HostState, *, returns: bool = False) -> Planne
     held: Reasons = ()
     notes: tuple[str, ...] = ()
     if facts.active:
-        held, notes = _held(vm, host), _notes(facts, xml)
+        held, notes = _held(vm, host), _notes(facts)
     return PlannedVm(
         uuid=facts.uuid,
         name=facts.name,
@@ -32,6 +32,8 @@ def planned_vm(vm: VmState, host: HostState, *, returns: bool = False) -> Planne
         starts_anew=root is not None and root.findtext("on_poweroff") == "restart",
         memory_bytes=_known(facts.memory_max_bytes, xml.memory_max_bytes if xml else None),
         vcpus=_known(facts.vcpus, xml.vcpus_current if xml else None),
+        huge_page_bytes=huge_page_bytes(vm),
+        demands=demands_of(vm, host.resources.default_page_kib if host.resources is not None else None),
         busy=_busy(facts) if facts.active else (),
         held=held,
         notes=notes,
@@ -112,12 +114,10 @@ def _detach() -> str:
     return _("Detach the device, or stop the VM.")
 
 
-def _notes(facts: DomainFacts, xml: DomainXml | None) -> tuple[str, ...]:
+def _notes(facts: DomainFacts) -> tuple[str, ...]:
     notes = list(facts.problems)
     if facts.state == "paused":
         notes.append(_("It is paused, and stays so where it is moved."))
     if facts.persistent is False:
         notes.append(_("It is transient: it exists only while it runs."))
-    if xml is not None and xml.boot.kernel:
-        notes.append(_("It boots from the file %s, which the target must have too.") % xml.boot.kernel)
     return tuple(notes)

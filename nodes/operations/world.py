@@ -20,6 +20,8 @@ class PlannedVm:
     ``active``: it has a process. ``busy`` are reasons to touch it in no way now (a job, a migration),
     ``held`` reasons why it cannot leave its host while it runs. ``memory_bytes`` is what it may take,
     ``vcpus`` what it has; None where unknown. ``persistent`` False: its definition ends with it.
+    ``demands`` are what it takes of things that VMs on a host share, by their names (see plan/vm_needs.py);
+    ``huge_page_bytes`` is the part of its memory that is no ordinary one.
     ``starts_anew``: libvirt starts it again whenever its guest shuts down.
     ``source`` and ``source_uuid`` name its node where that is not the node of the plan.
     """
@@ -32,6 +34,8 @@ class PlannedVm:
     starts_anew: bool = False
     memory_bytes: int | None = None
     vcpus: int | None = None
+    huge_page_bytes: int = 0
+    demands: Mapping[str, int] = field(default_factory=dict)
     busy: Reasons = ()
     held: Reasons = ()
     notes: tuple[str, ...] = ()
@@ -46,7 +50,8 @@ class Target:
     ``memory_free_bytes`` and ``vcpus_free`` are what is left for them, promises to others taken off; None
     where unknown: of memory that rules the target out, of vCPUs it sets no bound. ``obstacles`` keep every
     VM from it, ``unfit`` the VM of that UUID; ``notes`` are what could not be told, by VM, and
-    ``disk_paths`` where a VM's block devices are there under other paths.
+    ``disk_paths`` where a VM's block devices are there under other paths. ``supplies`` are
+    what it has of the VMs' demands; what is not named there is not known, and sets no bound.
     """
 
     uuid: str
@@ -57,6 +62,7 @@ class Target:
     unfit: Mapping[str, Reasons] = field(default_factory=dict)
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     disk_paths: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    supplies: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

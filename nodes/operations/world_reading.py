@@ -18,6 +18,8 @@ from nodes.operations.looking import Seen, host_state, look
 from nodes.operations.plan.constraints import judge
 from nodes.operations.plan.disk_paths import moved_paths
 from nodes.operations.plan.host_readers import SECTIONS
+from nodes.operations.plan.host_resources import HostResources
+from nodes.operations.plan.vm_needs import demands_of, supplies_of
 from nodes.operations.plans import Reason
 from nodes.operations.vm_facts import planned_vm
 from nodes.operations.world import PlannedVm, Reasons, Target, World
@@ -175,7 +177,22 @@ def _target(host: Host, seen: Seen, taken: Promised) -> Target:
         unfit=fits.unfit,
         notes=fits.notes,
         disk_paths=fits.disk_paths,
+        supplies=_supplies(answer, seen),
     )
+
+
+def _supplies(answer: SeenHost, seen: Seen) -> dict[str, int]:
+    """What the target has of what the VMs share with others on a host."""
+    resources = answer.more.get("resources")
+    if not isinstance(resources, HostResources):
+        return {}
+    names = {
+        name
+        for other in seen.hosts.values()
+        for vm in other.domains or ()
+        for name in demands_of(vm, resources.default_page_kib)
+    }
+    return supplies_of(resources, names)
 
 
 def _vcpus_free(cpus: int | None, in_use: int | None, taken: int) -> int | None:

@@ -221,6 +221,18 @@ def test_a_target_is_filled_no_further_than_it_has_processors():
     assert sorted(actions(plan(seen, DRAIN)).values()) == ["blocked", "migrate"]
 
 
+def test_huge_pages_that_one_vm_takes_are_not_there_for_the_next():
+    needs = {"pages/2048": 300}
+    rich = target("b", 1, supplies={"pages/2048": 512})
+    vms = [vm(name, 4, huge_page_bytes=4 << 30, demands=needs) for name in ("one", "two")]
+    made = plan(world(*vms, targets=(rich,)), DRAIN)
+    assert sorted(actions(made).values()) == ["blocked", "migrate"]
+    (blocked,) = made.of(Action.BLOCKED)
+    assert "huge pages" in blocked.blockers[0].message
+    # What is not told of a target sets no bound, and huge pages take none of its ordinary memory.
+    assert set(actions(plan(world(*vms, targets=(target("b", 1),)), DRAIN)).values()) == {"migrate"}
+
+
 def test_unknown_processors_set_no_bound_and_unknown_memory_rules_a_target_out():
     assert actions(plan(world(vm("a", vcpus=64), targets=(target("b"),)), DRAIN)) == {"a": "migrate"}
     assert codes(plan(world(vm("a"), targets=(target("b", None),)), DRAIN)) == {"a": ["no_target"]}

@@ -18,6 +18,7 @@ from nodes.permissions import MAINTAIN, VIEW
 from tests.factories import grant, make_node, make_operation, make_snapshot
 from tests.light_nodes import ask
 from tests.lighthosts import TinyVm
+from tests.sshd import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,6 +46,23 @@ def test_a_drain_is_planned_from_what_runs_now(pair, nodes, run_vm):
     assert plan.boot_id == pair[0].boot_id
     (web,) = plan.of(Action.MIGRATE)
     assert (web.memory_bytes, web.vcpus, web.state) == (32 * MIB, 1, "running")
+
+
+def test_what_vms_are_tied_to_is_looked_up_on_the_target_just_now(pair, nodes, run_vm, tmp_path):
+    """Both light hosts share this machine's ports: one that a VM has on the first is taken on the second."""
+    port = free_port()
+    run_vm("shown", devices=f"<graphics type='vnc' port='{port}' autoport='no' listen='127.0.0.1'/>")
+    run_vm("moved", devices="<graphics type='vnc' autoport='yes' listen='127.0.0.1'/>")
+    run_vm("pinned", cpu="<cputune><vcpupin vcpu='0' cpuset='0'/></cputune>")
+    log = tmp_path / "shared.log"
+    log.touch(mode=0o666)
+    tmp_path.chmod(0o777)
+    run_vm("logs", devices=f"<serial type='file'><source path='{log}'/></serial>")
+    plan = plan_for("disable-node", None, nodes[0], {})
+    assert codes(plan) == {"shown": ["port_taken_on_target"]}
+    assert moves(plan) == {"moved": "light2", "pinned": "light2", "logs": "light2"}
+    (shown,) = plan.of(Action.BLOCKED)
+    assert str(port) in shown.blockers[0].message
 
 
 class OwnQemu(TinyVm):

@@ -20,9 +20,12 @@ from nodes.hosts import probe
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.hosts.libvirt.secrets import known_secrets
 from nodes.inventory.block import identity
 from nodes.inventory.block.identity import HostBlockIdentities
 from nodes.inventory.capabilities import Capabilities, parse_capabilities
+from nodes.operations.plan import host_resources
+from nodes.operations.plan.host_resources import HostResources
 
 READER_S = 5.0
 """What one reader may take at most, in seconds."""
@@ -83,7 +86,21 @@ def read_blocks(asking: Asking) -> HostBlockIdentities | None:
     return identity.read_identities(document)
 
 
+def read_resources(asking: Asking) -> HostResources | None:
+    """What the host has left of what VMs are tied to; None where there is no shell to ask."""
+    if not asking.connection.has_shell:
+        return None
+    answer = asking.connection.shell.run(host_resources.COMMAND, timeout_s=asking.within_s)
+    return host_resources.parse_resources(answer.stdout.decode("utf-8", "replace"))
+
+
+def read_secrets(asking: Asking) -> frozenset[str]:
+    return known_secrets(asking.hypervisor, asking.within_s)
+
+
 READERS: Mapping[str, Reader] = {
     "capabilities": read_capabilities,
     "blocks": read_blocks,
+    "resources": read_resources,
+    "secrets": read_secrets,
 }

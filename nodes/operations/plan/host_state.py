@@ -10,6 +10,8 @@ from nodes.hosts.domains import Room
 from nodes.inventory.block.identity import HostBlockIdentities
 from nodes.inventory.capabilities import Capabilities
 from nodes.operations.networks import HostNetworks
+from nodes.operations.plan.host_files import HostFile
+from nodes.operations.plan.host_resources import HostResources
 from nodes.operations.storage import DeclaredShare, HostStorage
 
 Verdict = tuple[bool | None, str]
@@ -53,7 +55,13 @@ class HostState:
     reaches: Mapping[str, Verdict] = field(default_factory=dict)
     inventory: Mapping[str, Any] = field(default_factory=dict)
     declared: tuple[DeclaredShare, ...] = ()
+    files: Mapping[str, HostFile] = field(default_factory=dict)
+    """Of the paths that the VMs name, those that the host was asked about and told."""
     capabilities: Capabilities | None = None
     """libvirt's capabilities of the host: NUMA cells with their CPUs and pages, security models …"""
     blocks: HostBlockIdentities | None = None
     """Its block devices by what they are; None without a shell."""
+    resources: HostResources | None = None
+    """Free huge pages and NUMA memory, online CPUs, taken ports, addresses; None without a shell too."""
+    secrets: frozenset[str] | None = None
+    """libvirt's secrets, by UUID and by usage."""

@@ -35,10 +35,20 @@ from dataclasses import dataclass
 
 from nodes.operations.plan.constraints import (
     cpu_model,
+    cpu_pinning,
+    display,
+    firmware,
+    huge_pages,
     machine_type,
     migration_address,
+    named_files,
     network_names,
+    not_verified,
+    numa_binding,
+    secrets,
+    security_model,
     storage_source,
+    tpm,
     vm_name,
 )
 from nodes.operations.plan.host_state import HostState
@@ -53,7 +63,17 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     vm_name.check,
     storage_source.check,
     network_names.check,
+    huge_pages.check,
+    cpu_pinning.check,
+    numa_binding.check,
+    firmware.check,
+    tpm.check,
+    secrets.check,
+    named_files.check,
+    display.check,
+    security_model.check,
     migration_address.check,
+    not_verified.check,
 )
 
 
