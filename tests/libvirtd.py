@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import capabilities
 from tests.sshd import IS_ROOT, LoopbackSshd, descendants
 
 LIBVIRTD = shutil.which("libvirtd", path="/usr/sbin:/usr/bin") or ""
@@ -62,6 +63,7 @@ class LibvirtHost:
             (self.folder / name).mkdir(exist_ok=True)
             (self.folder / name).chmod(0o755)
             mounts.append(f"mount --bind {self.folder / name} {place}")
+        capabilities.lend(self.folder / "cache")
         mounts += self._further_mounts()
         (self.folder / "etc" / "qemu.conf").write_text("".join(f"{line}\n" for line in self._qemu_conf()))
         script = " && ".join([*mounts, "echo ready", "exec sleep infinity"])
@@ -114,7 +116,7 @@ class LibvirtHost:
             time.sleep(0.05)
 
     def virsh(self, *arguments: str) -> str:
-        """What virsh prints inside the host. The first answer of a fresh daemon takes some seconds."""
+        """What virsh prints inside the host. The first answer of a machine's first daemon takes some seconds."""
         command = [*self.inside, "virsh", "-c", "qemu:///system", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
@@ -155,6 +157,7 @@ class LibvirtHost:
         os.kill(pid, signal.SIGCONT)
         os.kill(pid, signal.SIGKILL if keep_socket else signal.SIGTERM)
         self._await_end(daemon, pid)
+        capabilities.keep(self.folder / "cache")
         for child in children:
             try:
                 os.kill(child, signal.SIGKILL)

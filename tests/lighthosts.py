@@ -41,6 +41,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests import capabilities
 from tests.libvirtd import AVAILABLE, LibvirtHost
 
 __all__ = ["AVAILABLE", "LightHost", "TinyVm", "assert_exactly_once", "guest_kernel", "light_pair", "where"]
@@ -367,8 +368,7 @@ def light_pair(folder: Path, *, count: int = 2, **arguments: Any) -> Iterator[tu
         for number in range(1, count + 1):
             host = LightHost(folder / f"light{number}", name=f"light{number}", **arguments)
             if hosts:
-                # What libvirt found out about QEMU by trying it, which takes seconds.
-                shutil.copytree(hosts[0].folder / "cache", host.folder / "cache", dirs_exist_ok=True)
+                capabilities.keep(hosts[0].folder / "cache")
             stack.enter_context(host)
             host.virsh("capabilities")
             host.virsh("domcapabilities", "--virttype", "qemu")
