@@ -1,8 +1,8 @@
 """What libvirt finds out about QEMU by trying it: once a machine, and not once a daemon, each of which takes
 seconds of it, and a minute on a busy machine.
 
-libvirt itself looks whether what it finds in its cache holds for this QEMU, kernel and version of its own, and
-tries again where it does not.
+libvirt itself looks whether what it finds in its cache holds for this QEMU, this kernel and its own version,
+and tries again where it does not.
 """
 
 from __future__ import annotations

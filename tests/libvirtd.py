@@ -116,7 +116,7 @@ class LibvirtHost:
             time.sleep(0.05)
 
     def virsh(self, *arguments: str) -> str:
-        """What virsh prints inside the host. The first answer of a machine's first daemon takes some seconds."""
+        """What virsh prints inside the host. A machine's first daemon takes some seconds to answer."""
         command = [*self.inside, "virsh", "-c", "qemu:///system", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 

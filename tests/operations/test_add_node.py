@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodes.models import Credential, Event, Node, Operation, OperationStatus, Snapshot
+from nodes.models import Credential, Event, Node, Operation, OperationStatus
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
 
@@ -105,21 +105,6 @@ def test_credentials_that_do_not_fit_their_kind_name_the_field(administrator):
         assert field in [error["field"] for error in body["errors"]], body
     status, body = api("add-node", ssh)
     assert (status, body["errors"][0]["field"]) == (400, "credential")
-
-
-def test_the_same_host_is_refused_under_another_name(administrator):
-    api = Api(administrator)
-    api("add-node", {"name": "here", "uri": "qemu:///system"})
-    first, *_rest = run_queued()
-    if first.status != OperationStatus.SUCCEEDED:
-        pytest.skip(f"no libvirt on this machine: {first.error}")
-    api("add-node", {"name": "here-too", "uri": "qemu:///system"})
-    (second,) = run_queued()
-    assert second.status == OperationStatus.FAILED
-    assert second.error["code"] == "duplicate_host"
-    assert "here" in second.error["detail"]
-    assert Node.objects.count() == 1
-    assert Snapshot.objects.count() == 1
 
 
 def test_operators_may_not_add(operator):

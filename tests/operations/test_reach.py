@@ -12,7 +12,7 @@ import pytest
 
 from nodes import access
 from nodes.errors import CredentialUnreadable
-from nodes.models import Credential, Node, Operation, OperationStatus
+from nodes.models import Credential, Node, Operation, OperationStatus, Snapshot
 from nodes.models.credential import CredentialKind
 from nodes.operations import refresh_node
 from tests.api.conftest import Api
@@ -70,6 +70,16 @@ def test_the_scan_shows_the_keys_that_the_host_has_and_trusts_nothing(wizard):
     assert status == 200
     assert {"type": "ssh-ed25519", "fingerprint": wizard.sshd.host_key().fingerprint} in body["keys"]
     assert not Operation.objects.exists()
+
+
+def test_the_same_host_is_refused_under_another_name_and_address(wizard):
+    assert wizard.add(name="here").status == OperationStatus.SUCCEEDED
+    second = wizard.add(name="here-too", uri=wizard.body()["uri"].replace("127.0.0.1", "localhost"))
+    assert second.status == OperationStatus.FAILED
+    assert second.error["code"] == "duplicate_host"
+    assert "here" in second.error["detail"]
+    assert Node.objects.count() == 1
+    assert Snapshot.objects.count() == 1
 
 
 def test_a_host_joins_with_hardware_libvirt_and_a_sealed_credential(wizard):
