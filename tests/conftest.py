@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import pytest
 
 _skipped: list[str] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Tests that run side by side share no directory of a server: each worker process has one of its own."""
+    inherited = os.environ["NODEADMIN_DATA_DIR"]
+    for number, spec in enumerate(specs):
+        spec.env["NODEADMIN_DATA_DIR"] = f"{inherited}-{number}"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

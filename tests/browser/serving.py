@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.patience import Deadline
 from tests.sshd import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -110,7 +111,10 @@ class Server:
     def wait_for_death(self, timeout_s: float) -> None:
         """Return when it has ended by SIGKILL; subprocess.TimeoutExpired where it goes on."""
         assert self._process is not None
-        assert self._process.wait(timeout_s) == -signal.SIGKILL
+        deadline = Deadline(timeout_s)
+        while self._process.poll() is None and not deadline.over():
+            time.sleep(0.05)
+        assert self._process.wait(0) == -signal.SIGKILL
         self._process = None
 
     def manage(self, *arguments: str) -> str:
@@ -134,8 +138,8 @@ class Server:
         return kept | own | self.environment
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
+        deadline = Deadline(START_S)
+        while not deadline.over():
             assert self._process is not None
             if self._process.poll() is not None:
                 break

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 
+from tests.patience import Deadline
+
 ENDED = ("succeeded", "failed", "cancelled")
 _POLL_S = 0.5
 
@@ -43,9 +45,9 @@ class ApiClient:
 
     def until(self, operation: str, done: Any, what: str, timeout_s: float = 180) -> dict[str, Any]:
         """Follows the operation until ``done(answer)``; gives that answer. Waits for an absent server."""
-        end = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         answer: dict[str, Any] = {}
-        while time.monotonic() < end:
+        while not deadline.over():
             try:
                 answer = self.operation(operation)
             except httpx.TransportError:
@@ -54,7 +56,7 @@ class ApiClient:
             if done(answer):
                 return answer
             time.sleep(_POLL_S)
-        raise AssertionError(f"{what} not within {timeout_s:g} s: {answer}")
+        raise AssertionError(f"{what} not within {deadline.seconds:g} s: {answer}")
 
     def ended(self, operation: str, timeout_s: float = 240) -> dict[str, Any]:
         """The operation, once it has ended in whatever way."""

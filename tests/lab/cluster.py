@@ -12,6 +12,7 @@ from typing import Any, Self
 from tests.browser.serving import Server
 from tests.lab.client import ApiClient
 from tests.lab.host import LabHost
+from tests.patience import Deadline, slowness
 
 # libvirt-domain.h: of virDomainState, and of virDomainRunningReason the one for a VM that came by migration.
 _STATS = re.compile(r"Domain: '(.+)'\n\s+state.state=(\d+)\n\s+state.reason=(\d+)")
@@ -26,7 +27,12 @@ class Cluster:
     """``with Cluster(folder, hosts) as cluster:`` has added each host as the node ``lab-NAME``."""
 
     def __init__(self, folder: Path, *hosts: LabHost, **environment: str) -> None:
-        self.server = Server(folder, environment)
+        slow = slowness()
+        patient = {
+            "NODEADMIN_HOST_TIMEOUT_S": f"{15 * slow:.0f}",
+            "NODEADMIN_PROBE_TIMEOUT_S": f"{60 * slow:.0f}",
+        }
+        self.server = Server(folder, patient | environment)
         self.hosts = hosts
 
     def __enter__(self) -> Self:
@@ -106,10 +112,10 @@ class Cluster:
 
 
 def until(done: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
+    deadline = Deadline(timeout_s)
     while not done():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        if deadline.over():
+            raise AssertionError(f"not within {deadline.seconds:g} s: {what}")
         time.sleep(0.5)
 
 

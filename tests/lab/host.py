@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tests import patience
 from tests.lab import hardware
 from tests.lab.errors import LabError
 from tests.lab.hardware import HostSpec, Wiring
@@ -18,6 +19,7 @@ from tests.lab.image import Image
 from tests.lab.network import Switch, free_port
 from tests.lab.qmp import Monitor
 from tests.lab.ssh import SshClient
+from tests.patience import Deadline
 
 # Half a minute where nothing else runs; machines that run several labs and test suites at once take minutes.
 BOOT_DEADLINE_S = 600.0
@@ -66,6 +68,7 @@ class LabHost:
         self.directory = directory
         self._switch = switch
         self._process: subprocess.Popen[bytes] | None = None
+        self._started = time.monotonic()
         self._wiring = self._load_wiring()
 
     # --- what others need to reach it ---
@@ -152,6 +155,7 @@ class LabHost:
                 pass_fds=[hold.fileno()],
                 start_new_session=True,
             )
+        self._started = time.monotonic()
         (self.directory / "pid").write_text(f"{self._process.pid}\n")
         self._wait_for_monitor()
 
@@ -181,10 +185,10 @@ class LabHost:
 
     def wait_for_end(self, deadline_s: float = 120) -> None:
         """Returns once the machine is off. Raises LabError where it is still on after the deadline."""
-        deadline = time.monotonic() + deadline_s
+        deadline = Deadline(deadline_s)
         while self.is_running():
-            if time.monotonic() > deadline:
-                raise LabError(f"the lab host {self.name} was still running after {deadline_s:.0f} s")
+            if deadline.over():
+                raise LabError(f"the lab host {self.name} was still running after {deadline.seconds:.0f} s")
             time.sleep(0.1)
 
     def mend(self) -> None:
@@ -257,9 +261,9 @@ class LabHost:
 
     def wait_until_ready(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
         """Returns once the host has finished starting: virtual functions, bond and disks are in place."""
-        deadline = time.monotonic() + deadline_s
+        deadline = Deadline(deadline_s)
         self.wait_for_ssh(deadline_s)
-        rest = max(1.0, deadline - time.monotonic())
+        rest = max(1.0, deadline_s - deadline.waited_s)
         try:
             state = self.run("systemctl is-system-running --wait", timeout_s=rest, check=False).stdout.strip()
         except subprocess.TimeoutExpired:
@@ -268,6 +272,7 @@ class LabHost:
             failed = self.run("systemctl --failed --no-legend --plain", check=False).stdout.strip()
             raise LabError(f"the lab host {self.name} has come up {state}: {failed}")
         self._bind_cards()
+        patience.note_boot(time.monotonic() - self._started)
 
     def _bind_cards(self) -> None:
         """Binds network cards that the driver gave up on: starved of processor time, its reset times out.
@@ -321,7 +326,7 @@ class LabHost:
         return answer.returncode == 0
 
     def _wait(self, done: Callable[[], bool], deadline_s: float, what: str) -> None:
-        deadline = time.monotonic() + deadline_s
+        deadline = Deadline(deadline_s)
         while True:
             # An attempt that hangs counts as one that failed.
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -329,9 +334,9 @@ class LabHost:
                     return
             if not self.is_running():
                 raise LabError(f"the lab host {self.name} has ended; its console: {self.console_tail()}")
-            if time.monotonic() > deadline:
+            if deadline.over():
                 raise LabError(
-                    f"the lab host {self.name} did not {what} within {deadline_s:.0f} s; "
+                    f"the lab host {self.name} did not {what} within {deadline.seconds:.0f} s; "
                     f"its console: {self.console_tail()}"
                 )
             time.sleep(_POLL_S)
@@ -375,9 +380,9 @@ class LabHost:
         )
 
     def _wait_for_monitor(self) -> None:
-        deadline = time.monotonic() + _END_DEADLINE_S
+        deadline = Deadline(_END_DEADLINE_S)
         while not (self.directory / hardware.MONITOR).exists():
-            if not self.is_running() or time.monotonic() > deadline:
+            if not self.is_running() or deadline.over():
                 raise LabError(f"QEMU did not start the lab host {self.name}: {self.console_tail()}")
             time.sleep(0.02)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.browser.serving import ROOT, Server
 from tests.lab.host import LabHost
 from tests.lab.network import free_port
+from tests.patience import Deadline
 
 MOUNT = "/opt/nodeadmin"
 PORT = 8000
@@ -112,15 +113,17 @@ def reached(host: LabHost, timeout_s: float = 240) -> Iterator[str]:
 
 
 def _wait_for(host: LabHost, url: str, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    deadline = Deadline(timeout_s)
+    while not deadline.over():
         try:
             with urllib.request.urlopen(f"{url}/login/", timeout=30):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(1)
     said = host.run("journalctl -u nodeadmin -n 40 --no-pager -o cat", check=False).stdout
-    raise AssertionError(f"nodeadmin on {host.name} did not answer within {timeout_s:g} s: {said[-3000:]}")
+    raise AssertionError(
+        f"nodeadmin on {host.name} did not answer within {deadline.seconds:g} s: {said[-3000:]}"
+    )
 
 
 def _make_disk(folder: Path) -> Path:

@@ -3,12 +3,12 @@
 import json
 import os
 import socket
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests.lab.errors import LabError
+from tests.patience import Deadline, slowness
 
 _DEADLINE_S = 30.0
 
@@ -20,7 +20,7 @@ class Monitor:
 
     def __init__(self, path: Path, deadline_s: float = _DEADLINE_S) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(deadline_s)
+        self._socket.settimeout(deadline_s * slowness())
         self._deadline_s = deadline_s
         # By way of the open directory: a socket's own path may have 107 bytes and no more.
         directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
@@ -63,13 +63,13 @@ class Monitor:
 
     def wait_for_event(self, name: str, **data: object) -> dict[str, Any]:
         """The next event of this name with these values in its data, also one that came during a command."""
-        deadline = time.monotonic() + self._deadline_s
+        deadline = Deadline(self._deadline_s)
         while True:
             event = self._events.pop(0) if self._events else self._read()
             if event.get("event") == name and data.items() <= event.get("data", {}).items():
                 return event
-            if time.monotonic() > deadline:
-                raise LabError(f"QEMU reported no {name} within {self._deadline_s:.0f} s")
+            if deadline.over():
+                raise LabError(f"QEMU reported no {name} within {deadline.seconds:.0f} s")
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import Deadline
+
 # Longer than a busy emulated host takes; until its network is up, QEMU holds the connection for it.
 _BANNER_DEADLINE_S = 5.0
 
@@ -74,14 +76,8 @@ class SshClient:
         `check` is off, and subprocess.TimeoutExpired.
         """
         remote = command if isinstance(command, str) else shlex.join(command)
-        result = subprocess.run(
-            [*self.command(user, check_host_key=check_host_key), "--", remote],
-            check=False,
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
+        result = _run(
+            [*self.command(user, check_host_key=check_host_key), "--", remote], stdin or "", timeout_s
         )
         if check and result.returncode != 0:
             error = subprocess.CalledProcessError(result.returncode, remote, result.stdout, result.stderr)
@@ -106,3 +102,24 @@ class SshClient:
             digest = hashlib.sha256(base64.b64decode(key)).digest()
             found[kind] = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
         return found
+
+
+def _run(command: list[str], stdin: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Runs it to its end. Raises subprocess.TimeoutExpired after ``timeout_s`` of a machine at rest."""
+    deadline = Deadline(timeout_s)
+    pipe, given = subprocess.PIPE, [stdin]
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace"
+    ) as process:
+        while True:
+            try:
+                left_s = max(1.0, deadline.seconds - deadline.waited_s)
+                stdout, stderr = process.communicate(given.pop() if given else None, left_s)
+                return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+            except subprocess.TimeoutExpired:
+                if deadline.over():
+                    process.kill()
+                    raise
+            except BaseException:
+                process.kill()
+                raise

@@ -20,6 +20,7 @@ from nodes.monitor.loop import Monitor, MonitorSettings
 from tests.factories import make_node
 from tests.lab.host import LabHost
 from tests.lab.pace import pace
+from tests.patience import Deadline, slowness
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,7 +32,7 @@ SOCKETS = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
 def node(lab_plain: LabHost) -> Node:
     made = make_node(
         "lab-plain", uri=lab_plain.uri(), connection=Connection.UNKNOWN, last_seen_at=None,
-        host_key=scan_host_keys("127.0.0.1", lab_plain.ssh_port, timeout_s=20)[0].to_text(),
+        host_key=scan_host_keys("127.0.0.1", lab_plain.ssh_port, timeout_s=20 * slowness())[0].to_text(),
     )  # fmt: skip
     Credential.objects.create(
         node=made,
@@ -52,21 +53,21 @@ def monitor(node: Node) -> Iterator[Monitor]:
 
 def until(node: Node, connection: str, reason: str, seconds: float) -> float:
     """Wait until the node is so; gives the seconds it took."""
-    begun = time.monotonic()
-    while time.monotonic() - begun < seconds:
+    deadline = Deadline(seconds)
+    while not deadline.over():
         node.refresh_from_db()
         if (node.connection, node.connection_reason) == (connection, reason):
-            return time.monotonic() - begun
+            return deadline.waited_s
         time.sleep(0.1)
     raise AssertionError(
-        f"{connection} {reason} not within {seconds} s: {node.connection} {node.connection_reason}"
+        f"{connection} {reason} not within {deadline.seconds:g} s: {node.connection} {node.connection_reason}"
     )
 
 
 def known_boot_id(node: Node) -> str:
     """The boot ID that the monitor has stored: it comes with the first batch, after the node is online."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
+    deadline = Deadline(60)
+    while not deadline.over():
         found = Heartbeat.objects.filter(node=node).values_list("boot_id", flat=True).first()
         if found:
             return found

@@ -16,6 +16,7 @@ from tests.engine.running import run_queued
 from tests.factories import make_node
 from tests.lab import bmc
 from tests.lab.host import LabHost
+from tests.patience import slowness
 from tests.software_bmc import PASSWORD, USER, SoftwareBmc
 
 pytestmark = [pytest.mark.django_db, pytest.mark.lab]
@@ -28,14 +29,17 @@ def software_bmc(lab_spare: LabHost, tmp_path: Path) -> Iterator[SoftwareBmc]:
 
 
 @pytest.fixture
-def api(administrator: Any) -> Api:
+def api(administrator: Any, settings: Any) -> Api:
+    slow = slowness()
+    settings.NODEADMIN_HOST_TIMEOUT_S *= slow
+    settings.NODEADMIN_PROBE_TIMEOUT_S *= slow
     return Api(administrator)
 
 
 @pytest.fixture
 def node(lab_spare: LabHost, software_bmc: SoftwareBmc, api: Api) -> Node:
     """The lab host as a node, inventoried, with its BMC confirmed by the fingerprint that it shows."""
-    keys = scan_host_keys("127.0.0.1", lab_spare.ssh_port, timeout_s=30)
+    keys = scan_host_keys("127.0.0.1", lab_spare.ssh_port, timeout_s=30 * slowness())
     key = next(key for key in keys if "25519" in key.type)
     made = make_node(
         "lab-spare", uri=lab_spare.uri(), host_key=key.to_text(), host_key_fingerprint=key.fingerprint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from nodes.models import Node, OperationStatus
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
 from tests.lab.host import LabHost
+from tests.patience import slowness
 
 pytestmark = [pytest.mark.django_db, pytest.mark.lab]
 
@@ -29,8 +29,11 @@ def add(api: Api, host: LabHost, *, user: str = "root", **changes: Any) -> Any:
 
 
 @pytest.fixture
-def api(administrator) -> Iterator[Api]:
-    yield Api(administrator)
+def api(administrator: Any, settings: Any) -> Api:
+    slow = slowness()
+    settings.NODEADMIN_HOST_TIMEOUT_S *= slow
+    settings.NODEADMIN_PROBE_TIMEOUT_S *= slow
+    return Api(administrator)
 
 
 def facts(api: Api, slug: str, node: str) -> dict[str, Any]:
@@ -190,9 +193,9 @@ def test_a_user_with_no_rights_is_refused_at_libvirt_with_the_remedy(api, lab_pl
 
 
 def test_a_frozen_host_times_out_and_is_offline_by_name(api, lab_plain, settings):
+    add(api, lab_plain)
     settings.NODEADMIN_HOST_TIMEOUT_S = 4.0
     settings.NODEADMIN_PROBE_TIMEOUT_S = 8.0
-    add(api, lab_plain)
     lab_plain.freeze()
     api("refresh-node", {"node": "lab-plain"})
     (ended,) = run_queued()
