@@ -1,6 +1,6 @@
 """A BMC in software for the lab's hosts: sushy-tools' Redfish, which really switches their QEMU.
 
-    with SoftwareBmc(folder, command=bmc.command(lab_spare)) as running: ...
+    with SoftwareBmc(folder, command=bmc.command(lab_plain)) as running: ...
 
 sushy-tools drives libvirt domains, which the lab's hosts are not: here its service gets a driver for them.
 A host that it has switched on outlives it, as a machine outlives its BMC's restart.

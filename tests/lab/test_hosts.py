@@ -73,27 +73,3 @@ def test_host_without_its_cable_does_not_answer(lab_plain: LabHost) -> None:
     assert not lab_plain.ssh.answers()
     lab_plain.restore_network()
     lab_plain.wait_for_ssh(60)
-
-
-def test_rebooted_host_is_the_same_host_with_another_boot_id(lab_plain: LabHost) -> None:
-    machine, boot = lab_plain.run("cat /etc/machine-id").stdout, lab_plain.boot_id()
-
-    lab_plain.run("systemctl reboot", check=False)
-    lab_plain.wait_for_reboot(boot)
-
-    assert lab_plain.run("cat /etc/machine-id").stdout == machine
-
-
-def test_power_cut_keeps_what_was_written_and_the_host_keys(lab_plain: LabHost) -> None:
-    boot, keys = lab_plain.boot_id(), lab_plain.fingerprints
-    lab_plain.run("echo kept > /root/kept && sync")
-
-    lab_plain.power_cut()
-    assert not lab_plain.is_running()
-    lab_plain.start()
-    lab_plain.wait_until_ready()
-
-    assert lab_plain.run("cat /root/kept").stdout == "kept\n"
-    assert lab_plain.boot_id() != boot
-    # wait_for_ssh has logged in with the old keys as the only ones known.
-    assert lab_plain.fingerprints == keys

@@ -90,9 +90,21 @@ def note(fault: str, found: float | None, back: float | None) -> None:
         table.write(f"{fault:28} found_s {words[0]:>5} back_s {words[1]:>5}\n")
 
 
+UNPLUGGED = (
+    "lan=$(dirname $(grep -l 52:54:00:4c:01:02 /sys/class/net/*/address)); "
+    "for try in $(seq 600); do read -r plugged <$lan/carrier; [ $plugged = 1 ] || break; sleep 0.5; done"
+)
+"""Waits on the plain host for :func:`signal`, which needs no way into it."""
+
+
 def later(host: LabHost, commands: str) -> None:
     """Run ``commands`` on the host a second from now, out of the session's reach."""
     host.run(f"systemd-run --collect --quiet sh -c {_quoted('sleep 1; ' + commands)}")
+
+
+def signal(host: LabHost) -> None:
+    """Let the host go on that waits for :data:`UNPLUGGED`; the test's end plugs the cable in again."""
+    host.set_link("lan", up=False)
 
 
 def _quoted(text: str) -> str:
@@ -109,8 +121,10 @@ def test_a_cut_network_is_unreachable_within_ten_seconds(lab_plain: LabHost, nod
 
 
 def test_a_power_cut_is_unreachable_within_ten_seconds(lab_plain: LabHost, node: Node) -> None:
-    before = known_boot_id(node)
+    before, keys = known_boot_id(node), lab_plain.fingerprints
+    lab_plain.run("echo kept > /root/kept && sync")
     lab_plain.power_cut()
+    assert not lab_plain.is_running()
     found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 90)
     lab_plain.start()
     lab_plain.wait_for_ssh()
@@ -118,11 +132,16 @@ def test_a_power_cut_is_unreachable_within_ten_seconds(lab_plain: LabHost, node:
     note("power cut", found, back)
     assert found <= 10 * pace(lab_plain)
     assert Event.objects.filter(kind="host_rebooted", data__boot_id_before=before).count() == 1
+    # What the lab promises of such a host: its disk and its keys, with which wait_for_ssh has logged in.
+    assert lab_plain.run("cat /root/kept").stdout == "kept\n"
+    assert lab_plain.fingerprints == keys
+    lab_plain.wait_until_ready()
 
 
 def test_a_stopped_sshd_is_unreachable_within_eight_seconds(lab_plain: LabHost, node: Node) -> None:
-    later(lab_plain, "systemctl stop ssh; pkill -x sshd; sleep 45; systemctl start ssh")
+    later(lab_plain, f"systemctl stop ssh; pkill -x sshd; {UNPLUGGED}; systemctl start ssh")
     found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 90) - 1
+    signal(lab_plain)
     lab_plain.wait_for_ssh()
     back = until(node, Connection.ONLINE, "", 180)
     note("sshd and sessions stopped", found, back)
@@ -163,18 +182,20 @@ def test_a_changed_host_key_is_told_at_the_next_connection(lab_plain: LabHost, n
     kill = "systemctl restart ssh; pkill -f '[s]shd: root'"
     change = f"mv {path} /root/kept; mv {path}.pub /root/kept.pub; ssh-keygen -q -t {name} -N '' -f {path}"
     back_again = f"mv /root/kept {path}; mv /root/kept.pub {path}.pub"
-    later(lab_plain, f"{change}; {kill}; sleep 60; {back_again}; {kill}")
+    later(lab_plain, f"{change}; {kill}; {UNPLUGGED}; {back_again}; {kill}")
     found = until(node, Connection.OFFLINE, ConnectionReason.HOST_KEY_MISMATCH, 120) - 1
+    signal(lab_plain)
     until(node, Connection.ONLINE, "", 240)
     note("host key changed", found, None)
     assert found <= 10 * pace(lab_plain)
 
 
 def test_a_reboot_from_inside_is_an_event_and_online_once_it_answers(lab_plain: LabHost, node: Node) -> None:
-    before = known_boot_id(node)
+    before, machine = known_boot_id(node), lab_plain.run("cat /etc/machine-id").stdout
     lab_plain.run("systemctl reboot", check=False)
     away = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 120)
     lab_plain.wait_for_reboot(before)
     back = until(node, Connection.ONLINE, "", 180)
     note("rebooted from inside", away, back)
     assert Event.objects.filter(kind="host_rebooted", node=node).count() == 1
+    assert lab_plain.run("cat /etc/machine-id").stdout == machine

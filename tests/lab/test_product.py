@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,10 +45,22 @@ def facts(api: Api, slug: str, node: str) -> dict[str, Any]:
     return body["facts"]
 
 
-def test_the_rich_host_is_what_the_lab_was_built_with(api, lab_rich):
+def test_the_rich_host_is_what_the_lab_was_built_with(api, lab_rich, subtests):
     ended = add(api, lab_rich)
     assert ended.status == OperationStatus.SUCCEEDED, ended.error
-    summary = facts(api, "summary", "lab-rich")
+    with subtests.test("cells, huge pages, processors and virtualization are counted"):
+        summary_is_whole(facts(api, "summary", "lab-rich"), lab_rich)
+    with subtests.test("virtual functions stand under their physical one with their groups"):
+        functions_are_in_groups(facts(api, "pci", "lab-rich")["devices"], lab_rich)
+    with subtests.test("disks of every transport are told apart and show their SMART"):
+        disks_are_told_apart(facts(api, "disks", "lab-rich")["disks"])
+    with subtests.test("the USB tree has the hub and what hangs on it"):
+        devices = facts(api, "usb", "lab-rich")["devices"]
+        (hub,) = [device for device in devices if device["is_hub"] and not device["is_root_hub"]]
+        assert any(device["parent"] == hub["name"] for device in devices)
+
+
+def summary_is_whole(summary: dict[str, Any], host: LabHost) -> None:
     assert [cell["id"] for cell in summary["numa"]["cells"]] == [0, 1]
     assert summary["numa"]["distances"] == [[10, 21], [21, 10]]
     pages = {size["size_bytes"]: size["total"] for size in summary["memory"]["huge_pages"]["sizes"]}
@@ -54,29 +68,25 @@ def test_the_rich_host_is_what_the_lab_was_built_with(api, lab_rich):
     features = {feature["code"]: feature["state"] for feature in summary["virtualization"]["features"]}
     assert features["iommu"] == "on", features
     assert features["nested"] == "on", features
-    threads = int(lab_rich.run("nproc --all").stdout)
+    threads = int(host.run("nproc --all").stdout)
     assert summary["cpu"]["threads"] == threads
-    total = int(lab_rich.run("awk '/^MemTotal/ {print $2}' /proc/meminfo").stdout) * 1024
+    total = int(host.run("awk '/^MemTotal/ {print $2}' /proc/meminfo").stdout) * 1024
     assert summary["memory"]["total_bytes"] == total
-    node = Node.objects.get()
-    assert node.boot_id == lab_rich.boot_id()
+    assert Node.objects.get().boot_id == host.boot_id()
 
 
-def test_virtual_functions_stand_under_their_physical_one_with_their_groups(api, lab_rich):
-    add(api, lab_rich)
-    devices = {device["address"]: device for device in facts(api, "pci", "lab-rich")["devices"]}
+def functions_are_in_groups(listed: list[dict[str, Any]], host: LabHost) -> None:
+    devices = {device["address"]: device for device in listed}
     (physical,) = [d for d in devices.values() if (d["physical_function"] or {}).get("configured_vfs")]
     functions = physical["physical_function"]["virtual_functions"]
     assert len(functions) == 2
     for address in functions:
         assert devices[address]["virtual_function"]["physical_function"] == physical["address"]
-        group = lab_rich.run(f"basename $(readlink /sys/bus/pci/devices/{address}/iommu_group)").stdout
+        group = host.run(f"basename $(readlink /sys/bus/pci/devices/{address}/iommu_group)").stdout
         assert devices[address]["iommu_group"] == int(group)
 
 
-def test_disks_of_every_transport_are_told_apart_and_show_their_smart(api, lab_rich):
-    add(api, lab_rich)
-    disks = facts(api, "disks", "lab-rich")["disks"]
+def disks_are_told_apart(disks: list[dict[str, Any]]) -> None:
     transports = {disk["transport"] for disk in disks}
     assert {"sata", "nvme", "usb"} <= transports
     # QEMU's SAS disk tells no health, and smartctl says so; that it was asked behind the controller shows.
@@ -94,71 +104,77 @@ def test_disks_of_every_transport_are_told_apart_and_show_their_smart(api, lab_r
 
 
 CABLES = {"52:54:00:4c:01:01": "bond_first", "52:54:00:4c:01:11": "bond_second"}
+USB_DISKS = (
+    "for i in $(seq 20); do [ $(lsblk -dno TRAN | grep -c usb) = {} ] && exit 0; sleep 1; done; exit 1"
+)
 
 
-def test_the_other_slave_is_active_after_the_first_lost_its_cable(api, lab_rich):
-    add(api, lab_rich)
-    (bond,) = facts(api, "net", "lab-rich")["bonds"]
+@contextlib.contextmanager
+def without_active_slave(host: LabHost, bond: dict[str, Any]) -> Iterator[str]:
+    """The bond while the slave that was active has lost its cable; gives the other, which is active then."""
     (first,) = [slave for slave in bond["slaves"] if slave["active"]]
     other = next(slave["name"] for slave in bond["slaves"] if not slave["active"])
     active = "/sys/class/net/bond0/bonding/active_slave"
-    lab_rich.set_link(CABLES[first["permanent_mac"]], up=False)
+    host.set_link(CABLES[first["permanent_mac"]], up=False)
     try:
-        lab_rich.run(
+        host.run(
             f"for i in $(seq 60); do grep -q {other} {active} && exit; sleep 1; done; exit 1", timeout_s=120
         )
-        api("refresh-node", {"node": "lab-rich"})
-        run_queued()
+        yield str(other)
     finally:
-        lab_rich.set_link(CABLES[first["permanent_mac"]], up=True)
-    (bond,) = facts(api, "net", "lab-rich")["bonds"]
-    assert bond["active_slave"] == other
-    changes = api("list-inventory-changes", {"node": "lab-rich", "section": "net"})[1]["results"]
-    assert any("active_slave" in change["path"] for change in changes)
+        host.set_link(CABLES[first["permanent_mac"]], up=True)
 
 
-def test_a_plugged_and_a_pulled_device_are_changes(api, lab_rich):
-    add(api, lab_rich)
-    lab_rich.plug("usb-mouse", "hotmouse", bus="usb.0")
+@contextlib.contextmanager
+def plugged_disk(host: LabHost) -> Iterator[None]:
+    """The host with a further USB disk, LABHOT1, that is pulled at the end."""
+    with host.monitor() as monitor:
+        monitor.execute("blockdev-add", **{"driver": "null-co", "node-name": "hotdrive", "size": 8 << 20})
+    host.plug("usb-storage", "hotdisk", bus="usb.0", drive="hotdrive", serial="LABHOT1")
     try:
-        lab_rich.run(
-            "for i in 1 2 3 4 5 6 7 8; do lsusb | grep -c -i mouse && break; sleep 1; done", check=False
-        )
-        api("refresh-node", {"node": "lab-rich"})
-        run_queued()
-        added = api("list-inventory-changes", {"node": "lab-rich", "section": "usb", "kind": "added"})[1]
-        assert any("mouse" in str(change["after"]).lower() for change in added["results"]), added
+        host.run(USB_DISKS.format(2))
+        yield
     finally:
-        lab_rich.unplug("hotmouse")
-
-
-def test_a_removed_disk_is_a_change_and_an_event_after_the_next_refresh(api, lab_rich):
-    size = 8 << 20
-    with lab_rich.monitor() as monitor:
-        monitor.execute("blockdev-add", **{"driver": "null-co", "node-name": "hotdrive", "size": size})
-    lab_rich.plug("usb-storage", "hotdisk", bus="usb.0", drive="hotdrive", serial="LABHOT1")
-    wait = "for i in $(seq 20); do [ $(lsblk -dno TRAN | grep -c usb) = {} ] && exit 0; sleep 1; done; exit 1"
-    try:
-        lab_rich.run(wait.format(2))
-        add(api, lab_rich)
-    finally:
-        lab_rich.unplug("hotdisk")
-    lab_rich.run(wait.format(1))
-    with lab_rich.monitor() as monitor:
+        host.unplug("hotdisk")
+    host.run(USB_DISKS.format(1))
+    with host.monitor() as monitor:
         monitor.execute("blockdev-del", **{"node-name": "hotdrive"})
-    api("refresh-node", {"node": "lab-rich"})
-    run_queued()
-    removed = api("list-inventory-changes", {"node": "lab-rich", "section": "disks", "kind": "removed"})[1]
-    assert [change["before"]["serial"] for change in removed["results"]] == ["LABHOT1"]
-    events = api("list-events", {"node": "lab-rich", "kind": "inventory_changed"})[1]
-    assert events["results"][0]["data"]["sections"]["disks"] == 1
 
 
-def test_the_usb_tree_has_the_hub_and_what_hangs_on_it(api, lab_rich):
-    add(api, lab_rich)
-    devices = facts(api, "usb", "lab-rich")["devices"]
-    (hub,) = [device for device in devices if device["is_hub"] and not device["is_root_hub"]]
-    assert any(device["parent"] == hub["name"] for device in devices)
+@contextlib.contextmanager
+def plugged_mouse(host: LabHost) -> Iterator[None]:
+    host.plug("usb-mouse", "hotmouse", bus="usb.0")
+    try:
+        host.run("for i in 1 2 3 4 5 6 7 8; do lsusb | grep -c -i mouse && break; sleep 1; done", check=False)
+        yield
+    finally:
+        host.unplug("hotmouse")
+
+
+def test_what_was_plugged_pulled_and_cut_off_are_changes_after_the_next_refresh(api, lab_rich, subtests):
+    with plugged_disk(lab_rich):
+        add(api, lab_rich)
+    (bond,) = facts(api, "net", "lab-rich")["bonds"]
+    with without_active_slave(lab_rich, bond) as other, plugged_mouse(lab_rich):
+        api("refresh-node", {"node": "lab-rich"})
+        run_queued()
+
+    def changes(section: str, **chosen: str) -> list[dict[str, Any]]:
+        asked = {"node": "lab-rich", "section": section, **chosen}
+        return list(api("list-inventory-changes", asked)[1]["results"])
+
+    with subtests.test("the other slave is active after the first lost its cable"):
+        (bond,) = facts(api, "net", "lab-rich")["bonds"]
+        assert bond["active_slave"] == other
+        assert any("active_slave" in change["path"] for change in changes("net"))
+    with subtests.test("a plugged device is a change"):
+        added = changes("usb", kind="added")
+        assert any("mouse" in str(change["after"]).lower() for change in added), added
+    with subtests.test("a pulled disk is a change and an event"):
+        removed = changes("disks", kind="removed")
+        assert [change["before"]["serial"] for change in removed] == ["LABHOT1"]
+        events = api("list-events", {"node": "lab-rich", "kind": "inventory_changed"})[1]
+        assert events["results"][0]["data"]["sections"]["disks"] == 1
 
 
 def test_a_host_without_smartctl_and_lspci_joins_and_says_what_is_missing(api, lab_plain):
