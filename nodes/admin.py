@@ -13,17 +13,19 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
 from guardian.admin import GuardedModelAdmin
 
-from nodes.engine import requests
+from nodes.engine import requests, shared_storage
 from nodes.errors import NodeAdminError
 from nodes.events import Actor, record
 from nodes.models import (
     ApiToken,
     Credential,
+    DeclaredSharedStorage,
     Event,
     Node,
     Operation,
@@ -33,6 +35,7 @@ from nodes.models import (
     User,
 )
 from nodes.models.credential import CredentialKind
+from nodes.models.shared_storage import checked_storage_name
 from nodes.permissions import (
     CHANGE,
     VIEW,
@@ -250,6 +253,58 @@ class SnapshotSectionInline(admin.TabularInline):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True
+
+
+class SharedStorageForm(forms.ModelForm):
+    """What is declared stays; its nodes may change."""
+
+    class Meta:
+        model = DeclaredSharedStorage
+        fields = ("kind", "name", "nodes", "comment")
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        if data.get("kind") and data.get("name"):
+            try:
+                data["name"] = checked_storage_name(data["kind"], data["name"])
+            except ValidationError as error:
+                self.add_error("name", error)
+        if "nodes" in data and len(data["nodes"]) < 2:
+            self.add_error("nodes", _("Storage is shared by two nodes at least."))
+        return data
+
+
+@admin.register(DeclaredSharedStorage)
+class SharedStorageAdmin(admin.ModelAdmin):
+    """Through the same calls as the API's, so that each is checked and recorded alike."""
+
+    form = SharedStorageForm
+    list_display = ("kind", "name", "declared_by_name", "created_at")
+    list_filter = ("kind",)
+    filter_horizontal = ("nodes",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("kind", "name", "comment") if obj is not None else ()
+
+    def save_model(self, request: HttpRequest, obj: DeclaredSharedStorage, form: Any, change: bool) -> None:
+        data, actor = form.cleaned_data, actor_of(request)
+        if change:
+            shared_storage.change(actor, DeclaredSharedStorage.objects.get(pk=obj.pk), list(data["nodes"]))
+            return
+        row = shared_storage.declare(
+            actor, kind=data["kind"], name=data["name"], nodes=list(data["nodes"]), comment=data["comment"]
+        )
+        obj.pk = row.pk
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """The call has kept the nodes already."""
+
+    def delete_model(self, request: HttpRequest, obj: DeclaredSharedStorage) -> None:
+        shared_storage.withdraw(actor_of(request), obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[DeclaredSharedStorage]) -> None:
+        for row in queryset:
+            shared_storage.withdraw(actor_of(request), row)
 
 
 @admin.register(Snapshot)

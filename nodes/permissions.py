@@ -26,6 +26,10 @@ POWER = "power_node"
 DELETE = "delete_node"
 ADD = "add_node"
 
+DECLARE_STORAGE = tuple(f"{action}_declaredsharedstorage" for action in ("add", "change", "delete", "view"))
+"""What it takes to say which storage several nodes share: it counts for all nodes, and cannot be granted for
+one."""
+
 NODE_PERMISSIONS = (VIEW, VIEW_LOGS, CHANGE, MAINTAIN, POWER, DELETE)
 """Those that can be granted for one node."""
 

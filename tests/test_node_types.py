@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
@@ -56,6 +58,25 @@ def test_another_type_becomes_a_label_of_a_hybrid_node_and_the_three_stay():
     finally:
         executor.loader.build_graph()
         executor.migrate(latest)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_group_of_administrators_that_is_there_may_declare_storage_after_the_update():
+    executor = MigrationExecutor(connection)
+    latest = executor.loader.graph.leaf_nodes("nodes")
+    old = executor.migrate(AFTER).apps
+    try:
+        groups = old.get_model("auth", "Group").objects
+        groups.create(name="administrators")
+        groups.create(name="operators")
+    finally:
+        executor.loader.build_graph()
+        executor.migrate(latest)
+    call_command("migrate", verbosity=0)
+    found = Permission.objects.filter(content_type__model="declaredsharedstorage")
+    assert found.count() == 4
+    assert found.filter(group__name="administrators").count() == 4
+    assert not found.filter(group__name="operators").exists()
 
 
 @pytest.mark.django_db

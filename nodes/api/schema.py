@@ -10,7 +10,14 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from nodes.api import answers, history_answers, log_answers, operation_answers, service_answers
+from nodes.api import (
+    answers,
+    history_answers,
+    log_answers,
+    operation_answers,
+    service_answers,
+    shared_storage_answers,
+)
 from nodes.errors import NodeAdminError
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
@@ -34,6 +41,7 @@ _ANSWERS: tuple[type, ...] = (
     answers.CertificateAnswer,
     answers.ProblemAnswer,
     *service_answers.SHAPES,
+    shared_storage_answers.SharedStoragePage,
 )
 _IDEMPOTENCY = OpenApiParameter(
     "Idempotency-Key",

@@ -13,6 +13,7 @@ from nodes.api.logs import LogEndpoints
 from nodes.api.missing import NoSuchEndpoint
 from nodes.api.operation_log import OperationLogEndpoints
 from nodes.api.service import ServiceEndpoints
+from nodes.api.shared_storage import SharedStorageEndpoints
 from nodes.api.viewsets import EventEndpoints, NodeEndpoints, OperationEndpoints
 from nodes.inventory.registry import SECTIONS
 
@@ -32,6 +33,12 @@ ENDPOINTS = {
         "shutdown-node",
         "delete-node",
         "export-node",
+    ),
+    SharedStorageEndpoints: (
+        "declare-shared-storage",
+        "update-shared-storage",
+        "withdraw-shared-storage",
+        "list-shared-storage",
     ),
     BmcEndpoints: ("scan-bmc-certificate", "power-on-node"),
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),

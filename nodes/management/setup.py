@@ -17,11 +17,11 @@ from django.db import transaction
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM, record
 from nodes.models import Node, Operation, User
-from nodes.permissions import ADD, CHANGE, DELETE, MAINTAIN, POWER, VIEW, VIEW_LOGS
+from nodes.permissions import ADD, CHANGE, DECLARE_STORAGE, DELETE, MAINTAIN, POWER, VIEW, VIEW_LOGS
 
 ADMIN = "admin"
 GROUPS = {
-    "administrators": (ADD, VIEW, VIEW_LOGS, CHANGE, MAINTAIN, POWER, DELETE),
+    "administrators": (ADD, VIEW, VIEW_LOGS, CHANGE, MAINTAIN, POWER, DELETE, *DECLARE_STORAGE),
     "operators": (VIEW, VIEW_LOGS, MAINTAIN),
     "viewers": (VIEW,),
 }
@@ -36,7 +36,9 @@ def ensure_groups() -> list[str]:
         group, created = Group.objects.get_or_create(name=name)
         if created:
             found = Permission.objects.filter(
-                content_type__app_label="nodes", content_type__model="node", codename__in=codenames
+                content_type__app_label="nodes",
+                content_type__model__in=("node", "declaredsharedstorage"),
+                codename__in=codenames,
             )
             group.permissions.set(found)
             made.append(name)

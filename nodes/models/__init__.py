@@ -20,6 +20,7 @@ from nodes.models.operation import (
     OperationStep,
     StepStatus,
 )
+from nodes.models.shared_storage import DeclaredSharedStorage
 from nodes.models.snapshot import Snapshot, SnapshotSection
 from nodes.models.token import ApiToken
 from nodes.models.user import User
@@ -32,6 +33,7 @@ __all__ = [
     "Connection",
     "ConnectionReason",
     "Credential",
+    "DeclaredSharedStorage",
     "Device",
     "Direction",
     "Event",

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import NodeAdminError
-from nodes.models import TAKES_VMS, Node, Operation, SnapshotSection, User
+from nodes.models import TAKES_VMS, DeclaredSharedStorage, Node, Operation, SnapshotSection, User
 from nodes.operations.candidates import Candidates, Promised, candidates, moved_away, promised
 from nodes.operations.host_reading import Host, SeenHost
 from nodes.operations.looking import Seen, host_state, look
@@ -21,6 +21,7 @@ from nodes.operations.plan.host_readers import SECTIONS
 from nodes.operations.plan.host_resources import HostResources
 from nodes.operations.plan.vm_needs import demands_of, supplies_of
 from nodes.operations.plans import Reason
+from nodes.operations.storage import DeclaredShare
 from nodes.operations.vm_facts import planned_vm
 from nodes.operations.world import PlannedVm, Reasons, Target, World
 from nodes.permissions import MAINTAIN, nodes_for
@@ -134,7 +135,14 @@ def _host(node: Node) -> Host | NodeAdminError:
     except NodeAdminError as error:
         return error
     address = node.migration_address or access.read_uri(node.uri).host
-    return Host(str(node.uuid), node.name, target, address, _inventory(node))
+    return Host(str(node.uuid), node.name, target, address, _inventory(node), _declared(node))
+
+
+def _declared(node: Node) -> tuple[DeclaredShare, ...]:
+    return tuple(
+        DeclaredShare(row.pk, row.kind, row.name, row.declared_by_name or "?")
+        for row in DeclaredSharedStorage.objects.filter(nodes=node)
+    )
 
 
 def _inventory(node: Node) -> dict[str, Any]:

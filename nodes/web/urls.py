@@ -21,6 +21,7 @@ from nodes.web.views import (
     service,
     session,
     settings,
+    shared_storage,
     tokens,
 )
 from nodes.web.views.access import signed_in
@@ -63,6 +64,12 @@ urlpatterns = [
     path("operations/<uuid:pk>/retry/", signed_in(operations.retry_one), name="operation-retry"),
     path("events/", signed_in(events.event_list), name="event-list"),
     path("settings/", signed_in(settings.overview), name="settings"),
+    path("settings/shared-storage/", signed_in(shared_storage.declarations), name="shared-storage"),
+    path(
+        "settings/shared-storage/<int:pk>/withdraw/",
+        signed_in(shared_storage.withdraw),
+        name="shared-storage-withdraw",
+    ),
     path("settings/tokens/", signed_in(tokens.token_list), name="token-list"),
     path("settings/tokens/<int:pk>/revoke/", signed_in(tokens.revoke), name="token-revoke"),
 ]

@@ -74,7 +74,9 @@ def test_what_is_no_endpoint_is_a_problem(administrator, api):
     assert body["code"] == "not_found"
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(("describe-node", "refresh", "update"))])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if n.startswith(("describe-node", "refresh", "update-node"))]
+)
 def test_for_a_stranger_the_node_does_not_exist(stranger, node, api, name):
     body = {"node": "kvm-01"} | ({"notes": "x"} if name == "update-node" else {})
     assert api(stranger)(name, body)[0] == 404

@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from nodes import access
+from nodes.engine.shared_storage import visible_to
 from nodes.models import ApiToken
 from nodes.permissions import ADD, NODE_PERMISSIONS, has_for_all, model_permissions
 from nodes.web.views.access import user_of
@@ -23,6 +24,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "rights": [(name, name in everywhere) for name in (*NODE_PERMISSIONS, ADD)],
         "groups": user.groups.order_by("name").values_list("name", flat=True),
         "token_count": ApiToken.objects.filter(user=user, revoked_at=None).count(),
+        "declared_count": visible_to(user).count(),
         "engine": settings.NODEADMIN_ENGINE,
         "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
         "stale_after_s": settings.NODEADMIN_STALE_AFTER_S,
