@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 
 from nodes import access
-from nodes.events import SYSTEM
+from nodes.engine import shared_storage
+from nodes.events import SYSTEM, Actor
 from nodes.models import Connection, Node, OperationStatus, Scheduling, SnapshotSection, StepStatus
 from nodes.operations.candidates import candidates, moved_away, promised
+from nodes.operations.looking import host_state, look
 from nodes.operations.placing import OVERHEAD_BYTES
 from nodes.operations.planning import plan_for
 from nodes.operations.plans import Action, Plan, VmDecision
 from nodes.operations.scheduling import uncordon
+from nodes.operations.world_reading import _host
 from nodes.permissions import MAINTAIN, VIEW
 from tests.factories import grant, make_node, make_operation, make_snapshot
 from tests.light_nodes import ask
@@ -339,3 +344,40 @@ def test_a_plan_made_again_for_its_operation_is_the_same(pair, nodes, run_vm):
     operation = ask("disable-node", nodes[0])
     again = plan_for("disable-node", None, nodes[0], {}, before=operation)
     assert again.digest() == Plan.from_dict(operation.plan).digest()
+
+
+# -- shared storage --------------------------------------------------------------------------------
+
+
+def test_storage_that_an_administrator_declared_shared_takes_its_vms_along(
+    pair, nodes, run_vm, tmp_path, administrator
+):
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"\0" * MIB)
+    image.chmod(0o666)
+    tmp_path.chmod(0o755)
+    disk = f"<disk type='file' device='disk'><source file='{image}'/><target dev='vda' bus='virtio'/></disk>"
+    run_vm("db", devices=disk)
+    assert codes(plan_for("disable-node", None, nodes[0], {})) == {"db": ["local_disk"]}
+    actor = Actor(administrator)
+    with_others = [nodes[0], make_node(connection=Connection.OFFLINE)]
+    row = shared_storage.declare(actor, kind="path", name=str(tmp_path), nodes=with_others)
+    assert codes(plan_for("disable-node", None, nodes[0], {})) == {"db": ["storage_not_on_target"]}
+    shared_storage.change(actor, row, nodes)
+    plan = plan_for("disable-node", None, nodes[0], {})
+    assert moves(plan) == {"db": "light2"}
+    assert any(f"declared shared by {administrator.username}" in note for note in plan.decisions[0].notes)
+
+
+def test_what_constraints_know_of_a_host_is_read_of_it(pair, nodes):
+    host = _host(nodes[1])
+    seen = look([], [host], timeout_s=15.0)
+    state = host_state(seen.hosts[host.uuid], seen)
+    assert state.capabilities is not None and state.capabilities.cells
+    assert state.blocks is not None and state.blocks.has(f"/dev/{Path(block_device()).name}")
+    assert state.room is not None and state.storage.mounts
+
+
+def block_device() -> str:
+    """Some block device of this machine, which a light host shares."""
+    return next(entry.path for entry in os.scandir("/sys/class/block"))
