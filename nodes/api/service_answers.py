@@ -46,8 +46,31 @@ class VmDecisionAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class CommonReasonAnswer:
+    """One blocker of VMs, with all VMs that it blocks: ``vms`` by name and ``vm_uuids`` in the same order."""
+
+    code: str
+    message: str
+    remedy: str
+    vms: list[str]
+    vm_uuids: list[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class CommonNoteAnswer:
+    """One note about VMs, with all VMs that it is about."""
+
+    message: str
+    vms: list[str]
+    vm_uuids: list[UUID]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanAnswer:
-    """What a call would do. ``counts`` is the number of VMs by action, ``losses`` what is lost for good."""
+    """What a call would do. ``counts`` is the number of VMs by action, ``losses`` what is lost for good.
+
+    ``reasons`` and ``vm_notes`` tell what stands in ``decisions`` once, with the VMs that it concerns.
+    """
 
     kind: str
     node: str
@@ -61,6 +84,8 @@ class PlanAnswer:
     made_at: datetime
     estimate_s: float | None
     vms_known: bool
+    reasons: list[CommonReasonAnswer]
+    vm_notes: list[CommonNoteAnswer]
     counts: dict[str, int]
     blocked: bool
     digest: str

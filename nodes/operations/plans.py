@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from nodes.operations.plan.told_once import common_notes, common_reasons
+
 
 class Action(StrEnum):
     """What happens to one VM. ``blocked`` is the lack of a decision: ``blockers`` say why."""
@@ -129,7 +131,12 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for the answer and for the operation's row."""
-        return {**asdict(self), "counts": self.counts, "blocked": self.is_blocked, "digest": self.digest()}
+        told_once = {
+            "reasons": [asdict(row) for row in common_reasons(self.decisions)],
+            "vm_notes": [asdict(row) for row in common_notes(self.decisions)],
+        }
+        counted = {"counts": self.counts, "blocked": self.is_blocked, "digest": self.digest()}
+        return {**asdict(self), **told_once, **counted}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

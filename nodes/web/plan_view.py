@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from nodes.operations.plan.told_once import CommonNote, CommonReason, common_notes, common_reasons
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
 from nodes.web.tones import Shown, Tone, of_vm
 
 OFF = ("shutoff", "crashed")
+NAMES_SHOWN = 8
+"""VMs that are named beside what holds for them; the others unfold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class PlanLine:
     choice: str = ""
     """What the user wants for it: ``migrate``, ``stop``, or "" for what the policy says."""
     can_choose: bool = False
+    reasons: tuple[Reason, ...] = ()
+    """Its blockers that no other VM has; ``common`` are the numbers of those that others have too."""
+    common: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Its notes that no other VM has."""
 
     @property
     def is_new(self) -> bool:
@@ -33,8 +41,26 @@ class PlanLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Common:
+    """What holds for several VMs: ``number`` is what their lines call it; ``names`` are the first of them,
+    and ``more`` counts the others."""
+
+    number: int
+    message: str
+    remedy: str
+    count: int
+    names: str
+    more: tuple[str, ...] = ()
+
+    @property
+    def more_names(self) -> str:
+        return ", ".join(self.more)
+
+
+@dataclass(frozen=True, slots=True)
 class ShownPlan:
-    """A whole plan. ``gone`` are the VMs that the plan shown before had and this one has not."""
+    """A whole plan. ``gone`` are the VMs that the plan shown before had and this one has not; ``reasons`` and
+    ``notes`` hold for several VMs each, and are told once."""
 
     plan: Plan
     headline: str
@@ -42,6 +68,8 @@ class ShownPlan:
     blockers: tuple[Reason, ...]
     gone: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
+    reasons: tuple[Common, ...] = ()
+    notes: tuple[Common, ...] = ()
 
     @property
     def blocked(self) -> bool:
@@ -67,10 +95,23 @@ def show(
     ``choices`` what they want for single VMs, None where nothing can be chosen.
     """
     plan = data if isinstance(data, Plan) else Plan.from_dict(data)
-    lines = tuple(_line(vm, before, choices) for vm in sorted(plan.decisions, key=_rank))
+    many = [row for row in common_reasons(plan.decisions) if len(row.vm_uuids) > 1]
+    told = [row for row in common_notes(plan.decisions) if len(row.vm_uuids) > 1]
+    lines = tuple(
+        _own_words(_line(vm, before, choices), many, told) for vm in sorted(plan.decisions, key=_rank)
+    )
     here = {vm.vm_uuid for vm in plan.decisions}
     gone = tuple(row["name"] for uuid, row in (before or {}).items() if uuid not in here)
-    return ShownPlan(plan, headline(plan), lines, plan.blockers, gone, tuple(differences))
+    return ShownPlan(
+        plan,
+        headline(plan),
+        lines,
+        plan.blockers,
+        gone,
+        tuple(differences),
+        tuple(_common(number, row.message, row.remedy, row.vms) for number, row in enumerate(many, 1)),
+        tuple(_common(number, row.message, "", row.vms) for number, row in enumerate(told, 1)),
+    )
 
 
 def digest_of(plan: Plan) -> dict[str, dict[str, str]]:
@@ -131,6 +172,24 @@ def _line(vm: VmDecision, before: Mapping[str, Any] | None, choices: Mapping[str
         was=_was(vm, before),
         choice=(choices or {}).get(vm.vm_uuid, ""),
         can_choose=choices is not None and vm.state not in OFF,
+    )
+
+
+def _common(number: int, message: str, remedy: str, vms: Sequence[str]) -> Common:
+    first, more = vms[:NAMES_SHOWN], tuple(vms[NAMES_SHOWN:])
+    return Common(number, message, remedy, len(vms), ", ".join(first), more)
+
+
+def _own_words(line: PlanLine, many: Sequence[CommonReason], told: Sequence[CommonNote]) -> PlanLine:
+    """The line without what is told above the table, but with its numbers."""
+    numbers = {(row.code, row.message, row.remedy): number for number, row in enumerate(many, 1)}
+    above = {row.message for row in told}
+    keyed = [((reason.code, reason.message, reason.remedy), reason) for reason in line.vm.blockers]
+    return replace(
+        line,
+        reasons=tuple(reason for key, reason in keyed if key not in numbers),
+        common=tuple(sorted({numbers[key] for key, _reason in keyed if key in numbers})),
+        notes=tuple(words for words in line.vm.notes if words not in above),
     )
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from django.core import signing
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
@@ -341,6 +342,34 @@ def test_what_stands_in_the_way_comes_first_and_what_is_gone_is_named():
     assert [line.was for line in shown.lines] == ["Stop", ""]
     assert shown.gone == ("vm-2",)
     assert shown.blocked
+
+
+def test_a_reason_of_many_vms_is_told_once_and_their_lines_refer_to_it():
+    many = Reason("network_not_on_target", "No node can take it. kvm-02: has no bridge.", "Set it up.")
+    own = Reason("local_disk", "Disk vda is on this host alone.", "Stop the VM.")
+    rows = [
+        VmDecision(
+            f"u{number}", f"vm-{number}", "running", Action.BLOCKED, blockers=(many,), notes=("Slow.",)
+        )
+        for number in range(12)
+    ]
+    rows.append(VmDecision("u99", "vm-99", "running", Action.BLOCKED, blockers=(many, own)))
+    shown = plan_view.show(Plan("reboot-node", "kvm-01", "n", {}, tuple(rows)))
+    (reason,), (note,) = shown.reasons, shown.notes
+    assert (reason.count, note.count, len(reason.more)) == (13, 12, 5)
+    assert {line.common for line in shown.lines} == {(1,)}
+    assert [line.reasons for line in shown.lines if line.reasons] == [(own,)]
+    page = render_to_string("operations/_plan.html", {"shown": shown})
+    assert page.count("has no bridge") == 1 == page.count("Set it up.") == page.count("Slow.")
+    assert page.count("Reason 1 above") == 13 and "13 VMs: vm-0," in page
+    assert "5 more" in page and "vm-11, vm-99" in page
+
+
+def test_a_reason_of_one_vm_stays_in_its_line():
+    one = Reason("local_disk", "Disk vda is on this host alone.", "Stop the VM.")
+    rows = (VmDecision("u1", "vm-1", "running", Action.BLOCKED, blockers=(one,)),)
+    shown = plan_view.show(Plan("reboot-node", "kvm-01", "n", {}, rows))
+    assert (shown.reasons, shown.lines[0].reasons, shown.lines[0].common) == ((), (one,), ())
 
 
 def test_a_blocker_of_the_node_itself_blocks_without_any_vm():
