@@ -304,6 +304,13 @@ class BmcUnreachable(BmcFailed):
     title = "The BMC cannot be reached"
 
 
+class BmcBusy(BmcUnreachable):
+    """The BMC answers, but says "later" or breaks off; the message counts what was seen."""
+
+    code = "bmc_busy"
+    title = "The BMC is busy"
+
+
 class VmDidNotStop(HostError):
     code, http_status, retryable = "vm_did_not_stop", 504, True
     title = "The VM did not shut down in time"

@@ -25,7 +25,7 @@ class BmcEndpoints(Endpoints):
         description="Reaches out to the BMC, for 15 seconds at most, with no credential. It trusts nothing: "
         "compare the fingerprint and send it with update-node, as `bmc.certificate_fingerprint`. Needs "
         "`change_node`.",
-        errors=((403, "permission_denied"), (502, "bmc_failed, bmc_unreachable")),
+        errors=((403, "permission_denied"), (502, "bmc_failed, bmc_unreachable, bmc_busy")),
     )
     def scan_bmc_certificate(self, request: Request) -> Response:
         data = self.read(inputs.ScanBmcInput)

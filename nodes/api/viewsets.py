@@ -226,7 +226,7 @@ class NodeEndpoints(Endpoints):
         errors=(
             (409, "node_exists, node_busy"),
             (422, "host_key_required"),
-            (502, "bmc_failed, bmc_unreachable"),
+            (502, "bmc_failed, bmc_unreachable, bmc_busy"),
         ),
     )
     @idempotent

@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 from nodes.engine.submit import asking_user, submit
 from nodes.errors import BmcMissing, InvalidInput
 from nodes.events import Actor, NodeChanged, publish, record
+from nodes.hosts.bmc.system import System
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
 from nodes.hosts.certificates import ShownCertificate, read_fingerprint, show_certificate
-from nodes.hosts.redfish import System
 from nodes.models import Bmc, IdempotencyKey, Node, Operation
 from nodes.operations.base import removed
 from nodes.operations.bmc import check_bmc, has_bmc

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import httpx
 
 from nodes.errors import HostTimeout
+from nodes.hosts.bmc.answer import Answer
 from nodes.hosts.bmc_target import BmcTarget
 from nodes.hosts.certificates import bmc_context
 from nodes.hosts.deadlines import Clock, run_within
@@ -36,7 +38,6 @@ class BmcLine:
         self._client = httpx.Client(
             base_url=target.address.url,
             verify=self._context,
-            auth=(target.user, target.password) if target.user else None,
             # Neither a proxy of the environment nor a redirection gets to see the credential.
             trust_env=False,
             follow_redirects=False,
@@ -44,15 +45,25 @@ class BmcLine:
         )
 
     def exchange(
-        self, method: str, path: str, body: Mapping[str, Any] | None, clock: Clock
-    ) -> tuple[int, bytes]:
-        """Status and body of the answer. Raises HostTimeout, AnswerTooLong, httpx's errors, and what the
-        context raises for a certificate that differs."""
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        clock: Clock,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Answer:
+        """Send one request, with these header fields beside the usual ones.
+
+        Raises HostTimeout, AnswerTooLong, httpx's errors, and what the context raises for a certificate that
+        differs.
+        """
         with self._guard:
             self._busy = True
         try:
             return run_within(
-                lambda: self._in_its_thread(method, path, body, clock), clock.left, f"{method} {path}"
+                lambda: self._in_its_thread(method, path, body, clock, headers),
+                clock.left,
+                f"{method} {path}",
             )
         except HostTimeout:
             self._abandon()
@@ -71,10 +82,15 @@ class BmcLine:
         self._context.cut()
 
     def _in_its_thread(
-        self, method: str, path: str, body: Mapping[str, Any] | None, clock: Clock
-    ) -> tuple[int, bytes]:
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        clock: Clock,
+        headers: Mapping[str, str],
+    ) -> Answer:
         try:
-            return self._send(method, path, body, clock)
+            return self._send(method, path, body, clock, headers)
         finally:
             with self._guard:
                 self._busy = False
@@ -82,14 +98,22 @@ class BmcLine:
                     self._client.close()
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, clock: Clock
-    ) -> tuple[int, bytes]:
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        clock: Clock,
+        headers: Mapping[str, str],
+    ) -> Answer:
         raw = bytearray()
-        with self._client.stream(method, path, json=body, timeout=max(clock.left, 0.001)) as response:
+        with self._client.stream(
+            method, path, json=body, headers=dict(headers), timeout=max(clock.left, 0.001)
+        ) as response:
             for chunk in response.iter_raw():
                 raw += chunk
                 if len(raw) > MAX_ANSWER:
                     raise AnswerTooLong
                 if clock.passed:
                     raise httpx.ReadTimeout("the answer did not end")
-            return response.status_code, bytes(raw)
+            found = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, found, bytes(raw))

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import structlog
 from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import BmcFailed, BmcMissing, HostError
+from nodes.hosts.bmc.system import OFF, ON, System
 from nodes.hosts.bmc_target import BmcTarget
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.redfish import Redfish, System
+from nodes.hosts.redfish import Redfish
 from nodes.models import Bmc, Node
+
+__all__ = ["OFF", "ON", "check_bmc", "has_bmc", "open_bmc", "power_state", "stays_off"]
 
 log = structlog.get_logger(__name__)
 
-ON = "On"
-OFF = "Off"
+LATE_S = 20.0
+"""For so long a BMC may tell of a power state that is over: some ask their machine only now and then."""
+LOOK_S = 2.0
 
 
 def has_bmc(node: Node) -> bool:
@@ -24,10 +31,14 @@ def has_bmc(node: Node) -> bool:
     return Bmc.objects.filter(node=node.pk).exists()
 
 
-def open_bmc(node: Node) -> Redfish:
+def open_bmc(
+    node: Node, *, clock: Clock | None = None, sleep: Callable[[float], None] = time.sleep
+) -> Redfish:
     """The node's BMC, as it is configured now; the caller closes it (it is a context manager).
 
-    Raises BmcMissing, CredentialUnreadable. Nothing is sent before the first call.
+    A busy BMC is asked again until ``clock``, or in each call for ``NODEADMIN_HOST_TIMEOUT_S`` without one;
+    ``sleep`` is called for the pauses. Nothing is sent before the first call. Raises BmcMissing,
+    CredentialUnreadable.
     """
     target = access.bmc_target(node)
     if target is None:
@@ -36,7 +47,7 @@ def open_bmc(node: Node) -> Redfish:
             remedy=_("Set its address and credential in the node's settings."),
             field="node",
         )
-    return Redfish(target, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+    return Redfish(target, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S, clock=clock, sleep=sleep)
 
 
 def check_bmc(node: Node, target: BmcTarget, *, system: str = "") -> System:
@@ -67,8 +78,22 @@ def power_state(node: Node) -> str | None:
     if not has_bmc(node):
         return None
     try:
-        with open_bmc(node) as bmc:
+        with open_bmc(node, clock=Clock(settings.NODEADMIN_HOST_TIMEOUT_S)) as bmc:
             return bmc.power_state()
     except (BmcMissing, HostError) as error:
         log.warning("the BMC does not tell the power state", node=node.name, reason=error.message)
         return None
+
+
+def stays_off(node: Node, check: Callable[[], None]) -> bool:
+    """Whether the BMC says Off, and goes on saying so for :data:`LATE_S`: a state that is over ends by then.
+
+    To be asked where something speaks against it. ``check`` is called between, and may raise to end the wait.
+    """
+    clock = Clock(LATE_S)
+    while power_state(node) == OFF:
+        if clock.passed:
+            return True
+        check()
+        time.sleep(LOOK_S)
+    return False

@@ -10,18 +10,18 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import BmcFailed, BmcUnreachable
+from nodes.hosts.bmc.system import POWERING_OFF, POWERING_ON
 from nodes.hosts.deadlines import Clock
 from nodes.models import ConnectionReason, Node, Operation
 from nodes.operations.base import JsonObject, OperationKind, Run, StepHandle, StepPlan, removed
-from nodes.operations.bmc import OFF, ON, open_bmc, power_state
+from nodes.operations.bmc import OFF, ON, open_bmc, power_state, stays_off
 from nodes.operations.coming_back import Back, answering_boot_id, wait_until_back
 from nodes.operations.connection_state import note_back, note_power
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.permissions import POWER
 
-POWERING_ON, POWERING_OFF = "PoweringOn", "PoweringOff"
 SWITCH_S = 180.0
-"""From the command to the BMC's word that the power is on."""
+"""For the command, and from it to the BMC's word that the power is on. A busy BMC is asked again so long."""
 POLL_S = 2.0
 LOOK_AGAIN_S = 20.0
 
@@ -68,11 +68,11 @@ class PowerOnNode(OperationKind):
         with run.step("state") as step:
             if step.done_before:
                 return str(step.data["boot_id_before"]), bool(step.data["was_on"])
-            with open_bmc(node) as bmc:
+            with open_bmc(node, clock=Clock(SWITCH_S), sleep=_pausing(run)) as bmc:
                 state = bmc.power_state()
             answering = answering_boot_id(node)
             if state == OFF and answering is not None:
-                raise _other_machine(node)
+                state, answering = _looked_at_again(run, node, step)
             was_on = state == ON or answering is not None
             step.report(
                 _("The BMC says %(state)s; the host %(answer)s.")
@@ -85,7 +85,11 @@ class PowerOnNode(OperationKind):
             return node.boot_id, was_on
 
     def _switch(self, run: Run, node: Node) -> None:
-        with run.step("switch") as step, open_bmc(node) as bmc:
+        with (
+            run.step("switch") as step,
+            # Twice: it may first have to be waited for, until it is off.
+            open_bmc(node, clock=Clock(2 * SWITCH_S), sleep=_pausing(run)) as bmc,
+        ):
             system = bmc.system()
             if system.power_state == POWERING_OFF:
                 step.report(_("It is just being switched off."))
@@ -103,11 +107,16 @@ class PowerOnNode(OperationKind):
                 # It may have been carried out all the same; the next step sees that.
                 step.warn(_("The BMC has not confirmed the command: %s") % error.message)
             else:
-                step.report(_("The BMC has taken the command “%s”.") % kind, data={"reset_type": kind})
+                step.report(
+                    _("The BMC has taken the command “%s”.") % kind
+                    if kind
+                    else _("The power is on; the BMC has not confirmed the command."),
+                    data={"reset_type": kind},
+                )
 
     def _wait_for_power(self, run: Run, node: Node) -> None:
         with run.step("power") as step:
-            with open_bmc(node) as bmc:
+            with open_bmc(node, sleep=_pausing(run)) as bmc:
                 _until(run, lambda: bmc.power_state() == ON, step)
             with run.fenced():
                 node.refresh_from_db(fields=["connection_reason"])
@@ -125,7 +134,7 @@ class PowerOnNode(OperationKind):
                 node,
                 boot_id_before=boot_id_before,
                 timeout_s=settings.NODEADMIN_REBOOT_S,
-                look=_looking_at_power(node),
+                look=_looking_at_power(run, node),
             )
             step.report(
                 _("Back after %(seconds)d s, boot ID %(now)s (before: %(before)s).")
@@ -166,7 +175,34 @@ def _until(run: Run, done: Callable[[], bool], step: StepHandle) -> None:
         time.sleep(POLL_S)
 
 
-def _looking_at_power(node: Node) -> Callable[[], None]:
+def _pausing(run: Run) -> Callable[[float], None]:
+    """A sleep that ends where the operation is cancelled."""
+
+    def sleep(seconds: float) -> None:
+        clock = Clock(seconds)
+        while not clock.passed:
+            run.check_cancelled()
+            time.sleep(min(POLL_S, clock.left))
+
+    return sleep
+
+
+def _looked_at_again(run: Run, node: Node, step: StepHandle) -> tuple[str | None, str | None]:
+    """The power state and the boot ID of a host that answers though its BMC says Off, once they agree.
+
+    One of them is over: a machine that has just been switched on or off. Raises BmcFailed where they go on
+    contradicting each other: then the BMC is another machine's.
+    """
+    step.report(_("The BMC says Off, but the host answers. Looking again."))
+    if stays_off(node, run.check_cancelled):
+        answering = answering_boot_id(node)
+        if answering is not None:
+            raise _other_machine(node)
+        return OFF, None
+    return power_state(node), answering_boot_id(node)
+
+
+def _looking_at_power(run: Run, node: Node) -> Callable[[], None]:
     """A look at the power now and then; it ends the wait for a machine that has gone off again."""
     clock = Clock(LOOK_AGAIN_S)
 
@@ -175,7 +211,8 @@ def _looking_at_power(node: Node) -> Callable[[], None]:
         if not clock.passed:
             return
         clock = Clock(LOOK_AGAIN_S)
-        if power_state(node) == OFF:
+        # Not by one look: a BMC may still tell of the time before it was switched on.
+        if stays_off(node, run.check_cancelled) and answering_boot_id(node) is None:
             raise BmcFailed(
                 _("The machine was on and has gone off again."),
                 remedy=_("Look at the BMC's own log, and at the machine's console."),

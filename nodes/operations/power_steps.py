@@ -37,7 +37,7 @@ from nodes.hosts import power
 from nodes.hosts.shell import Shell
 from nodes.models import ConnectionReason
 from nodes.operations.base import OperationCancelled, Run, StepHandle
-from nodes.operations.bmc import OFF, power_state
+from nodes.operations.bmc import OFF, power_state, stays_off
 from nodes.operations.coming_back import wait_until_back
 from nodes.operations.connection_state import note_back, note_power
 from nodes.operations.plan_run import PlanRun, expired
@@ -360,7 +360,8 @@ class PowerSteps:
                     if power.boot_id(self._shell()) != before:
                         return None
                 except HostError:
-                    if power_state(self.node) == OFF:
+                    # Something answers, so the BMC's word is not taken at once.
+                    if stays_off(self.node, self.run.check_cancelled):
                         return time.monotonic() - since
                 if time.monotonic() >= last:
                     raise HostStayedUp(

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from nodes.errors import BmcFailed, BmcUnreachable, InvalidInput
+from nodes.hosts.bmc.service import Pace
+from nodes.hosts.bmc.system import System
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
 from nodes.hosts.certificates import (
     fingerprint_of,
@@ -22,7 +24,7 @@ from nodes.hosts.certificates import (
     write_fingerprint,
 )
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.redfish import Redfish, System
+from nodes.hosts.redfish import Redfish
 from tests.hosts.conftest import tcp_peer
 from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.software_bmc import PASSWORD, USER, Issuer, SoftwareBmc, define_machine, write_pair
@@ -268,7 +270,7 @@ def test_a_refused_reset_says_what_the_bmc_said(tmp_path):
     pages[RESET_URL] = ("409 Conflict", words)
     with (
         https_peer(tmp_path, answering(pages, [])) as target,
-        Redfish(target) as redfish,
+        Redfish(target, pace=Pace(late_s=0.2, look_s=0.05)) as redfish,
         pytest.raises(BmcFailed) as failure,
     ):
         redfish.switch_on(redfish.find_system())
@@ -299,7 +301,7 @@ def test_the_bmc_of_another_machine_is_told_and_a_swapped_uuid_is_not_another(tm
         (saying(b"[]"), "no JSON object"),
         (saying(b"{}"), "no systems"),
         (saying(b"{}", "302 Found", "Location: https://elsewhere.example/\r\n"), "HTTP 302"),
-        (saying(b"{}", "500 Oops"), "HTTP 500"),
+        (saying(b"{}", "501 Not Implemented"), "HTTP 501"),
         (saying(b'{"a": "' + b"x" * (2 << 20) + b'"}'), "too long"),
         (saying(b'{"Systems": {"@odata.id": "https://elsewhere.example/redfish/v1"}}'), "no systems"),
     ],

@@ -20,7 +20,7 @@ from nodes.models import (
     Scheduling,
     StepStatus,
 )
-from nodes.operations import coming_back, power_on
+from nodes.operations import bmc, coming_back, power_on
 from nodes.operations.bmc import power_state
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
@@ -56,6 +56,8 @@ def node(db: None, machine: Machine) -> Node:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coming_back, "PAUSE_S", 0.3)
     monkeypatch.setattr(power_on, "POLL_S", 0.2)
+    monkeypatch.setattr(bmc, "LATE_S", 1.0)
+    monkeypatch.setattr(bmc, "LOOK_S", 0.2)
 
 
 def power_on_it(user: object) -> Operation:

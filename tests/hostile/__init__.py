@@ -1,0 +1,1 @@
+"""Servers that misbehave, each in the ways that servers of its kind were seen to."""
