@@ -16,6 +16,8 @@ from nodes.hosts.rights import HostRights, preflight
 from nodes.hosts.target import HostKey
 from nodes.operations.base import Run, StepPlan
 
+RIGHTS_S = 15.0
+"""What finding out the user's rights may take; a login shell that waits for something ends there."""
 STAGES = ("reach", "host_key", "authenticate")
 
 
@@ -112,7 +114,7 @@ def _choose(scan: HostKeyScan, confirmed: str, key_type: str) -> HostKey:
 def check_rights(run: Run, connection: HostConnection) -> None:
     """The step in which the user's rights are found out, and everything is tried at once that will run."""
     with run.step("rights") as step:
-        rights = preflight(connection)
+        rights = preflight(connection, RIGHTS_S)
         lines = [_described(rights)]
         if (connections := try_channels(connection)) > 1:
             # One sentence by itself: the number is never 1.
