@@ -5,12 +5,13 @@ import subprocess
 from tests.lab.recipe import SUITE
 
 _DEADLINE_S = 60
-_RELEASES = (SUITE, f"{SUITE}-updates", f"{SUITE}-security")
+_KINDS = ("", "-updates", "-security")
 _SETTINGS = ("Acquire::Check-", "Acquire::http::", "Acquire::https::", "Acquire::Retries")
 
 
-def mirror_lines() -> list[str]:
-    """One-line sources for the image's suite, or none where this machine is another release or distribution.
+def mirror_lines(suite: str = SUITE) -> list[str]:
+    """One-line sources for ``suite``, or none where this machine is another release or distribution: those
+    that it has for its own, whose archives hold the other suites as well.
 
     With none, mmdebstrap takes Debian's own mirror. Asked of apt itself, which knows all formats of its
     sources (apt-get(8), indextargets).
@@ -21,9 +22,10 @@ def mirror_lines() -> list[str]:
     lines = []
     for line in listing.splitlines():
         release, component, uri = line.split(maxsplit=2)
-        if release in _RELEASES and component == "main":
-            lines.append(f"deb {uri} {release} {component}")
-    return sorted(set(lines)) if any(f" {SUITE} " in line for line in lines) else []
+        kind = release.removeprefix(SUITE)
+        if release.startswith(SUITE) and kind in _KINDS and component == "main":
+            lines.append(f"deb {uri} {suite}{kind} {component}")
+    return sorted(set(lines)) if any(f" {suite} " in line for line in lines) else []
 
 
 def transport_settings() -> list[str]:

@@ -63,6 +63,12 @@ def lab_spare(lab: Lab) -> LabHost:
     return _ready(lab, "spare")
 
 
+@pytest.fixture(scope="session")
+def lab_trixie(lab: Lab) -> LabHost:
+    """A plain host of Debian 13, with a systemd that lets inhibitors stop root too."""
+    return _ready(lab, "trixie")
+
+
 def _ready(lab: Lab, name: str) -> LabHost:
     """The host, up. One that does not come up well is started afresh, once.
 

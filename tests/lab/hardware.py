@@ -3,6 +3,8 @@
 import uuid
 from dataclasses import dataclass
 
+from tests.lab.recipe import NEWER, SUITE
+
 SPARE_DISKS = {"nvme": "256M", "hdd": "256M", "ssd": "128M", "sas": "128M", "usb": "64M"}
 
 
@@ -11,6 +13,7 @@ class HostSpec:
     """A host of the lab: `number` ends its addresses, `rich` says whether it has the full hardware.
 
     `parallel` gives each of its processors a thread, for what measures time: such a host has no /dev/kvm.
+    `suite` is the release of Debian that it runs.
     """
 
     name: str
@@ -19,6 +22,7 @@ class HostSpec:
     memory_mib: int
     cpus: int
     parallel: bool = False
+    suite: str = SUITE
 
     @property
     def lan_address(self) -> str:
@@ -34,7 +38,8 @@ class HostSpec:
 RICH = HostSpec("rich", 1, rich=True, memory_mib=2048, cpus=4)
 PLAIN = HostSpec("plain", 2, rich=False, memory_mib=1024, cpus=2)
 SPARE = HostSpec("spare", 3, rich=False, memory_mib=1024, cpus=2)
-SPECS = {spec.name: spec for spec in (RICH, PLAIN, SPARE)}
+TRIXIE = HostSpec("trixie", 4, rich=False, memory_mib=1024, cpus=2, suite=NEWER)
+SPECS = {spec.name: spec for spec in (RICH, PLAIN, SPARE, TRIXIE)}
 
 
 @dataclass(frozen=True)

@@ -72,15 +72,15 @@ class Image:
         return handle
 
 
-def acquire() -> tuple[Image, IO[bytes]]:
-    """Today's image, built if need be, and its hold; several callers at once build it once."""
-    image = Image(recipe.cache_directory() / recipe.recipe_hash())
+def acquire(suite: str = recipe.SUITE) -> tuple[Image, IO[bytes]]:
+    """Today's image of ``suite``, built if need be, and its hold; several callers at once build it once."""
+    image = Image(recipe.cache_directory() / recipe.recipe_hash(suite))
     image.directory.parent.mkdir(parents=True, exist_ok=True)
     with _cache_lock(image.directory.parent):
         if not image.directory.exists():
-            _build(image.directory)
+            _build(image.directory, suite)
         hold = image.hold()
-        _purge(image.directory)
+        _purge(image.directory.parent)
     return image, hold
 
 
@@ -101,18 +101,19 @@ def _cache_lock(cache: Path) -> Iterator[None]:
         yield
 
 
-def _purge(current: Path) -> None:
+def _purge(cache: Path) -> None:
     """Removes builds that were interrupted, and images of other recipes that no host runs."""
-    for entry in current.parent.iterdir():
+    today = {recipe.recipe_hash(suite) for suite in (recipe.SUITE, recipe.NEWER)}
+    for entry in cache.iterdir():
         if entry.name.startswith(_BUILDING):
             shutil.rmtree(entry)
-        elif entry != current and Image(entry).is_whole():
+        elif entry.name not in today and Image(entry).is_whole():
             with (entry / "in-use").open("wb") as handle, contextlib.suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(entry)
 
 
-def _build(target: Path) -> None:
+def _build(target: Path, suite: str) -> None:
     if os.geteuid() != 0:
         raise LabError(
             "building the image of the lab hosts needs root; run `sudo -E script/lab prepare` once"
@@ -121,7 +122,9 @@ def _build(target: Path) -> None:
         if shutil.which(tool) is None:
             raise LabError(f"{tool} is missing; `script/lab prepare` installs what the lab needs")
     logger.info(
-        "building the image of the lab hosts, once: %s packages and what they need", len(recipe.PACKAGES)
+        "building the image of the lab hosts (%s), once: %s packages and what they need",
+        suite,
+        len(recipe.PACKAGES),
     )
     started = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=target.parent))
@@ -130,7 +133,7 @@ def _build(target: Path) -> None:
     try:
         _make_key(work)
         with log.open("wb") as output:
-            _bootstrap(root, output)
+            _bootstrap(root, suite, output)
             _open_users(root, work, output)
             _assemble(root, work, output)
             seconds_to_tree = time.monotonic() - started
@@ -172,7 +175,8 @@ def _make_key(work: Path) -> None:
     password.write_text(secrets.token_urlsafe(12) + "\n")
 
 
-def _bootstrap(root: Path, output: IO[bytes]) -> None:
+def _bootstrap(root: Path, suite: str, output: IO[bytes]) -> None:
+    trees = [recipe.ROOTFS, *([recipe.OVERLAYS[suite]] if suite in recipe.OVERLAYS else [])]
     settings = (f"--aptopt={line}" for line in apt_sources.transport_settings())
     excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.LEFT_OUT)
     _run(
@@ -185,13 +189,13 @@ def _bootstrap(root: Path, output: IO[bytes]) -> None:
             *settings,
             *excluded,
             # Before the kernel comes, which then makes its initrd once, and in the way these files ask for.
-            f'--essential-hook=cp -R {shlex.quote(str(recipe.ROOTFS))}/. "$1"',
+            *(f'--essential-hook=cp -R {shlex.quote(str(tree))}/. "$1"' for tree in trees),
             f'--customize-hook=cp {shlex.quote(str(recipe.CUSTOMIZE))} "$1/customize"',
             '--customize-hook=chroot "$1" /customize',
             '--customize-hook=rm "$1/customize"',
-            recipe.SUITE,
+            suite,
             str(root),
-            *apt_sources.mirror_lines(),
+            *apt_sources.mirror_lines(suite),
         ],
         output,
     )

@@ -44,7 +44,7 @@ class Lab:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.switch = Switch(directory)
         self._hosts: dict[str, LabHost] = {}
-        self._acquired: tuple[Image, IO[bytes]] | None = None
+        self._acquired: dict[str, tuple[Image, IO[bytes]]] = {}
 
     @classmethod
     def shared(cls) -> "Lab":
@@ -74,7 +74,7 @@ class Lab:
         for name in names:
             host = self.host(name)
             if not host.is_running():
-                host.start(fresh=True, image=self._image())
+                host.start(fresh=True, image=self._image(host.spec.suite))
 
     def wait_until_ready(self, names: Iterable[str], deadline_s: float = BOOT_DEADLINE_S) -> None:
         for name in names:
@@ -88,15 +88,15 @@ class Lab:
         self.switch.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
         self._hosts.clear()
-        if self._acquired is not None:
-            self._acquired[1].close()
-            self._acquired = None
+        for _image, hold in self._acquired.values():
+            hold.close()
+        self._acquired.clear()
 
-    def _image(self) -> Image:
+    def _image(self, suite: str) -> Image:
         """Today's image, held until this lab goes down: its hosts may be off for a while in between."""
-        if self._acquired is None:
-            self._acquired = image.acquire()
-        return self._acquired[0]
+        if suite not in self._acquired:
+            self._acquired[suite] = image.acquire(suite)
+        return self._acquired[suite][0]
 
 
 def end_abandoned_labs() -> None:

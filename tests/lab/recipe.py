@@ -11,6 +11,10 @@ CUSTOMIZE = HERE / "customize.sh"
 OBEDIENT = HERE / "obedient.S"
 
 SUITE = "bookworm"
+NEWER = "trixie"
+"""Debian 13, whose systemd (257) lets block inhibitors stop root's `systemctl reboot` too."""
+OVERLAYS = {NEWER: HERE / "rootfs-trixie"}
+"""What a suite's image has beside ROOTFS."""
 ARCHITECTURE = "amd64"
 DISK_SIZE = "3G"
 
@@ -50,17 +54,19 @@ LADEN_MIB = 32
 FORMAT = 2
 
 
-def files() -> list[Path]:
-    """The files that go into the image from this folder, in a fixed order."""
-    return [CUSTOMIZE, OBEDIENT, *sorted(path for path in ROOTFS.rglob("*") if path.is_file())]
+def files(suite: str = SUITE) -> list[Path]:
+    """The files that go into the suite's image from this folder, in a fixed order."""
+    trees = [ROOTFS, *([OVERLAYS[suite]] if suite in OVERLAYS else [])]
+    found = [path for tree in trees for path in tree.rglob("*") if path.is_file()]
+    return [CUSTOMIZE, OBEDIENT, *sorted(found)]
 
 
-def recipe_hash() -> str:
+def recipe_hash(suite: str = SUITE) -> str:
     """Sixteen hex digits that stand for all ingredients: two images of one name are interchangeable."""
     digest = hashlib.sha256(
-        repr((FORMAT, SUITE, ARCHITECTURE, DISK_SIZE, PACKAGES, LEFT_OUT, LADEN_MIB)).encode()
+        repr((FORMAT, suite, ARCHITECTURE, DISK_SIZE, PACKAGES, LEFT_OUT, LADEN_MIB)).encode()
     )
-    for path in files():
+    for path in files(suite):
         executable = bool(path.stat().st_mode & stat.S_IXUSR)
         digest.update(repr((str(path.relative_to(HERE)), executable)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]

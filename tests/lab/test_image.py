@@ -30,7 +30,7 @@ def test_recipe_names_another_image_when_a_file_in_it_changes(
 ) -> None:
     script = tmp_path / "customize.sh"
     monkeypatch.setattr(recipe, "HERE", tmp_path)
-    monkeypatch.setattr(recipe, "files", lambda: [script])
+    monkeypatch.setattr(recipe, "files", lambda _suite: [script])
     names = set()
     for text, mode in (("one", 0o644), ("two", 0o644), ("two", 0o755)):
         script.write_text(text)
@@ -47,6 +47,18 @@ def test_image_that_is_there_is_taken_as_it_is(cache: Path) -> None:
 
     hold.close()
     assert found.directory == directory
+
+
+def test_each_release_of_debian_has_an_image_of_its_own_that_the_other_leaves_alone(cache: Path) -> None:
+    both = [_whole_image(cache, recipe.recipe_hash(suite)) for suite in (recipe.SUITE, recipe.NEWER)]
+
+    for suite, directory in zip((recipe.SUITE, recipe.NEWER), both, strict=True):
+        found, hold = image.acquire(suite)
+        hold.close()
+        assert found.directory == directory
+
+    assert len(set(both)) == 2
+    assert all(directory.exists() for directory in both)
 
 
 def test_images_of_other_recipes_and_broken_off_builds_are_removed(cache: Path) -> None:
