@@ -45,6 +45,24 @@ class NodeAdminError(Exception):
         return f"{self.message} {self.remedy}".strip()
 
 
+def by_code(code: str) -> type[NodeAdminError]:
+    """The class of the errors with this ``code``; NodeAdminError where this version knows none."""
+    waiting: list[type[NodeAdminError]] = [NodeAdminError]
+    while waiting:
+        kind = waiting.pop()
+        if vars(kind).get("code") == code:
+            return kind
+        waiting += kind.__subclasses__()
+    return NodeAdminError
+
+
+class InternalError(NodeAdminError):
+    """What nobody expected, as a later run of an operation tells of it."""
+
+    code, http_status = "internal_error", 500
+    title = "Something went wrong"
+
+
 class InvalidInput(NodeAdminError):
     code, http_status = "invalid_input", 400
     title = "The request has an invalid value"

@@ -155,7 +155,8 @@ def _run_to_end(run: OperationRun) -> None:
             raise
         _finish_unexpected(run, kind, error)
     except OperationCancelled as cancelled:
-        _finish(run, kind, OperationStatus.CANCELLED, message=str(cancelled) or _("Cancelled."))
+        words = str(cancelled) or _("Cancelled.")
+        _finish(run, kind, OperationStatus.CANCELLED, message=words, result=cancelled.result)
     except NodeAdminError as error:
         _finish(run, kind, OperationStatus.FAILED, message=error.message, error=problem(error))
     except Exception as error:  # noqa: BLE001 - it ends in the row and in the log

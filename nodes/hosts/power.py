@@ -10,6 +10,7 @@ another has decided meanwhile, comes to nothing.
 from __future__ import annotations
 
 import shlex
+import time
 import uuid
 from collections.abc import Callable
 
@@ -22,9 +23,10 @@ from nodes.errors import (
     PowerRefused,
     ProbeFailed,
 )
+from nodes.hosts.deadlines import Clock
 from nodes.hosts.dial import dial
 from nodes.hosts.rights import POWER_OFF, REBOOT
-from nodes.hosts.shell import CommandResult, ConnectionLost, Shell, with_sudo
+from nodes.hosts.shell import CommandResult, CommandTimeout, ConnectionLost, Shell, with_sudo
 from nodes.hosts.target import HostTarget
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -32,6 +34,9 @@ UPTIME = "/proc/uptime"
 READ_S = 10.0
 COMMAND_S = 30.0
 """systemctl enqueues the job and returns; a busy host takes its time even for that."""
+SETTLES_S = 10.0
+"""How long a host may take to say that it goes down, after its command has ended without a status."""
+LOOK_S = 0.5
 
 _OTHER_BOOT = 75
 _TOO_LATE = 76
@@ -108,7 +113,7 @@ def is_stopping(shell: Shell) -> bool | None:
     if "b true" in lines:
         return True
     word = lines[0].strip()
-    if word not in _STATES or word == "unknown":
+    if result.exit_status is None or word not in _STATES or word == "unknown":
         return None
     return word == "stopping"
 
@@ -146,6 +151,9 @@ def _command(shell: Shell, command: str, expected_boot_id: str, until_s: float) 
     result = _sent(lambda: shell.run(script, timeout_s=COMMAND_S))
     if result is None or result.ok:
         return
+    if result.exit_status is None:
+        _require_stopping(shell)
+        return
     if result.exit_status == _OTHER_BOOT:
         raise BootIdChanged(
             "The host shows another boot ID than the recorded one, so nothing was sent to it.",
@@ -169,11 +177,30 @@ def _command(shell: Shell, command: str, expected_boot_id: str, until_s: float) 
 def _sent(run: Callable[[], CommandResult]) -> CommandResult | None:
     """The command's result; None where the host went away under it, as is to be expected."""
     try:
-        result = run()
+        return run()
     except ConnectionLost as error:
         if _SENDING.encode() in error.partial.stdout:
             return None
         raise
-    # Killed with its session by the shutdown that it has asked for.
-    killed = result.exit_status is None and _SENDING.encode() in result.stdout
-    return None if killed else result
+
+
+def _require_stopping(shell: Shell) -> None:
+    """Return where a command that ended without a status has been carried out: the host says that it is on
+    its way down, or its connection is lost.
+
+    The shutdown that it has asked for kills a command with its session; so does the kernel where memory is
+    short, and output that cannot be read has no status either: neither proves anything. Raises HostTimeout
+    where it stays open.
+    """
+    clock = Clock(SETTLES_S)
+    while True:
+        try:
+            if is_stopping(shell):
+                return
+        except CommandTimeout:
+            pass
+        except HostUnreachable:
+            return
+        if clock.passed:
+            raise HostTimeout("The command ended without saying whether the host has taken it.")
+        time.sleep(LOOK_S)

@@ -118,7 +118,11 @@ class Run(Protocol):
 
 class OperationCancelled(Exception):
     """Raised inside an operation at the first safe point after a cancel; its words are the operation's last,
-    where a cancel leaves something that people should know."""
+    where a cancel leaves something that people should know, and ``result`` its result."""
+
+    def __init__(self, message: str = "", *, result: JsonObject | None = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class OperationKind(ABC):
@@ -175,6 +179,14 @@ class PlannedKind(OperationKind):
 
     def steps(self, node: Node | None, params: JsonObject) -> Sequence[StepPlan]:
         return ()
+
+
+def check_claim(run: Run) -> None:
+    """Raise ClaimLost where the claim is gone; a cancel waits for a better moment."""
+    try:
+        run.check_cancelled()
+    except OperationCancelled:
+        pass
 
 
 def removed() -> UnknownNode:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import HostError, HostKeyMismatch, HostKeyRequired, HostTimeout, ProbeFailed
+from nodes.errors import HostError, HostKeyMismatch, HostKeyRequired, HostTimeout
+from nodes.hosts import power
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock, Deadlines
 from nodes.models import Node
 from nodes.operations.base import Run, StepHandle
 
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
-"""Made anew by each run of the kernel (random(4))."""
 PAUSE_S = 3.0
 QUICK = Deadlines(connect_s=4.0, handshake_s=6.0, auth_s=10.0)
 
@@ -39,12 +38,9 @@ class StillTheOldRun(HostError):
 
 
 def read_boot_id(connection: HostConnection) -> str:
-    """The boot ID of the host. Raises HostError."""
-    result = connection.shell.run(f"cat {BOOT_ID}", timeout_s=15.0, max_bytes=100)
-    found = result.stdout.decode("ascii", errors="replace").strip() if result.ok else ""
-    if not found:
-        raise ProbeFailed(_("The host does not tell its boot ID."))
-    return found
+    """The boot ID of the host, made anew by each run of the kernel (random(4)). Raises HostError: what cannot
+    be read is not taken for another boot."""
+    return power.boot_id(connection.shell)
 
 
 def answering_boot_id(node: Node) -> str | None:

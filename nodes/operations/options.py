@@ -32,7 +32,12 @@ OVERRIDES: Mapping[str, tuple[str, ...]] = {
 
 STOP_TIMEOUT_S = 120.0
 _STOPPING: Mapping[str, Any] = {"vm_overrides": {}, "stop_timeout_s": STOP_TIMEOUT_S, "force_stop": False}
-_DOWN: Mapping[str, Any] = {**_STOPPING, "accept_unknown_vms": False}
+_DOWN: Mapping[str, Any] = {
+    **_STOPPING,
+    "accept_unknown_vms": False,
+    "ignore_inhibitors": False,
+    "keep_stopped_on_refusal": False,
+}
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     DRAIN: {**_STOPPING, "reason": ""},
@@ -46,7 +51,11 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``vm_overrides`` are wishes by name or UUID of a VM; ``force`` is for deleting a host that is gone."""
+    """``vm_overrides`` are wishes by name or UUID of a VM; ``force`` is for deleting a host that is gone.
+
+    ``restart_vms``: those that were stopped are started after a *successful* reboot. Where the power command
+    is refused they are started in any case, unless ``keep_stopped_on_refusal``.
+    """
 
     vm_policy: str
     vm_overrides: Mapping[str, str] = field(default_factory=dict)
@@ -54,6 +63,8 @@ class Options:
     stop_timeout_s: float = STOP_TIMEOUT_S
     force_stop: bool = False
     accept_unknown_vms: bool = False
+    ignore_inhibitors: bool = False
+    keep_stopped_on_refusal: bool = False
     force: bool = False
     reason: str = ""
 

@@ -150,6 +150,13 @@ class PlanRun:
         if any(not self.done(vm_code(vm)) for vm in left):
             raise self._failure(failed)
 
+    def settle_interrupted(self) -> None:
+        """Find out what became of moves that a crash of an earlier run has cut off. Raises nothing for what
+        cannot be told: the steps then say so."""
+        if self.run.resumed:
+            self._settle_interrupted(go_on=True)
+            release_left_over(self.run)
+
     def _acting(self) -> tuple[VmDecision, ...]:
         return (*self.plan.of(Action.MIGRATE), *self.plan.of(Action.STOP))
 

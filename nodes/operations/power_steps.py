@@ -25,6 +25,8 @@ from nodes import access
 from nodes.errors import (
     CommandTooLate,
     HostError,
+    HostKeyMismatch,
+    HostKeyRequired,
     HostStayedAway,
     HostStayedUp,
     HostTimeout,
@@ -34,7 +36,7 @@ from nodes.errors import (
     VmStateUnknown,
 )
 from nodes.hosts import power
-from nodes.hosts.shell import Shell
+from nodes.hosts.shell import CommandTimeout, Shell
 from nodes.models import ConnectionReason
 from nodes.operations.base import OperationCancelled, Run, StepHandle
 from nodes.operations.bmc import OFF, power_state, stays_off
@@ -139,7 +141,7 @@ class PowerSteps:
 
     def _send_once(self, step: StepHandle, what: PowerCommand, boot_id: str) -> None:
         shell, until_s = self._cleared()
-        step.report(_("Sends the command."), data={"sent_at": _now()})
+        step.report(_("Sends the command."), data={"sent_at": _now(), "until_s": until_s})
         try:
             what.send(shell, boot_id, until_s)
         except CommandTooLate as error:
@@ -147,7 +149,7 @@ class PowerSteps:
             raise
         except (HostUnreachable, HostTimeout) as error:
             # It may have arrived all the same; the boot ID will tell.
-            step.warn(_("The connection ended while the command was sent: %s") % error.message)
+            step.warn(_("It is not known whether the host has taken the command: %s") % error.message)
             return
         except HostError:
             step.report(_("It was refused."), data={"sent_at": None})
@@ -240,13 +242,31 @@ class PowerSteps:
                     # When it went was not seen: it was away and is back.
                     step.report(_("It has ended that boot."))
                     return True
-            except HostError:
-                step.report(_("It answers no more."), data={"gone_at": _now()})
-                return False
+            except HostError as error:
+                if _is_gone(error):
+                    step.report(_("It answers no more."), data={"gone_at": _now()})
+                    return False
+                step.report(_("It still answers: %s") % error.message)
+                access.pool().drop_node(str(self.node.uuid))
             if time.monotonic() >= end:
                 raise self._stayed_up()
             self.run.check_cancelled()
             time.sleep(LOOK_S)
+
+    def is_going_on(self) -> bool:
+        """Whether the host has not carried out the command, and will not: it is in the boot that was to end,
+        says that it is not on its way down, and what was sent to it holds no longer."""
+        command, boot_id = self.run.data_of("command"), str(self.run.data_of("intent")["boot_id"])
+        until_s = float(command.get("until_s") or 0.0)
+        try:
+            shell = self._shell()
+            if not command.get("accepted_at") and (early_s := until_s - power.uptime_s(shell)) > 0:
+                time.sleep(min(early_s + 1.0, settings.NODEADMIN_LEASE_S + 1.0))
+                if power.uptime_s(shell) <= until_s:
+                    return False
+            return power.is_stopping(shell) is False and power.boot_id(shell) == boot_id
+        except HostError:
+            return False
 
     def _stayed_up(self) -> HostStayedUp:
         if self.run.data_of("command").get("accepted_at"):
@@ -374,6 +394,15 @@ class PowerSteps:
 
     def _shell(self) -> Shell:
         return access.connect(access.target_for(self.node)).shell
+
+
+def _is_gone(error: HostError) -> bool:
+    """Whether the error proves that the host answers no more, or that another system answers in its place.
+
+    One that refuses users (pam_nologin(8)), whose command hangs or whose output cannot be read, still runs.
+    """
+    lost = isinstance(error, (HostUnreachable, HostTimeout)) and not isinstance(error, CommandTimeout)
+    return lost or isinstance(error, (HostKeyMismatch, HostKeyRequired))
 
 
 def _now() -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import HostError, VmStepsFailed
+from nodes.errors import HostError, HostStayedUp, PermissionDenied, VmStepsFailed
 from nodes.models import Operation
 from nodes.operations.base import (
     DATABASE_AWAY,
@@ -24,6 +24,7 @@ from nodes.operations.maintenance import enter_maintenance, maintenance_step, wa
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.power_steps import REBOOT, PowerCommand, PowerSteps
+from nodes.operations.run.way_back import WayBack
 from nodes.operations.scheduling import uncordon
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.operations.vm_steps import start_step_plans, vm_step_plans
@@ -33,8 +34,8 @@ CHANGES_SHOWN = 100
 
 
 class RebootNode(PlannedKind):
-    """A failure or a cancel before the command starts the VMs again that were stopped for it and were to come
-    back. The node then stays in maintenance, as it does where it comes back in bad health.
+    """A failure or a cancel before the command is carried out puts everything back as it was. A node that
+    comes back in bad health stays in maintenance.
     """
 
     kind = "reboot-node"
@@ -61,7 +62,7 @@ class RebootNode(PlannedKind):
         work = PlanRun(run)
         power = PowerSteps(work)
         empty_and_send(work, power, REBOOT, _("Is being rebooted"))
-        self._wait(run, power)
+        wait_for(work, power, lambda: self._wait(power))
         problems = self._inventory(work)
         problems += work.start_again()
         self._uncordon(work, healthy=not problems)
@@ -74,26 +75,15 @@ class RebootNode(PlannedKind):
         return self._result(run)
 
     def denied(self, run: Run) -> bool:
-        if run.operation.node is None:
-            return False
-        work = PlanRun(run)
-        if PowerSteps(work).sent:
-            return True
-        _give_back(work)
-        return False
+        return owes(run)
 
-    def _wait(self, run: Run, power: PowerSteps) -> None:
+    def _wait(self, power: PowerSteps) -> None:
         """Until the host is back. Only this may be cancelled after the command: what follows is owed."""
         try:
             power.gone()
             power.back()
         except OperationCancelled:
             raise power.let_go() from None
-        except HostError:
-            owed = ", ".join(vm.vm_name for vm in power.work.stopped_here())
-            if owed:
-                run.log(_("These VMs were stopped for the reboot, and stay off: %s.") % owed, "warning")
-            raise
 
     def _inventory(self, work: PlanRun) -> list[str]:
         """Keep what the host is now, with what the reboot has changed; gives what went wrong."""
@@ -136,8 +126,11 @@ class RebootNode(PlannedKind):
 
 
 def empty_and_send(work: PlanRun, power: PowerSteps, command: PowerCommand, reason: str) -> None:
-    """All that comes before the power command, and the command. Where that was not carried out, what was
-    stopped for it is started again."""
+    """All that comes before the power command, and the command. Where that was not carried out, everything is
+    put back as it was."""
+    back = WayBack(work)
+    if back.begun:
+        raise back.finish()
     try:
         if not power.sent:
             work.check()
@@ -149,16 +142,37 @@ def empty_and_send(work: PlanRun, power: PowerSteps, command: PowerCommand, reas
         raise
     except Exception as error:
         if not power.sent:
-            _give_back(work)
-        elif isinstance(error, OperationCancelled):
+            raise back.go(error) from error
+        if isinstance(error, OperationCancelled):
             raise power.let_go() from None
         raise
 
 
-def _give_back(work: PlanRun) -> None:
-    """Start the VMs again that were to come back: the reboot that they were stopped for does not happen."""
-    if not work.stopped_here():
-        return
-    work.run.log(_("There is no reboot: the VMs that were stopped for it are started again."), "warning")
-    for problem in work.start_again():
-        work.run.log(problem, "error")
+def wait_for(work: PlanRun, power: PowerSteps, wait: Callable[[], None]) -> None:
+    """Wait for what the command is to bring about. A host that has proved to go on running has not carried it
+    out: then everything is put back. Of another that fails, the VMs that stay off are named."""
+    try:
+        wait()
+    except HostError as error:
+        if isinstance(error, HostStayedUp) and power.is_going_on():
+            raise WayBack(work).go(error) from error
+        owed = ", ".join(vm.vm_name for vm in work.stopped_here())
+        if owed:
+            work.run.log(_("These VMs were stopped for the reboot, and stay off: %s.") % owed, "warning")
+        error.extra["vms"] = [vm.to_dict() for vm in WayBack(work).outcomes()]
+        raise
+
+
+def owes(run: Run) -> bool:
+    """Whether a power operation goes on though a resume finds the rights withdrawn from who asked for it.
+
+    It does once its command was sent, or it is on its way back. Where neither, it turns back now, and raises
+    why.
+    """
+    if run.operation.node is None:
+        return False
+    work = PlanRun(run)
+    back = WayBack(work)
+    if back.begun or PowerSteps(work).sent:
+        return True
+    raise back.go(PermissionDenied(_("The rights for this were withdrawn while nobody went on with it.")))

@@ -12,13 +12,15 @@ from nodes.operations.maintenance import maintenance_step
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.power_steps import POWER_OFF, PowerSteps
-from nodes.operations.reboot import empty_and_send
+from nodes.operations.reboot import empty_and_send, owes, wait_for
 from nodes.operations.vm_steps import vm_step_plans
 from nodes.permissions import POWER
 
 
 class ShutdownNode(PlannedKind):
-    """The node stays in maintenance: somebody enables it once it is on again."""
+    """The node stays in maintenance: somebody enables it once it is on again. A failure or a cancel before
+    the command is carried out puts everything back as it was.
+    """
 
     kind = "shutdown-node"
     permission = POWER
@@ -40,8 +42,14 @@ class ShutdownNode(PlannedKind):
         work = PlanRun(run)
         power = PowerSteps(work)
         empty_and_send(work, power, POWER_OFF, _("Is being shut down"))
+        wait_for(work, power, lambda: self._wait(power))
+        return {name: run.data_of("off").get(name) for name in ("off", "accepted_at", "silent_s")}
+
+    def denied(self, run: Run) -> bool:
+        return owes(run)
+
+    def _wait(self, power: PowerSteps) -> None:
         try:
-            off = power.off()
+            power.off()
         except OperationCancelled:
             raise power.let_go() from None
-        return {"off": off, **{name: run.data_of("off").get(name) for name in ("accepted_at", "silent_s")}}

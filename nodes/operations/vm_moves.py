@@ -24,7 +24,7 @@ from nodes.errors import (
 from nodes.hosts import domains, migration
 from nodes.hosts.migration import Outcome, Progress
 from nodes.models import Node, Scheduling
-from nodes.operations.base import ClaimLost, JsonObject, OperationCancelled, Run, StepHandle
+from nodes.operations.base import ClaimLost, JsonObject, OperationCancelled, Run, StepHandle, check_claim
 from nodes.operations.plans import VmDecision
 from nodes.operations.slots import migration_place
 from nodes.operations.vm_steps import hypervisor_of, vm_code
@@ -109,7 +109,7 @@ def settle(run: Run, vm: VmDecision, source: Node, target: Node) -> Outcome:
                     % {"vm": vm.vm_name, "why": error.message},
                     remedy=error.remedy or _("Once both hosts answer, try again. Nothing was touched."),
                 ) from error
-        _check_claim(run)
+        check_claim(run)
         time.sleep(SETTLE_PAUSE_S)
 
 
@@ -178,7 +178,7 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
     except HostError as caught:
         error = caught
     # Whoever has taken the operation over settles it; two who do at once would be in each other's way.
-    _check_claim(run)
+    check_claim(run)
     outcome = settle(run, vm, source, target)
     if outcome is not Outcome.STAYED:
         return outcome
@@ -227,14 +227,6 @@ class _Pulse:
             except (OperationCancelled, ClaimLost):
                 self._stop = True
         return self._stop
-
-
-def _check_claim(run: Run) -> None:
-    """Raise ClaimLost where the claim is gone; a cancel waits for a better moment."""
-    try:
-        run.check_cancelled()
-    except OperationCancelled:
-        pass
 
 
 def _moved(step: StepHandle, message: str, **data: float) -> None:

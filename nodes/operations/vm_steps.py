@@ -7,6 +7,7 @@ stopped only where the confirmed plan says so.
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from enum import Enum
 
 from django.utils import timezone
@@ -23,7 +24,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.domains import DomainFacts
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.models import Node, StepStatus
-from nodes.operations.base import OperationCancelled, Run, StepHandle, StepPlan
+from nodes.operations.base import OperationCancelled, Run, StepHandle, StepPlan, check_claim
 from nodes.operations.plans import Action, Plan, VmDecision
 
 LOOK_S = 1.0
@@ -63,11 +64,11 @@ def vm_step_plans(plan: Plan) -> tuple[StepPlan, ...]:
 
 def start_step_plans(plan: Plan) -> tuple[StepPlan, ...]:
     """A step for each VM that is started again."""
-    return tuple(
-        StepPlan(start_code(vm), _("Start %s again") % vm.vm_name, vm.vm_uuid, vm.vm_name)
-        for vm in plan.decisions
-        if vm.restart
-    )
+    return tuple(start_step(vm) for vm in plan.decisions if vm.restart)
+
+
+def start_step(vm: VmDecision) -> StepPlan:
+    return StepPlan(start_code(vm), _("Start %s again") % vm.vm_name, vm.vm_uuid, vm.vm_name)
 
 
 def hypervisor_of(node: Node) -> Hypervisor:
@@ -132,22 +133,45 @@ def was_stopped_by(run: Run, vm: VmDecision) -> bool:
     return bool(run.data_of(vm_code(vm)).get("asked_at"))
 
 
-def start_vm(run: Run, vm: VmDecision, node: Node) -> None:
-    """The step in which a VM that was stopped for the operation is started again, also after a cancel."""
+def start_vm(run: Run, vm: VmDecision, node: Node, *, watch_s: float = 0.0) -> None:
+    """The step in which a VM that was stopped for the operation is started again, also after a cancel.
+
+    One that was asked to shut down and still runs is watched for ``watch_s`` from when it was asked: it may
+    just be going off.
+    """
     with run.step(start_code(vm), even_cancelled=True) as step:
         if not was_stopped_by(run, vm):
             step.skip(_("It was not stopped by this operation."))
             return
-        if _active(node, vm):
-            if run.status_of(vm_code(vm)) == StepStatus.SUCCEEDED:
-                step.report(_("It runs already."), data={"result": "started"})
-            else:
-                step.warn(_("It still runs, and may yet go off, as it was asked to."))
+        if _active(node, vm) and run.status_of(vm_code(vm)) == StepStatus.SUCCEEDED:
+            step.report(_("It runs already."), data={"result": "started"})
             return
+        if not _goes_off(run, step, vm, node, watch_s):
+            step.report(data={"result": "still_running"})
+            step.warn(_("It still runs, and may yet go off, as it was asked to."))
+            return
+        if domains.find_domain(hypervisor_of(node), vm.vm_uuid) is None:
+            raise VmDidNotStart(
+                _("%s is no longer known to libvirt here, as a transient VM once it is off.") % vm.vm_name,
+                remedy=_("Create it again from its definition."),
+            )
         domains.start(hypervisor_of(node), vm.vm_uuid)
         if not _active(node, vm):
             raise VmDidNotStart(_("%s was started, and is off again.") % vm.vm_name)
         step.report(_("It runs."), data={"result": "started"})
+
+
+def _goes_off(run: Run, step: StepHandle, vm: VmDecision, node: Node, watch_s: float) -> bool:
+    """Whether it is off, or becomes so within ``watch_s`` of having been asked to shut down."""
+    asked_at = datetime.fromisoformat(str(run.data_of(vm_code(vm))["asked_at"]))
+    clock = Clock(max(0.0, watch_s - max(0.0, (timezone.now() - asked_at).total_seconds())))
+    while _active(node, vm):
+        if clock.passed:
+            return False
+        step.report(_("Waits whether it still shuts down, as it was asked to."))
+        check_claim(run)
+        time.sleep(LOOK_S)
+    return True
 
 
 class _End(Enum):

@@ -13,8 +13,9 @@ from nodes.engine.submit import submit
 from nodes.events import SYSTEM
 from nodes.hosts import power
 from nodes.models import Operation, OperationStatus, OperationStep, StepStatus
-from nodes.operations import plan_run, reboot
+from nodes.operations import plan_run
 from nodes.operations.power_steps import PowerSteps
+from nodes.operations.run.way_back import WayBack
 from tests.engine.running import run_queued
 from tests.factories import make_node
 from tests.light_nodes import ask
@@ -51,10 +52,10 @@ def test_what_was_found_to_be_expired_stays_so_though_the_server_dies_again(
     operation = ask("reboot-node", nodes[0], vm_policy="stop", restart_vms=True)
     run_killed(monkeypatch, PowerSteps, "intent")
     nobody_for(settings.NODEADMIN_CONFIRMATION_LIFE_S + 1)
-    run_killed(monkeypatch, reboot, "_give_back")
+    run_killed(monkeypatch, WayBack, "_undo")
     for _crash in range(2):
         nobody_for(1)
-        run_killed(monkeypatch, reboot, "_give_back")
+        run_killed(monkeypatch, WayBack, "_undo")
     nobody_for(1)
     run_queued()
     assert_expired(operation)

@@ -37,7 +37,7 @@ def test_rights_withdrawn_while_the_server_is_away_leave_no_vm_off(
     scheduling = Node.objects.get(pk=nodes[0].pk).scheduling
     if died_at == "intent":
         assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "permission_denied")
-        assert (len(one.power_commands), scheduling) == (before, Scheduling.MAINTENANCE)
+        assert (len(one.power_commands), scheduling) == (before, Scheduling.ENABLED)
     else:
         assert ended.status == OperationStatus.SUCCEEDED, ended.error
         assert (len(one.power_commands), scheduling) == (before + 1, Scheduling.ENABLED)

@@ -16,9 +16,10 @@ from nodes.events import SYSTEM
 from nodes.hosts import power
 from nodes.hosts.shell import Shell
 from nodes.models import Event, Node, Operation, OperationStatus, Scheduling, StepStatus
-from nodes.operations import plan_run, power_steps, reboot
+from nodes.operations import power_steps, reboot
 from nodes.operations.base import OperationCancelled
 from nodes.operations.power_steps import PowerCommand, PowerSteps
+from nodes.operations.run import way_back
 from tests.engine.running import in_background, run_queued
 from tests.light_nodes import ask, plan_of, steps_of, wait_until
 from tests.lighthosts import TinyVm, assert_exactly_once
@@ -101,15 +102,19 @@ def test_a_vm_that_ignores_its_shutdown_keeps_the_host_up_and_the_stopped_ones_c
     ask("reboot-node", nodes[0], vm_policy="stop", restart_vms=True, stop_timeout_s=4)
     (ended,) = run_queued()
     assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "vm_steps_failed")
-    assert [vm["vm"] for vm in ended.error["vms"]] == ["deaf"]
+    told = {vm["vm"]: (vm["outcome"], vm.get("code")) for vm in ended.error["vms"]}
+    assert told == {"deaf": ("still_running", "vm_did_not_stop"), "obeys": ("started_again", None)}
     assert len(one.power_commands) == before
     for vm in (deaf, stopped):
         assert_exactly_once(pair, vm, on=one)
     assert steps_of(ended)["start:obeys"] == "succeeded"
-    assert Node.objects.get(pk=nodes[0].pk).scheduling == Scheduling.MAINTENANCE
+    assert Node.objects.get(pk=nodes[0].pk).scheduling == Scheduling.ENABLED
 
 
-def test_a_cancel_before_the_command_starts_the_stopped_vms_again(pair, nodes, run_vm, obedient):
+def test_a_cancel_before_the_command_starts_the_stopped_vms_again(
+    pair, nodes, run_vm, obedient, monkeypatch
+):
+    monkeypatch.setattr(way_back, "WATCH_S", 2.0)
     one, _two = pair
     before = len(one.power_commands)
     deaf, stopped = run_vm("deaf"), run_vm("obeys", kernel=obedient)
@@ -132,10 +137,10 @@ def test_killed_while_it_gives_back_a_reboot_ends_as_it_would_have(
     before = len(one.power_commands)
     vms = [run_vm("obeys", kernel=obedient)] + ([run_vm("deaf")] if why == "failure" else [])
     operation = ask("reboot-node", nodes[0], vm_policy="stop", restart_vms=True, stop_timeout_s=4)
-    start = plan_run.start_vm
+    start = way_back.start_vm
 
-    def then_killed(*arguments: Any) -> None:
-        start(*arguments)
+    def then_killed(*arguments: Any, **options: Any) -> None:
+        start(*arguments, **options)
         raise Killed
 
     def cancelled(_steps: PowerSteps) -> None:
@@ -143,7 +148,7 @@ def test_killed_while_it_gives_back_a_reboot_ends_as_it_would_have(
         raise OperationCancelled
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(plan_run, "start_vm", then_killed)
+        patched.setattr(way_back, "start_vm", then_killed)
         patched.setattr(PowerSteps, "intent", cancelled)
         run_queued()
     expire_all()
@@ -176,6 +181,7 @@ def test_what_a_host_that_does_not_come_back_owes_is_named(pair, nodes, run_vm, 
 
 def test_a_command_that_may_not_have_arrived_is_not_called_taken(pair, nodes, monkeypatch, settings):
     settings.NODEADMIN_POWER_OFF_S = 1.0
+    settings.NODEADMIN_LEASE_S = 2.0
     one, _two = pair
     before = len(one.power_commands)
 
@@ -236,10 +242,6 @@ def cut_off_at(operation: Operation, code: str) -> None:
     expire_all()
 
 
-class Died(Exception):
-    """The process dies here."""
-
-
 class Killed(BaseException):
     """The process dies here, and nothing that it would still do is done."""
 
@@ -250,12 +252,8 @@ def killed(*_arguments: object) -> None:
 
 def run_until(monkeypatch: pytest.MonkeyPatch, operation: Operation, method: str) -> None:
     """Run the operation up to ``method`` of its power steps, and leave it as a dead process would."""
-
-    def dies(*_arguments: object) -> None:
-        raise Died
-
-    with monkeypatch.context() as patched:
-        patched.setattr(PowerSteps, method, dies)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(PowerSteps, method, killed)
         run_queued()
     cut_off_at(operation, method)
 

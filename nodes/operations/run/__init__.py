@@ -1,0 +1,1 @@
+"""Parts of a running operation that several kinds share."""
