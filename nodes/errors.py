@@ -149,6 +149,28 @@ class LastEligibleNode(PlanBlocked):
     title = "No other node could take over"
 
 
+class BootIdUnreadable(PlanBlocked):
+    """Without it nothing proves that a host has been rebooted, and the command could reach a later boot."""
+
+    code = "boot_id_unreadable"
+    title = "The host's boot ID cannot be read"
+
+
+class ShutdownInhibited(PlanBlocked):
+    code = "shutdown_inhibited"
+    title = "Somebody keeps the host from going down"
+
+
+class ShutdownAlreadyScheduled(PlanBlocked):
+    code = "shutdown_already_scheduled"
+    title = "The host is about to go down by itself"
+
+
+class PowerCommandMissing(PlanBlocked):
+    code = "power_command_missing"
+    title = "The host has no systemctl"
+
+
 class ConfirmationExpired(NodeAdminError):
     code, http_status = "confirmation_expired", 409
     title = "The confirmation is too old to act on"

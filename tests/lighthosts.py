@@ -16,9 +16,10 @@ is off, its SSH port swallows what is sent to it, as a host without power does. 
 
 What it is not: all light hosts and this machine share one kernel, one process table, one network, one clock.
 Processors, memory, PCI, disks and network cards are this machine's, in each of them. The journal is this
-machine's. There is no systemd: ``systemctl`` knows ``reboot``, ``poweroff`` and ``is-system-running``, and
-nothing shuts down in order. Of a host that is off, only the SSH port swallows packets. The thread that
-carries out a power command lives in the test's process; what is tested may be killed as one likes.
+machine's. There is no systemd: ``systemctl`` knows ``reboot``, ``poweroff`` and ``is-system-running``,
+``busctl`` what of logind a power command depends on, and nothing shuts down in order. Of a host that is off,
+only the SSH port swallows packets. The thread that carries out a power command lives in the test's process;
+what is tested may be killed as one likes.
 """
 
 from __future__ import annotations
@@ -50,17 +51,45 @@ _HERE = Path(__file__).parent
 GUESTS = {"obedient": _HERE / "lab" / "obedient.S", "restless": _HERE / "restless.S"}
 PORTS = 16
 _SYSTEMCTL = """#!/bin/sh
+go() {{
+    if [ -s {folder}/refusal ]; then cat {folder}/refusal >&2; exit 1; fi
+    echo "$1" >>{folder}/commands
+    echo stopping >{folder}/state
+    echo "$1" >{folder}/requests
+}}
 case "$*" in
   reboot|poweroff)
-    if [ -s {folder}/refusal ]; then cat {folder}/refusal >&2; exit 1; fi
-    echo "$*" >>{folder}/commands
-    echo stopping >{folder}/state
-    echo "$*" >{folder}/requests ;;
+    if grep -q '"block"' {folder}/inhibitors; then
+      echo "Call to $1 failed: Access denied" >&2; exit 1
+    fi
+    go "$1" ;;
+  "start --no-block --job-mode=replace-irreversibly reboot.target") go reboot ;;
+  "start --no-block --job-mode=replace-irreversibly poweroff.target") go poweroff ;;
   is-system-running)
     cat {folder}/state; read -r word <{folder}/state; [ "$word" = running ] ;;
   *) echo "System has not been booted with systemd as init system (PID 1). Can't operate." >&2; exit 1 ;;
 esac
 """
+_BUSCTL = """#!/bin/sh
+# Answers as busctl of systemd 257 does, with what stands in the host's files.
+case "$*" in
+  *" ListInhibitors") printf 'a(ssssuu) %s\\n' "$(cat {folder}/inhibitors)" ;;
+  *" ScheduledShutdown PreparingForShutdown")
+    echo "(st) $(cat {folder}/scheduled)"
+    if grep -q stopping {folder}/state; then echo "b true"; else echo "b false"; fi ;;
+  *" PreparingForShutdown") if grep -q stopping {folder}/state; then echo "b true"; else echo "b false"; fi ;;
+  *) echo "Call failed: Connection refused" >&2; exit 1 ;;
+esac
+"""
+_LOCKER = """
+import fcntl, sys
+with open(sys.argv[1], "w") as lock:
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+_NO_INHIBITORS = "0"
+_NOTHING_SCHEDULED = '"" 18446744073709551615'
 
 
 def guest_kernel(kind: str, folder: Path) -> Path:
@@ -141,13 +170,16 @@ class LightHost(LibvirtHost):
             ("boot_id", ""),
             ("commands", ""),
             ("refusal", ""),
+            ("inhibitors", _NO_INHIBITORS),
+            ("scheduled", _NOTHING_SCHEDULED),
+            ("dpkg-lock", ""),
         ):
             (self.folder / name).write_text(f"{text}\n" if text else "")
         (self.folder / "state").write_text("running\n")
         self._new_boot_id()
-        systemctl = self.folder / "systemctl"
-        systemctl.write_text(_SYSTEMCTL.format(folder=self.folder))
-        systemctl.chmod(0o755)
+        for name, script in (("systemctl", _SYSTEMCTL), ("busctl", _BUSCTL)):
+            (self.folder / name).write_text(script.format(folder=self.folder))
+            (self.folder / name).chmod(0o755)
         os.mkfifo(self.folder / "requests")
         super().start()
         self._is_on.set()
@@ -160,6 +192,8 @@ class LightHost(LibvirtHost):
             "boot_id": "/proc/sys/kernel/random/boot_id",
             "machine-id": "/etc/machine-id",
             "systemctl": shutil.which("systemctl") or "/usr/bin/systemctl",
+            "busctl": shutil.which("busctl") or "/usr/bin/busctl",
+            "dpkg-lock": "/var/lib/dpkg/lock-frontend",
         }
         return [f"mount --bind {self.folder / name} {place}" for name, place in places.items()]
 
@@ -209,6 +243,29 @@ class LightHost(LibvirtHost):
     def refuse_power(self, words: str) -> None:
         """Have ``systemctl`` refuse with these words; "" makes it obey again."""
         (self.folder / "refusal").write_text(words)
+
+    def inhibit(self, *who_and_why: tuple[str, str], mode: str = "block") -> None:
+        """Have these inhibit a shutdown, as root's process 4711; none makes it free again. One in mode block
+        stops root, as since systemd 257."""
+        rows = [f'"shutdown:sleep" "{who}" "{why}" "{mode}" 0 4711' for who, why in who_and_why]
+        (self.folder / "inhibitors").write_text(" ".join([str(len(rows)), *rows]) + "\n")
+
+    def schedule_shutdown(self, mode: str, at_usec: int = 1_900_000_000_000_000) -> None:
+        """As ``shutdown`` with a time would; "" cancels it."""
+        text = f'"{mode}" {at_usec}' if mode else _NOTHING_SCHEDULED
+        (self.folder / "scheduled").write_text(f"{text}\n")
+
+    @contextmanager
+    def installing_packages(self) -> Iterator[int]:
+        """A process, whose number this gives, holds dpkg's lock, as apt does while it installs."""
+        command = [*self.inside, sys.executable, "-S", "-c", _LOCKER, "/var/lib/dpkg/lock-frontend"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdin is not None and holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            try:
+                yield holder.pid
+            finally:
+                holder.stdin.close()
 
     @property
     def is_on(self) -> bool:

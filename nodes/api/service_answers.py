@@ -66,10 +66,27 @@ class CommonNoteAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class InhibitorAnswer:
+    """Who asks that the host does not go down, and why, in their own words (systemd-inhibit(1)).
+
+    ``user`` is "" where only the ``uid`` is known.
+    """
+
+    who: str
+    why: str
+    mode: str
+    uid: int
+    pid: int
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlanAnswer:
     """What a call would do. ``counts`` is the number of VMs by action, ``losses`` what is lost for good.
 
     ``reasons`` and ``vm_notes`` tell what stands in ``decisions`` once, with the VMs that it concerns.
+    ``ignored_inhibitors`` would block a power command, and are overridden by ``ignore_inhibitors``: part of
+    what is confirmed.
     """
 
     kind: str
@@ -80,6 +97,7 @@ class PlanAnswer:
     blockers: list[ReasonAnswer]
     losses: list[str]
     notes: list[str]
+    ignored_inhibitors: list[InhibitorAnswer]
     boot_id: str | None
     made_at: datetime
     estimate_s: float | None

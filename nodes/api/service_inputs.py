@@ -47,12 +47,23 @@ class _VmsInput(ConfirmedInput):
     accept_unknown_vms = Truth(
         default=False, help_text=_("Go on where libvirt is down and nobody can see which VMs run.")
     )
+    ignore_inhibitors = Truth(
+        default=False,
+        help_text=_("Go on in spite of programs that inhibit the shutdown; the plan names them."),
+    )
+    keep_stopped_on_refusal = Truth(
+        default=False,
+        help_text=_(
+            "Leave stopped VMs off where the power command is not carried out. Otherwise they are started "
+            "again."
+        ),
+    )
 
 
 class RebootNodeInput(_VmsInput):
     vm_policy = serializers.ChoiceField(choices=POLICIES[REBOOT], default=POLICIES[REBOOT][0])
     vm_overrides = OverridesField(choices=OVERRIDES[REBOOT], required=False)
-    restart_vms = Truth(default=False, help_text=_("Start the VMs again that were stopped."))
+    restart_vms = Truth(default=False, help_text=_("Start stopped VMs again after a successful reboot."))
 
 
 class ShutdownNodeInput(_VmsInput):

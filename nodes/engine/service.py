@@ -19,10 +19,14 @@ from nodes.engine import confirm
 from nodes.engine.one_by_one import one_after_another
 from nodes.engine.submit import asking_user, known_kind, node_busy, refuse_unretriable, submit
 from nodes.errors import (
+    BootIdUnreadable,
     ConfirmationRequired,
     LastEligibleNode,
     NodeHasRunningVms,
     PlanBlocked,
+    PowerCommandMissing,
+    ShutdownAlreadyScheduled,
+    ShutdownInhibited,
     VmStateUnknown,
 )
 from nodes.events import Actor, NodeChanged, publish, record
@@ -258,7 +262,15 @@ def _blocked(plan: Plan) -> PlanBlocked:
     """The error whose code says what is in the way: the node's own blockers first."""
     codes = {reason.code for reason in plan.blockers}
     otherwise = PlanBlocked if plan.vms_known else VmStateUnknown
-    named: tuple[type[PlanBlocked], ...] = (NodeHasRunningVms, LastEligibleNode, VmStateUnknown)
+    named: tuple[type[PlanBlocked], ...] = (
+        NodeHasRunningVms,
+        LastEligibleNode,
+        VmStateUnknown,
+        BootIdUnreadable,
+        PowerCommandMissing,
+        ShutdownAlreadyScheduled,
+        ShutdownInhibited,
+    )
     kind = next((kind for kind in named if kind.code in codes), otherwise)
     reasons = plan.blockers or [reason for vm in plan.decisions for reason in vm.blockers]
     stuck = [vm.vm_name for vm in plan.decisions if vm.blockers]

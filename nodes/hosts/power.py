@@ -17,15 +17,18 @@ from collections.abc import Callable
 from nodes.errors import (
     BootIdChanged,
     CommandTooLate,
+    HostError,
     HostTimeout,
     HostUnreachable,
     InsufficientRightsOnHost,
     PowerRefused,
     ProbeFailed,
+    ShutdownInhibited,
 )
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.dial import dial
-from nodes.hosts.rights import POWER_OFF, REBOOT
+from nodes.hosts.power_preflight import power_preflight
+from nodes.hosts.rights import IGNORING_INHIBITORS, POWER_OFF, REBOOT
 from nodes.hosts.shell import CommandResult, CommandTimeout, ConnectionLost, Shell, with_sudo
 from nodes.hosts.target import HostTarget
 
@@ -83,20 +86,23 @@ def uptime_s(shell: Shell) -> float:
         ) from error
 
 
-def reboot(shell: Shell, expected_boot_id: str, until_s: float) -> None:
+def reboot(shell: Shell, expected_boot_id: str, until_s: float, *, ignore_inhibitors: bool = False) -> None:
     """Have the host reboot, if it is still in the boot ``expected_boot_id``, and up for ``until_s`` at most.
 
     Returns when the command was accepted, which ends the connection soon, or as soon as the connection ends
     under it. Raises BootIdChanged and CommandTooLate (nothing was done), InsufficientRightsOnHost,
-    PowerRefused (systemctl's words); HostTimeout or HostUnreachable leave open whether it was carried out:
-    the boot ID will tell.
+    ShutdownInhibited, PowerRefused (systemctl's words); HostTimeout or HostUnreachable leave open whether it
+    was carried out: the boot ID will tell.
     """
-    _command(shell, REBOOT, expected_boot_id, until_s)
+    _command(shell, IGNORING_INHIBITORS[REBOOT] if ignore_inhibitors else REBOOT, expected_boot_id, until_s)
 
 
-def power_off(shell: Shell, expected_boot_id: str, until_s: float) -> None:
+def power_off(
+    shell: Shell, expected_boot_id: str, until_s: float, *, ignore_inhibitors: bool = False
+) -> None:
     """Have the host switch itself off, under the same conditions and with the same errors."""
-    _command(shell, POWER_OFF, expected_boot_id, until_s)
+    command = IGNORING_INHIBITORS[POWER_OFF] if ignore_inhibitors else POWER_OFF
+    _command(shell, command, expected_boot_id, until_s)
 
 
 def is_stopping(shell: Shell) -> bool | None:
@@ -166,12 +172,29 @@ def _command(shell: Shell, command: str, expected_boot_id: str, until_s: float) 
             remedy="Try it again; if it happens again, look at the way to the host.",
         )
     said = result.stderr.decode("utf-8", errors="replace")
+    if "nhibit" in said or "Access denied" in said:
+        # logind of systemd 257 says no more than “Access denied” of an inhibitor.
+        _refuse_inhibited(shell, result)
     if any(text in said for text in _NO_RIGHTS):
         raise InsufficientRightsOnHost(
             f"The user “{shell.user}” may not run “{command}”: {result.error_text}",
             remedy=f"Allow it in sudoers: {shell.user} ALL=(root) NOPASSWD: /usr/bin/{command}",
         )
     raise PowerRefused(f"“{command}” was refused: {result.error_text or f'exit status {result.exit_status}'}")
+
+
+def _refuse_inhibited(shell: Shell, result: CommandResult) -> None:
+    """Raise ShutdownInhibited where somebody keeps the host from going down."""
+    try:
+        inhibitors = power_preflight(shell, REBOOT).inhibitors
+    except HostError:
+        return  # the refusal stands, whoever it is for
+    if inhibitors:
+        named = ", ".join(f"“{row.who}” ({row.why})" for row in inhibitors)
+        raise ShutdownInhibited(
+            f"The shutdown is inhibited by {named}: {result.error_text}",
+            remedy="Wait until they have ended, or ask for it with ignore_inhibitors.",
+        )
 
 
 def _sent(run: Callable[[], CommandResult]) -> CommandResult | None:

@@ -14,6 +14,13 @@ from nodes.hosts.shell import CommandTimeout
 
 REBOOT = "systemctl reboot"
 POWER_OFF = "systemctl poweroff"
+IGNORING_INHIBITORS = {
+    REBOOT: "systemctl start --no-block --job-mode=replace-irreversibly reboot.target",
+    POWER_OFF: "systemctl start --no-block --job-mode=replace-irreversibly poweroff.target",
+}
+"""The same, past inhibitors: the job that logind itself asks systemd for. Since systemd 257 logind asks
+polkit before it ignores inhibitors, even for root: ``systemctl --check-inhibitors=no reboot`` then ends with
+“Interactive authentication required”."""
 SMART = "smartctl"
 ASKED = (REBOOT, POWER_OFF, SMART)
 """What is run through ``sudo -n`` where the user is not root: a sudoers file may name just these."""
@@ -126,10 +133,11 @@ def _read(user: str, libvirt: bool | None, text: str) -> HostRights:
         found.setdefault(key, []).append(value)
     uid = int(found["uid"][0])
     is_root = uid == 0
-    without_password = _without_password(found.get("rule", []))
+    without_password = free_commands(found.get("rule", []))
     sudo = is_root or "sudo" in found
     commands = {
-        command: is_root or _allowed(command, found.get("may", []), without_password) for command in ASKED
+        command: is_root or allowed_by_sudo(command, found.get("may", []), without_password)
+        for command in ASKED
     }
     return HostRights(
         user=user,
@@ -150,7 +158,7 @@ def _journal(found: Mapping[str, Sequence[str]], *, as_root: bool) -> bool | Non
     return as_root or "yes" in found.get("journal", [])
 
 
-def _without_password(rules: Sequence[str]) -> list[str]:
+def free_commands(rules: Sequence[str]) -> list[str]:
     """The commands that ``sudo -l`` lists with NOPASSWD. A tag holds until its opposite, within one rule."""
     commands = []
     for rule in rules:
@@ -166,7 +174,7 @@ def _without_password(rules: Sequence[str]) -> list[str]:
     return commands
 
 
-def _allowed(command: str, permitted: Sequence[str], without_password: Sequence[str]) -> bool:
+def allowed_by_sudo(command: str, permitted: Sequence[str], without_password: Sequence[str]) -> bool:
     """Whether sudo runs ``command`` without asking. That it is permitted alone may still mean a password."""
     for line in permitted:
         path, _, arguments = line.partition(" ")

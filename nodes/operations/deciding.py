@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, Options
 from nodes.operations.placing import place
+from nodes.operations.plan.power_blockers import with_power
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
 from nodes.operations.world import PlannedVm, Target, World
 
@@ -42,10 +43,10 @@ def decide(
         vms_known=world.vms_known,
     )
     if not world.vms_known:
-        return _unseen(world, plan, options)
+        return with_power(_unseen(world, plan, options), world.power, options)
     decisions = _decisions(world, kind, options, dict(prefer or {}), bandwidth_mib_s or ASSUMED_MIB_S)
     moving = [vm.estimate_s for vm in decisions if vm.action == Action.MIGRATE and vm.estimate_s is not None]
-    return replace(
+    made = replace(
         plan,
         decisions=decisions,
         blockers=_node_blockers(world, kind, options, decisions),
@@ -53,6 +54,7 @@ def decide(
         notes=(*plan.notes, *_notes(kind)),
         estimate_s=round(sum(moving) / min(AT_ONCE, len(moving)), 1) if moving else None,
     )
+    return with_power(made, world.power, options)
 
 
 # -- VM by VM --------------------------------------------------------------------------------------

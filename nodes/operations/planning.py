@@ -14,6 +14,7 @@ from nodes.errors import InvalidInput, PlanChanged
 from nodes.models import Node, Operation, User
 from nodes.operations.deciding import decide
 from nodes.operations.options import OVERRIDES, RETURN, Options
+from nodes.operations.plan.power_reading import COMMANDS, PowerAsking
 from nodes.operations.plans import Action, Plan, drift
 from nodes.operations.world_reading import read_return, read_world
 
@@ -37,8 +38,11 @@ def plan_for(
     if kind == RETURN:
         world = read_return(user, node, before=before)
     else:
-        asked = Options.of(kind, options).may_migrate
-        world = read_world(user, node, targets=asked, prefer=keep, before=before)
+        checked = Options.of(kind, options)
+        asking = PowerAsking(node, kind, checked) if kind in COMMANDS else None
+        world = read_world(user, node, targets=checked.may_migrate, prefer=keep, before=before)
+        if asking is not None and world.fault is None:
+            world = replace(world, power=asking.answer())
     rate = settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None
     plan = decide(world, kind, options, prefer=keep, bandwidth_mib_s=rate)
     return replace(plan, made_at=timezone.now().isoformat())

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+from nodes.hosts.power_preflight import Inhibitor
 from nodes.operations.plan.told_once import common_notes, common_reasons
 
 
@@ -76,6 +77,7 @@ class Plan:
 
     ``blockers`` concern the node itself (the last eligible one, VM states unknown, libvirt down …); their
     codes are the API's error codes where one exists. ``losses`` are sentences about what is lost for good.
+    ``ignored_inhibitors`` would block it, and are overridden by an option: who confirms it confirms them.
     ``options`` are the call's checked options. ``boot_id`` is the host's at the time, None where unknown.
     """
 
@@ -87,6 +89,7 @@ class Plan:
     blockers: tuple[Reason, ...] = ()
     losses: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    ignored_inhibitors: tuple[Inhibitor, ...] = ()
     boot_id: str | None = None
     made_at: str = ""
     estimate_s: float | None = None
@@ -114,6 +117,7 @@ class Plan:
             "vms_known": self.vms_known,
             "blockers": sorted(reason.code for reason in self.blockers),
             "losses": len(self.losses) > 0,
+            "ignored_inhibitors": sorted(_named(row) for row in self.ignored_inhibitors),
             "vms": sorted(
                 (
                     vm.vm_uuid,
@@ -144,6 +148,7 @@ class Plan:
         known = {name: data[name] for name in cls.__slots__ if name in data}
         known["decisions"] = tuple(_decision(row) for row in data.get("decisions", ()))
         known["blockers"] = _reasons(data.get("blockers", ()))
+        known["ignored_inhibitors"] = tuple(Inhibitor(**row) for row in data.get("ignored_inhibitors", ()))
         for name in ("losses", "notes"):
             known[name] = tuple(data.get(name, ()))
         return cls(**known)
@@ -168,7 +173,19 @@ def drift(confirmed: Plan, found: Plan) -> PlanDrift:
             words.append(f"{new.vm_name}: {_in_words(old)} → {_in_words(new)}")
     if {reason.code for reason in confirmed.blockers} != {reason.code for reason in found.blockers}:
         words += [reason.message for reason in found.blockers]
+    words += [f"{row.who} ({row.why}): new" for row in new_inhibitors(confirmed, found.ignored_inhibitors)]
     return PlanDrift(tuple(words))
+
+
+def new_inhibitors(confirmed: Plan, found: Sequence[Inhibitor]) -> list[Inhibitor]:
+    """Those of ``found`` that nobody has agreed to ignore."""
+    agreed = {_named(row) for row in confirmed.ignored_inhibitors}
+    return [row for row in found if _named(row) not in agreed]
+
+
+def _named(row: Inhibitor) -> tuple[str, str, int]:
+    """What makes it the same one: a process that was started anew for the same purpose is none more."""
+    return row.who, row.why, row.uid
 
 
 def _decided(vm: VmDecision) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from django.conf import settings
 from django.utils import timezone
@@ -31,9 +32,12 @@ from nodes.errors import (
     HostStayedUp,
     HostTimeout,
     HostUnreachable,
+    PlanBlocked,
     PlanChanged,
+    ShutdownInhibited,
     ShutdownUnproved,
     VmStateUnknown,
+    by_code,
 )
 from nodes.hosts import power
 from nodes.hosts.shell import CommandTimeout, Shell
@@ -42,7 +46,10 @@ from nodes.operations.base import OperationCancelled, Run, StepHandle
 from nodes.operations.bmc import OFF, power_state, stays_off
 from nodes.operations.coming_back import wait_until_back
 from nodes.operations.connection_state import note_back, note_power
+from nodes.operations.plan.power_blockers import PowerQuestion, inhibitor_in_words, power_verdict
+from nodes.operations.plan.power_reading import COMMANDS, ask
 from nodes.operations.plan_run import PlanRun, expired
+from nodes.operations.plans import new_inhibitors
 
 LOOK_S = 2.0
 FRESH_S = 60.0
@@ -50,7 +57,8 @@ FRESH_S = 60.0
 TRIES = 5
 """A command that reaches its host too late is decided upon and sent again, so many times in all."""
 
-Send = Callable[[Shell, str, float], None]
+Send = Callable[..., None]
+"""Takes the host's shell, the boot ID and the uptime that the command is for, and ``ignore_inhibitors``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ class PowerSteps:
         self.work = work
         self.run: Run = work.run
         self.node = work.node
+        self._ignores = False
 
     # -- before ------------------------------------------------------------------------------------
 
@@ -100,6 +109,7 @@ class PowerSteps:
     def _ensure_fit(self) -> None:
         """Raise where the command may not be sent (any more)."""
         self.work.require_fresh()
+        self._ensure_not_refused()
         try:
             self.work.ensure_idle()
         except VmStateUnknown:
@@ -107,6 +117,27 @@ class PowerSteps:
             if self.work.plan.vms_known:
                 raise
             self.run.log(_("The VMs' states are unknown, as was accepted."), "warning", step_code="intent")
+
+    def _ensure_not_refused(self) -> None:
+        """Raise, with the code of the first blocker, where the host says that it would refuse the command."""
+        options = self.work.options
+        connection = access.connect(access.target_for(self.node))
+        try:
+            facts = ask(
+                connection,
+                COMMANDS[self.run.operation.kind],
+                ignore_inhibitors=options.ignore_inhibitors,
+            )
+        except CommandTimeout as error:
+            self.run.log(_("Not verified: whether the host would refuse the command (%s).") % error.message)
+            return
+        found = power_verdict(PowerQuestion(facts), options)
+        for reason in found.blockers:
+            raise by_code(reason.code)(reason.message, remedy=reason.remedy)
+        if strange := new_inhibitors(self.work.plan, found.ignored):
+            words = [inhibitor_in_words(row) for row in strange]
+            raise ShutdownInhibited(" ".join(words), remedy=_("Ask for a new plan, which names it."))
+        self._ignores = bool(found.ignored)
 
     # -- the command -------------------------------------------------------------------------------
 
@@ -142,8 +173,9 @@ class PowerSteps:
     def _send_once(self, step: StepHandle, what: PowerCommand, boot_id: str) -> None:
         shell, until_s = self._cleared()
         step.report(_("Sends the command."), data={"sent_at": _now(), "until_s": until_s})
+        send = partial(what.send, ignore_inhibitors=True) if self._ignores else what.send
         try:
-            what.send(shell, boot_id, until_s)
+            send(shell, boot_id, until_s)
         except CommandTooLate as error:
             step.report(error.message, data={"sent_at": None})
             raise
@@ -151,7 +183,7 @@ class PowerSteps:
             # It may have arrived all the same; the boot ID will tell.
             step.warn(_("It is not known whether the host has taken the command: %s") % error.message)
             return
-        except HostError:
+        except (HostError, PlanBlocked):
             step.report(_("It was refused."), data={"sent_at": None})
             raise
         step.report(_("The host has taken the command."), data={"accepted_at": _now()})

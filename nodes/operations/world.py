@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nodes.operations.plan.power_blockers import PowerQuestion
 from nodes.operations.plans import Reason
 
 Reasons = tuple[Reason, ...]
@@ -73,6 +74,7 @@ class World:
     With either, ``vms`` are those last known, with states unknown. ``others``: whether any other node that
     takes VMs is enabled and online, whoever may use it; ``targets`` are those that the user may use.
     ``takes_vms``: whether VMs are placed on the node itself (it is no storage node).
+    ``power`` is what the host says of a power command, where one is to be sent.
     """
 
     node_uuid: str
@@ -84,6 +86,7 @@ class World:
     fault: Reason | None = None
     libvirt_fault: Reason | None = None
     boot_id: str | None = None
+    power: PowerQuestion | None = None
     notes: tuple[str, ...] = ()
 
     @property

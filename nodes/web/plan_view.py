@@ -79,7 +79,8 @@ class ShownPlan:
     def tone(self) -> Tone:
         if self.blocked:
             return Tone.BAD
-        return Tone.WARN if self.plan.losses or self.plan.of(Action.STOP) else Tone.GOOD
+        warns = self.plan.losses or self.plan.ignored_inhibitors or self.plan.of(Action.STOP)
+        return Tone.WARN if warns else Tone.GOOD
 
 
 def show(

@@ -111,9 +111,7 @@ def test_a_vm_that_ignores_its_shutdown_keeps_the_host_up_and_the_stopped_ones_c
     assert Node.objects.get(pk=nodes[0].pk).scheduling == Scheduling.ENABLED
 
 
-def test_a_cancel_before_the_command_starts_the_stopped_vms_again(
-    pair, nodes, run_vm, obedient, monkeypatch
-):
+def test_a_cancel_before_the_command_starts_the_stopped_vms_again(pair, nodes, run_vm, obedient, monkeypatch):
     monkeypatch.setattr(way_back, "WATCH_S", 2.0)
     one, _two = pair
     before = len(one.power_commands)

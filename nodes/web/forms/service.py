@@ -62,6 +62,15 @@ ACCEPT_UNKNOWN = (
     _("Whatever runs there and could not be seen dies with the host."),
 )
 
+IGNORE_INHIBITORS = (
+    _("Ignore programs that inhibit the shutdown"),
+    _("The plan names them. What they are doing is interrupted."),
+)
+KEEP_STOPPED = (
+    _("Leave stopped VMs off if the host refuses the command"),
+    _("Otherwise they are started again."),
+)
+
 
 class ServiceForm(forms.Form):
     """Base. ``options`` are what the call takes; a field that was left out keeps the call's default."""
@@ -129,13 +138,23 @@ class ShutdownForm(ServiceForm):
     stop_timeout_s = timeout()
     force_stop = switch(*FORCE_STOP)
     accept_unknown_vms = switch(*ACCEPT_UNKNOWN)
+    ignore_inhibitors = switch(*IGNORE_INHIBITORS)
+    keep_stopped_on_refusal = switch(*KEEP_STOPPED)
 
 
 class RebootForm(ShutdownForm):
     restart_vms = switch(
         _("Start stopped VMs again"), _("Those that are stopped for it, once the host is back.")
     )
-    field_order = ("vm_policy", "restart_vms", "stop_timeout_s", "force_stop", "accept_unknown_vms")
+    field_order = (
+        "vm_policy",
+        "restart_vms",
+        "stop_timeout_s",
+        "force_stop",
+        "accept_unknown_vms",
+        "ignore_inhibitors",
+        "keep_stopped_on_refusal",
+    )
 
 
 class DeleteForm(ServiceForm):
