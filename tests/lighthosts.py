@@ -27,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -249,6 +250,24 @@ class LightHost(LibvirtHost):
         stops root, as since systemd 257."""
         rows = [f'"shutdown:sleep" "{who}" "{why}" "{mode}" 0 4711' for who, why in who_and_why]
         (self.folder / "inhibitors").write_text(" ".join([str(len(rows)), *rows]) + "\n")
+
+    def mutilate_boot_id(self, text: str | None) -> None:
+        """Have the host show ``text`` as its boot ID; None makes it a real one again, and another."""
+        if text is not None:
+            (self.folder / "boot_id").write_text(f"{text}\n")
+        elif not re.fullmatch(r"[0-9a-f-]{36}", self.boot_id):
+            self._new_boot_id()
+
+    @contextmanager
+    def systemctl_that(self, script: str) -> Iterator[None]:
+        """Another ``systemctl`` for a while, as a line of sh. Written in place: it is mounted."""
+        path = self.folder / "systemctl"
+        obeying = path.read_text()
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        try:
+            yield
+        finally:
+            path.write_text(obeying)
 
     def schedule_shutdown(self, mode: str, at_usec: int = 1_900_000_000_000_000) -> None:
         """As ``shutdown`` with a time would; "" cancels it."""

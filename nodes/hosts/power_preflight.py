@@ -228,10 +228,9 @@ def _stopping(properties: Sequence[str]) -> bool | None:
 def _scheduled(found: Mapping[str, list[str]]) -> ScheduledShutdown | None:
     """The shutdown that ``shutdown +N`` or the like has left, by logind, or by its file."""
     for line in found.get("property", []):
-        if line.startswith("(st) "):
-            mode, usec = (match.group(0) for match in _TOKEN.finditer(line[5:]))
-            if _text(mode):
-                return ScheduledShutdown(_text(mode), _moment(usec))
+        tokens = [match.group(0) for match in _TOKEN.finditer(line.removeprefix("(st) "))]
+        if line.startswith("(st) ") and len(tokens) == 2 and (mode := _text(tokens[0])):
+            return ScheduledShutdown(mode, _moment(tokens[1]))
     values = dict(line.split("=", 1) for line in found.get("scheduled", []) if "=" in line)
     if "MODE" in values:
         return ScheduledShutdown(_printable(values["MODE"]), _moment(values.get("USEC", "")))

@@ -90,11 +90,13 @@ class PowerSteps:
     def intent(self) -> None:
         """The step that puts on record which boot of the host is to end, with no VM on it.
 
-        Raises ConfirmationExpired, PlanChanged, VmStateUnknown, HostError.
+        Raises ConfirmationExpired, PlanChanged, VmStateUnknown, HostError, and PlanBlocked or
+        InsufficientRightsOnHost where the host says that it would refuse the command.
         """
         if self.work.done("intent"):
             return
         with self.run.step("intent") as step:
+            self._ensure_not_refused()
             boot_id = power.boot_id(self._shell())
             checked = self.run.data_of("check").get("boot_id")
             if checked and checked != boot_id:
@@ -109,7 +111,6 @@ class PowerSteps:
     def _ensure_fit(self) -> None:
         """Raise where the command may not be sent (any more)."""
         self.work.require_fresh()
-        self._ensure_not_refused()
         try:
             self.work.ensure_idle()
         except VmStateUnknown:
@@ -196,6 +197,7 @@ class PowerSteps:
 
         Raises where the command may not be sent.
         """
+        self._ensure_not_refused()
         looked_at_s = power.uptime_s(self._shell())
         intended_s = self.run.data_of("intent").get("uptime_s", looked_at_s)
         holds_until_s = float(intended_s) + settings.NODEADMIN_CONFIRMATION_LIFE_S

@@ -77,8 +77,9 @@ class Points:
     ``names`` is a file: what is counted has to outlive the process.
     """
 
-    def __init__(self, names: Path, die_at: int | None) -> None:
+    def __init__(self, names: Path, die_at: int | None, only: tuple[str, ...] = ("",)) -> None:
         self._names = names
+        self._only = only
         self._die_at = die_at
         self._count = 0
         self._guard = threading.Lock()
@@ -106,8 +107,9 @@ class Points:
         RunningStep._write = named  # type: ignore[method-assign]
         Claim.fenced = watched  # type: ignore[assignment, method-assign]
 
-    @staticmethod
-    def _counts(name: str, side: str) -> bool:
+    def _counts(self, name: str, side: str) -> bool:
+        if not name.startswith(self._only):
+            return False
         if side == "after":
             return any(word in name for word in OUTSIDE)
         return name.endswith((":Begun.", ":Done.")) or not name.startswith(PLAIN)
@@ -142,8 +144,10 @@ def walk(
     check: Callable[[str], None],
     *,
     points: int,
+    only: tuple[str, ...] = ("",),
 ) -> None:
-    """Kill at every point in turn, resume, check. There have to be at least so many ``points``."""
+    """Kill at every point in turn, resume, check. There have to be at least so many ``points``; those that
+    begin with none of ``only`` are walked by ``script/soak kill`` alone."""
     names = folder / "points"
     for die_at in range(1, 500):
         Operation.objects.all().delete()
@@ -152,7 +156,7 @@ def walk(
 
         def run_and_die(die_at: int = die_at) -> None:
             submit()
-            Points(names, die_at).install()
+            Points(names, die_at, only).install()
             run_queued()
 
         status = in_a_process(run_and_die)
@@ -247,6 +251,39 @@ def test_a_reboot_killed_anywhere_reboots_once_and_the_vm_comes_back(
         assert_rebooted(operation, pair, vm, commands=commands, where=where)
 
     walk(tmp_path, pair, submit, check, points=30)
+
+
+WAY_BACK = ("command:It was refused", "slot or state", "way_back:", "start:")
+"""From the refusal on; what lies before it is walked by the reboot that is carried out."""
+
+
+@pytest.mark.parametrize("kind", ["reboot-node", "shutdown-node"] if SOAK else ["shutdown-node"])
+def test_a_refused_power_command_killed_anywhere_leaves_everything_as_it_was(
+    pair: tuple[LightHost, ...], nodes: tuple[Node, ...], tmp_path: Path, kind: str
+) -> None:
+    vm = TinyVm("stays", memory_mib=16, kernel=guest_kernel("obedient", tmp_path))
+    pair[0].start_vm(vm)
+    commands = len(pair[0].power_commands)
+    pair[0].refuse_power("Refused: no.\n")
+
+    def submit() -> Operation:
+        return ask(kind, nodes[0], vm_policy="stop")
+
+    def check(where: str) -> None:
+        operation = Operation.objects.get()
+        assert operation.status == OperationStatus.FAILED, (where, operation.error)
+        assert operation.error is not None
+        assert operation.error["code"] == "power_refused", (where, operation.error)
+        assert [row["outcome"] for row in operation.error["vms"]] == ["started_again"], where
+        assert len(pair[0].power_commands) == commands, where
+        assert_exactly_once(pair, vm, on=pair[0])
+        assert Node.objects.get(pk=nodes[0].pk).scheduling == Scheduling.ENABLED, where
+        assert steps_of(operation)["way_back"] == "succeeded", where
+
+    try:
+        walk(tmp_path, pair, submit, check, points=8, only=WAY_BACK)
+    finally:
+        pair[0].refuse_power("")
 
 
 def test_a_delete_killed_anywhere_removes_the_node_once(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,9 +28,12 @@ WRITTEN = (r"Backup \"x\"", r"a restore\nat 50% \303\251")
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LightHost]:
-    with LightHost(tmp_path_factory.mktemp("host") / "host", libvirtd=False) as light:
-        yield light
+def host() -> Iterator[LightHost]:
+    # Pytest's own folders are closed to the user as whom sudo is asked.
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with LightHost(Path(folder) / "host", libvirtd=False) as light:
+            yield light
 
 
 @pytest.fixture
@@ -120,7 +124,7 @@ def test_the_refusal_of_systemd_257_is_told_as_the_inhibitors_it_is_for(host: Li
     with connect(host.sshd.target()) as connection:
         shell = connection.shell
         until_s = power.uptime_s(shell) + 600
-        with pytest.raises(ShutdownInhibited, match='“Backup "x"” .a restore at 50% é.: .*Access denied'):
+        with pytest.raises(ShutdownInhibited, match=r'“Backup "x"” .a restore at 50% é.: .*Access denied'):
             power.reboot(shell, host.boot_id, until_s)
         host.inhibit()
     assert host.power_commands == []
