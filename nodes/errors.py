@@ -108,6 +108,13 @@ class NodeBusy(NodeAdminError):
     title = "Another operation is changing this node"
 
 
+class AutostartHeld(NodeAdminError):
+    """``extra``: the ``vms`` whose autostart could not be put back, by name."""
+
+    code, http_status, retryable = "autostart_held", 502, True
+    title = "Autostart could not be put back"
+
+
 class ConfirmationRequired(NodeAdminError):
     """``extra``: the ``plan``, the ``confirm_token`` that agrees to it, and when that ``expires_at``."""
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from nodes.engine.claim import Claim, runner_name
 from nodes.engine.steps import RunningStep, write_line
-from nodes.engine.submit import announce
+from nodes.engine.submit import announce, refresh_by_itself
 from nodes.errors import InvalidInput, NodeAdminError, PermissionDenied
 from nodes.events import Actor, record
 from nodes.models import Operation, OperationStatus, OperationStep, StepStatus
@@ -31,6 +31,7 @@ from nodes.operations.base import (
     removed,
 )
 from nodes.operations.registry import kind_of
+from nodes.operations.run.unfinished import settle_unfinished
 from nodes.permissions import require
 
 log = structlog.get_logger(__name__)
@@ -223,7 +224,10 @@ def _finish(
     result: JsonObject | None = None,
 ) -> None:
     operation = run.operation
+    owed = False
     with run.fenced():
+        if status != OperationStatus.SUCCEEDED:
+            owed = settle_unfinished(operation)
         operation.steps.filter(status__in=(StepStatus.PENDING, StepStatus.RUNNING)).update(
             status=StepStatus.CANCELLED
         )
@@ -243,6 +247,8 @@ def _finish(
         if kind is not None and kind.audited:
             _record_end(run, kind, status, message)
     announce(operation)
+    if owed and operation.node is not None:
+        refresh_by_itself(operation.node)
     log.info("operation ended", kind=operation.kind, node=operation.node_name, status=status.value)
 
 

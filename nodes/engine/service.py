@@ -17,7 +17,14 @@ from django.utils.translation import gettext as _
 
 from nodes.engine import confirm
 from nodes.engine.one_by_one import one_after_another
-from nodes.engine.submit import asking_user, known_kind, node_busy, refuse_unretriable, submit
+from nodes.engine.submit import (
+    asking_user,
+    known_kind,
+    node_busy,
+    refresh_by_itself,
+    refuse_unretriable,
+    submit,
+)
 from nodes.errors import (
     BootIdUnreadable,
     ConfirmationRequired,
@@ -30,7 +37,7 @@ from nodes.errors import (
     VmStateUnknown,
 )
 from nodes.events import Actor, NodeChanged, publish, record
-from nodes.models import IdempotencyKey, Node, Operation
+from nodes.models import HeldAutostart, IdempotencyKey, Node, Operation
 from nodes.operations.base import PlannedKind, removed
 from nodes.operations.candidates import still_possible
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, complete
@@ -53,7 +60,8 @@ def enable_node(
     idempotency: IdempotencyKey | None = None,
 ) -> Operation | Node:
     """Give the node back to scheduling: at once, or with ``return_vms`` by an operation that also brings back
-    what the last drain moved away.
+    what the last drain moved away. Autostart that was held on its host is put back: by that operation, or by
+    a refresh that is asked for here, as soon as libvirt on the host answers.
 
     Raises as :func:`_planned`, and NodeBusy.
     """
@@ -64,6 +72,8 @@ def enable_node(
         _lock(node)
         _refuse_busy(node)
         uncordon(node, actor=actor)
+    if HeldAutostart.objects.filter(node=node).exists():
+        refresh_by_itself(node)
     return node
 
 

@@ -8,17 +8,20 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import structlog
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from nodes.errors import InvalidInput, NodeBusy
-from nodes.events import Actor, OperationChanged, publish, record
+from nodes.errors import InvalidInput, NodeAdminError, NodeBusy
+from nodes.events import SYSTEM, Actor, OperationChanged, publish, record
 from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep, StepStatus, User
 from nodes.operations.base import JsonObject, OperationKind, PlannedKind, removed
 from nodes.operations.plans import Plan
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.registry import kind_of
+
+log = structlog.get_logger(__name__)
 
 POLL_S = 0.1
 ATTEMPTS = 3
@@ -212,6 +215,15 @@ def cancel(operation: Operation, *, actor: Actor) -> Operation:
             )
     announce(operation)
     return operation
+
+
+def refresh_by_itself(node: Node) -> None:
+    """Ask for a refresh of the node that no user asked for: it puts back what is owed to the host's VMs.
+    Where that is refused, the monitor's next one does."""
+    try:
+        submit(RefreshNode.kind, actor=SYSTEM, node=node)
+    except NodeAdminError as error:
+        log.info("a refresh was not submitted", node=node.name, reason=error.code)
 
 
 def known_kind(name: str) -> OperationKind:

@@ -38,6 +38,7 @@ class Listed:
     active: bool
     persistent: bool | None
     managed_save: bool | None
+    autostart: bool | None
     state: DomainState | None
 
 
@@ -60,6 +61,7 @@ def listed(connection: libvirt.virConnect, uuid: str | None = None) -> list[List
     domains = connection.listAllDomains()
     persistent = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
     saved = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
+    marked = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
     states = _states(connection)
     rows = []
     for domain in domains:
@@ -74,6 +76,7 @@ def listed(connection: libvirt.virConnect, uuid: str | None = None) -> list[List
                 active=domain.ID() >= 0,
                 persistent=own in persistent if persistent is not None else None,
                 managed_save=own in saved if saved is not None else None,
+                autostart=own in marked if marked is not None else None,
                 state=states.get(own),
             )
         )

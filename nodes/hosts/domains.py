@@ -73,6 +73,8 @@ class DomainFacts:
     block_jobs: tuple[str, ...]
     """Targets (``vda``) of the disks that a block job runs on."""
     snapshots: int | None
+    autostart: bool | None = None
+    """Whether libvirt starts it with its host."""
     problems: tuple[str, ...] = ()
     """What could not be read, in libvirt's words."""
 
@@ -153,6 +155,7 @@ def _with_details(hypervisor: Hypervisor, row: Listed, clock: Clock) -> DomainFa
         job=job or None,
         block_jobs=block_jobs or (),
         snapshots=snapshots,
+        autostart=row.autostart,
         problems=tuple(problems),
     )
 

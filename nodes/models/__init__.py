@@ -1,5 +1,6 @@
 """What nodeadmin keeps: one file a thing."""
 
+from nodes.models.autostart import HeldAutostart, MaintenanceBaseline
 from nodes.models.bmc import Bmc
 from nodes.models.chore import Chore
 from nodes.models.confirmation import UsedConfirmation
@@ -39,9 +40,11 @@ __all__ = [
     "Event",
     "FigureBlock",
     "Heartbeat",
+    "HeldAutostart",
     "IdempotencyKey",
     "InventoryChange",
     "LogLevel",
+    "MaintenanceBaseline",
     "MigrationSlot",
     "MonitorProcess",
     "Node",

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, Options
 from nodes.operations.placing import place
+from nodes.operations.plan.autostart import lost_marks, node_notes, with_autostart
 from nodes.operations.plan.power_blockers import with_power
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
 from nodes.operations.world import PlannedVm, Target, World
@@ -51,7 +52,7 @@ def decide(
         decisions=decisions,
         blockers=_node_blockers(world, kind, options, decisions),
         losses=_losses(world, decisions),
-        notes=(*plan.notes, *_notes(kind)),
+        notes=(*plan.notes, *_notes(kind), *node_notes(world, kind)),
         estimate_s=round(sum(moving) / min(AT_ONCE, len(moving)), 1) if moving else None,
     )
     return with_power(made, world.power, options)
@@ -69,7 +70,14 @@ def _decisions(
     ]
     places = place(movable, world.targets, others=world.others, prefer=prefer)
     rows = (
-        _decision(vm, wishes[vm.uuid], places.get(vm.uuid), kind, options, rate_mib_s) for vm in world.vms
+        with_autostart(
+            _decision(vm, wishes[vm.uuid], places.get(vm.uuid), kind, options, rate_mib_s),
+            vm,
+            world,
+            kind,
+            options,
+        )
+        for vm in world.vms
     )
     return tuple(sorted(rows, key=lambda row: (row.vm_name, row.vm_uuid)))
 
@@ -213,13 +221,13 @@ def _unseen(world: World, plan: Plan, options: Options) -> Plan:
             plan,
             decisions=tuple(_unknown(vm, Action.LEAVE) for vm in world.vms),
             losses=(_("What the VMs on this host have not written to disk is lost."),),
-            notes=(*plan.notes, note),
+            notes=(*plan.notes, note, *node_notes(world, plan.kind)),
         )
     if plan.kind == DELETE and options.force:
         return replace(
             plan,
             decisions=tuple(_unknown(vm, Action.LEAVE) for vm in world.vms),
-            losses=_lost_with_the_node(world),
+            losses=(*_lost_with_the_node(world), *lost_marks(world, plan.kind)),
             notes=(*plan.notes, fault.message, *_notes(DELETE)),
         )
     return replace(

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import NodeBusy
+from nodes.errors import AutostartHeld, NodeBusy
 from nodes.events import NodeChanged, publish, record
 from nodes.models import Node, Operation, StepStatus
 from nodes.models.event import Severity
 from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan, removed
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
+from nodes.operations.run.autostart import put_back_all
 from nodes.operations.scheduling import cordon
 from nodes.operations.slots import in_use
 from nodes.operations.vm_steps import vm_step_plans
@@ -55,11 +56,24 @@ class DeleteNode(PlannedKind):
                 reason = _("Is being deleted")
                 cordon(work.node, reason=reason, actor=run.actor, operation=run.operation)
         work.deal_with_vms(go_on=False, empties=not forced)
+        if not forced:
+            self._put_autostart_back(work)
         with run.step("remove"):
             if not forced:
                 work.ensure_empty()
             self._remove(run, work.node, forced=forced)
         return {"node": run.operation.node_name}
+
+    def _put_autostart_back(self, work: PlanRun) -> None:
+        """Raise where that fails: once the node is gone, nobody knows of what is held on its host."""
+        left = put_back_all(work.run, work.node)
+        if left:
+            raise AutostartHeld(
+                _("The held autostart of these VMs could not be put back: %s. The node is not removed.")
+                % ", ".join(left),
+                remedy=_("See that libvirt on the host answers, and try again."),
+                extra={"vms": left},
+            )
 
     def _remove(self, run: Run, node: Node, *, forced: bool) -> None:
         key = str(node.uuid)

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from nodes.models import Operation
 from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan
+from nodes.operations.node_state.maintenance_vms import expect_left
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.scheduling import cordon
@@ -38,5 +39,7 @@ class DisableNode(PlannedKind):
         work.deal_with_vms(go_on=True)
         with run.step("verify") as step:
             left = work.ensure_empty()
+            with run.fenced():
+                expect_left(work)
             step.report(_("Left as planned: %s.") % ", ".join(left) if left else _("No VM runs on it."))
         return {"left": left}

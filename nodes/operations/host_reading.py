@@ -15,6 +15,7 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.domains import Room, known_names, list_domains, room
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.hosts.libvirt.guests_service import guests_service
 from nodes.hosts.libvirt_facts import collect
 from nodes.hosts.target import HostTarget
 from nodes.inventory import pools
@@ -56,6 +57,8 @@ class SeenHost:
     ``room`` are None where they were not asked for or not answered. ``names``: the UUIDs of a target's VMs by
     their names. ``more``: what the further readers gave, by field of :class:`HostState`. ``files``: what it
     has of the files that VMs name.
+    ``starts_guests``: whether libvirt-guests starts VMs at boot; asked of hosts whose VMs are, None where
+    that could not be read.
     """
 
     host: Host
@@ -71,6 +74,7 @@ class SeenHost:
     names: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, HostFile] = field(default_factory=dict)
+    starts_guests: bool | None = False
 
 
 def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHost:
@@ -86,6 +90,8 @@ def see(host: Host, clock: Clock, *, domains: bool, wants_room: bool) -> SeenHos
     if seen.connection.has_shell:
         try:
             seen.boot_id, mounts, interfaces = _proc(seen.connection, clock)
+            if domains:
+                seen.starts_guests = _starts_guests(seen.connection, clock)
         except HostError as error:
             seen.fault = error
             return seen
@@ -115,6 +121,14 @@ def _within(clock: Clock) -> float:
     """What one answer of libvirt may take: a daemon that hangs is told from a host that is gone by its
     ending before all else."""
     return max(0.2, min(LIBVIRT_S, clock.left - 1.0))
+
+
+def _starts_guests(connection: HostConnection, clock: Clock) -> bool | None:
+    try:
+        return guests_service(connection.shell, timeout_s=min(5.0, _within(clock))).starts_vms
+    except HostError:
+        # What else the host is asked tells whether it answers; without this a plan can be made.
+        return None
 
 
 def _proc(

@@ -37,6 +37,7 @@ _DOWN: Mapping[str, Any] = {
     "accept_unknown_vms": False,
     "ignore_inhibitors": False,
     "keep_stopped_on_refusal": False,
+    "hold_autostart": None,
 }
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -55,6 +56,7 @@ class Options:
 
     ``restart_vms``: those that were stopped are started after a *successful* reboot. Where the power command
     is refused they are started in any case, unless ``keep_stopped_on_refusal``.
+    ``hold_autostart`` None: autostart is held where the node stays in maintenance.
     """
 
     vm_policy: str
@@ -65,6 +67,7 @@ class Options:
     accept_unknown_vms: bool = False
     ignore_inhibitors: bool = False
     keep_stopped_on_refusal: bool = False
+    hold_autostart: bool | None = None
     force: bool = False
     reason: str = ""
 

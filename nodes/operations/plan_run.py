@@ -33,6 +33,7 @@ from nodes.operations.crew import Job, do_jobs
 from nodes.operations.options import Options
 from nodes.operations.planning import plan_changed, plan_for
 from nodes.operations.plans import Action, Plan, VmDecision
+from nodes.operations.run import autostart
 from nodes.operations.slots import release_left_over
 from nodes.operations.vm_moves import move_vm, settle_step, was_moving
 from nodes.operations.vm_steps import (
@@ -144,6 +145,7 @@ class PlanRun:
             if empties:
                 self.ensure_fits()
         failed = self._do([vm for vm in left if vm_code(vm) not in self._given_up], self._act, go_on=go_on)
+        autostart.follow(self.run, self.plan)
         for error in failed.values():
             if isinstance(error, ConfirmationExpired):
                 raise error

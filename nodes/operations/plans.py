@@ -16,6 +16,9 @@ from typing import Any, Self
 from nodes.hosts.power_preflight import Inhibitor
 from nodes.operations.plan.told_once import common_notes, common_reasons
 
+GOES_DOWN = ("reboot-node", "shutdown-node")
+"""Kinds after which the host boots: what libvirt starts then is part of what is confirmed."""
+
 
 class Action(StrEnum):
     """What happens to one VM. ``blocked`` is the lack of a decision: ``blockers`` say why."""
@@ -52,6 +55,9 @@ class VmDecision:
     guess at how long it takes, None where there is no ground for one. Neither is part of what is confirmed.
     ``disk_paths`` are the paths of its block devices on the target, by those that they have now, where the
     target calls the same devices otherwise.
+
+    ``autostart``: whether libvirt starts it with its host, None where unknown, and true as well where
+    nodeadmin holds that back already; ``hold_autostart``: it is held back while the node is in maintenance.
     """
 
     vm_uuid: str
@@ -69,6 +75,8 @@ class VmDecision:
     vcpus: int | None = None
     estimate_s: float | None = None
     disk_paths: Mapping[str, str] = field(default_factory=dict)
+    autostart: bool | None = None
+    hold_autostart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +134,18 @@ class Plan:
                     vm.source_uuid,
                     vm.restart,
                     sorted(reason.code for reason in vm.blockers),
+                    *self._at_boot(vm),
                 )
                 for vm in self.decisions
             ),
         }
         text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _at_boot(self, vm: VmDecision) -> tuple[bool | None, ...]:
+        """What is confirmed of the VM's start with its host, where the host goes down."""
+        goes_down = self.kind in GOES_DOWN and vm.action != Action.MIGRATE
+        return (vm.autostart, vm.hold_autostart) if goes_down else ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for the answer and for the operation's row."""
@@ -195,12 +209,15 @@ def _decided(vm: VmDecision) -> tuple[Any, ...]:
         vm.source_uuid,
         vm.restart,
         sorted(reason.code for reason in vm.blockers),
+        vm.autostart,
+        vm.hold_autostart,
     )
 
 
 def _in_words(vm: VmDecision) -> str:
     blocked = f" ({', '.join(reason.code for reason in vm.blockers)})" if vm.blockers else ""
-    return f"{vm.action.value}{f' to {vm.target}' if vm.target else ''}{blocked}"
+    autostart = f", autostart {'held' if vm.hold_autostart else 'on'}" if vm.autostart else ""
+    return f"{vm.action.value}{f' to {vm.target}' if vm.target else ''}{autostart}{blocked}"
 
 
 def _decision(row: Mapping[str, Any]) -> VmDecision:

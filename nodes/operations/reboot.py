@@ -21,9 +21,11 @@ from nodes.operations.base import (
     StepPlan,
 )
 from nodes.operations.maintenance import enter_maintenance, maintenance_step, was_enabled
+from nodes.operations.node_state.maintenance_vms import expect_after_boot, note_running
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.power_steps import REBOOT, PowerCommand, PowerSteps
+from nodes.operations.run import autostart
 from nodes.operations.run.way_back import WayBack
 from nodes.operations.scheduling import uncordon
 from nodes.operations.snapshots import store_snapshot, take_inventory
@@ -48,6 +50,7 @@ class RebootNode(PlannedKind):
         return (
             check_step(),
             maintenance_step(),
+            *autostart.hold_steps(plan),
             *vm_step_plans(plan),
             StepPlan("intent", _("Look at the VMs and the boot ID")),
             StepPlan("command", _("Send the command to reboot")),
@@ -66,6 +69,7 @@ class RebootNode(PlannedKind):
         problems = self._inventory(work)
         problems += work.start_again()
         self._uncordon(work, healthy=not problems)
+        autostart.put_back_owed(run, work.node)
         if problems:
             raise VmStepsFailed(
                 _("The host has been rebooted, but: %s") % "; ".join(problems),
@@ -95,6 +99,7 @@ class RebootNode(PlannedKind):
                 taken = take_inventory(connection, access.last_good(work.node))
                 with work.run.fenced():
                     snapshot, changes = store_snapshot(work.node, taken)
+                    note_running(work.node, taken.inventory, operation=work.run.operation)
                 shown: list[dict[str, Any]] = [asdict(change) for change in changes[:CHANGES_SHOWN]]
                 step.report(
                     _("%d changes since the last inventory.") % len(changes),
@@ -135,8 +140,11 @@ def empty_and_send(work: PlanRun, power: PowerSteps, command: PowerCommand, reas
         if not power.sent:
             work.check()
             enter_maintenance(work, reason)
+            autostart.hold(work)
             work.deal_with_vms(go_on=False)
             power.intent()
+            autostart.ensure_held(work)
+            expect_after_boot(work)
         power.command(command)
     except (ClaimLost, *DATABASE_AWAY):
         raise

@@ -13,6 +13,8 @@ from nodes.hosts.connection import HostConnection
 from nodes.models import Node, Operation
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, removed
 from nodes.operations.connection_state import note_contact, note_failure, note_mute_libvirt
+from nodes.operations.node_state.maintenance_vms import note_running
+from nodes.operations.run.autostart import put_back_due
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.permissions import VIEW
 
@@ -52,6 +54,7 @@ class RefreshNode(OperationKind):
             with run.step("connect"):
                 login = access.Login.of_node(node)
                 connection = access.connect(login.target())
+            put_back_due(run, node, connection)
             return self._refresh(run, node, connection)
         except HostError as error:
             with run.fenced():
@@ -69,12 +72,15 @@ class RefreshNode(OperationKind):
         with run.step("store") as step:
             with run.fenced():
                 snapshot, changes = store_snapshot(node, taken)
+                note_running(node, taken.inventory)
                 if is_mute:
                     _count_failure(node)
                     note_mute_libvirt(node)
                 else:
                     note_contact(node)
             step.report(_("%d changes") % len(changes))
+        # Once more, for what has become due since: who asked for it was answered with this refresh.
+        put_back_due(run, node, connection)
         return {"snapshot": snapshot.pk, "observed_at": taken.document.observed_at, "changes": len(changes)}
 
 

@@ -10,6 +10,7 @@ from nodes.models import Operation
 from nodes.operations.base import JsonObject, PlannedKind, Run, StepPlan
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
+from nodes.operations.run.autostart import put_back_owed
 from nodes.operations.scheduling import uncordon
 from nodes.operations.vm_steps import vm_code, vm_step_plans
 from nodes.permissions import MAINTAIN
@@ -34,6 +35,7 @@ class EnableNode(PlannedKind):
             with run.step("uncordon") as step, run.fenced():
                 if not uncordon(work.node, actor=run.actor, operation=run.operation):
                     step.skip(_("The node is enabled already."))
+        put_back_owed(run, work.node)
         work.deal_with_vms(go_on=True, empties=False)
         returned: list[str] = []
         left: list[str] = []

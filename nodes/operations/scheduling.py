@@ -7,7 +7,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.events import Actor, NodeChanged, publish, record
-from nodes.models import Node, Operation, Scheduling
+from nodes.models import HeldAutostart, Node, Operation, Scheduling
+from nodes.operations.node_state.maintenance_vms import forget
 
 
 def cordon(node: Node, *, reason: str, actor: Actor, operation: Operation | None = None) -> bool:
@@ -41,6 +42,10 @@ def _change(node: Node, wanted: Scheduling, reason: str, actor: Actor, operation
         if not changed:
             return False
         disabled = wanted == Scheduling.MAINTENANCE
+        forget(node)
+        if not disabled:
+            # What is held of a node that is enabled is owed to it from this very moment on.
+            HeldAutostart.objects.filter(node=node.pk).release()
         text = _("%s entered maintenance") if disabled else _("%s left maintenance")
         record(
             "node_disabled" if disabled else "node_enabled",

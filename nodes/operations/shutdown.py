@@ -13,6 +13,7 @@ from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.power_steps import POWER_OFF, PowerSteps
 from nodes.operations.reboot import empty_and_send, owes, wait_for
+from nodes.operations.run import autostart
 from nodes.operations.vm_steps import vm_step_plans
 from nodes.permissions import POWER
 
@@ -32,6 +33,7 @@ class ShutdownNode(PlannedKind):
         return (
             check_step(),
             maintenance_step(),
+            *autostart.hold_steps(plan),
             *vm_step_plans(plan),
             StepPlan("intent", _("Look at the VMs and the boot ID")),
             StepPlan("command", _("Send the command to shut down")),

@@ -29,6 +29,7 @@ def planned_vm(vm: VmState, host: HostState, *, returns: bool = False) -> Planne
         state=facts.state,
         active=facts.active,
         persistent=facts.persistent,
+        autostart=facts.autostart,
         starts_anew=root is not None and root.findtext("on_poweroff") == "restart",
         memory_bytes=_known(facts.memory_max_bytes, xml.memory_max_bytes if xml else None),
         vcpus=_known(facts.vcpus, xml.vcpus_current if xml else None),

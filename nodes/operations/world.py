@@ -23,7 +23,7 @@ class PlannedVm:
     ``vcpus`` what it has; None where unknown. ``persistent`` False: its definition ends with it.
     ``demands`` are what it takes of things that VMs on a host share, by their names (see plan/vm_needs.py);
     ``huge_page_bytes`` is the part of its memory that is no ordinary one.
-    ``starts_anew``: libvirt starts it again whenever its guest shuts down.
+    ``starts_anew``: libvirt starts it again whenever its guest shuts down; ``autostart``: with its host.
     ``source`` and ``source_uuid`` name its node where that is not the node of the plan.
     """
 
@@ -33,6 +33,7 @@ class PlannedVm:
     active: bool
     persistent: bool | None = True
     starts_anew: bool = False
+    autostart: bool | None = False
     memory_bytes: int | None = None
     vcpus: int | None = None
     huge_page_bytes: int = 0
@@ -75,6 +76,8 @@ class World:
     takes VMs is enabled and online, whoever may use it; ``targets`` are those that the user may use.
     ``takes_vms``: whether VMs are placed on the node itself (it is no storage node).
     ``power`` is what the host says of a power command, where one is to be sent.
+    ``held_autostart`` are the names, by UUID, of the VMs whose autostart nodeadmin holds. ``starts_guests``:
+    another service of the host starts VMs at boot, None where that could not be read.
     """
 
     node_uuid: str
@@ -88,6 +91,9 @@ class World:
     boot_id: str | None = None
     power: PowerQuestion | None = None
     notes: tuple[str, ...] = ()
+    in_maintenance: bool = False
+    held_autostart: Mapping[str, str] = field(default_factory=dict)
+    starts_guests: bool | None = False
 
     @property
     def vms_known(self) -> bool:

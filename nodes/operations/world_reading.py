@@ -11,7 +11,16 @@ from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import NodeAdminError
-from nodes.models import TAKES_VMS, DeclaredSharedStorage, Node, Operation, SnapshotSection, User
+from nodes.models import (
+    TAKES_VMS,
+    DeclaredSharedStorage,
+    HeldAutostart,
+    Node,
+    Operation,
+    Scheduling,
+    SnapshotSection,
+    User,
+)
 from nodes.operations.candidates import Candidates, Promised, candidates, moved_away, promised
 from nodes.operations.host_reading import Host, SeenHost
 from nodes.operations.looking import Seen, host_state, look
@@ -36,7 +45,15 @@ def read_world(
     found = candidates(user, node, prefer, before) if targets else Candidates((), True)
     own = _host(node)
     if isinstance(own, NodeAdminError):
-        return World(str(node.uuid), node.name, last_known(node), others=found.others, fault=_reason(own))
+        held = held_on(node)
+        return World(
+            str(node.uuid),
+            node.name,
+            last_known(node),
+            others=found.others,
+            fault=_reason(own),
+            held_autostart=held,
+        )
     hosts = [host for row in found.nodes if isinstance(host := _host(row), Host)]
     # Before the hosts are asked: a VM that arrives meanwhile may count twice, but never not at all.
     room = promised(before) if targets else {}
@@ -55,6 +72,9 @@ def read_world(
         fault=_reason(source.fault) if source.fault is not None else None,
         libvirt_fault=_libvirt_reason(source),
         boot_id=source.boot_id,
+        in_maintenance=node.scheduling == Scheduling.MAINTENANCE,
+        held_autostart=held_on(node),
+        starts_guests=source.starts_guests,
     )
 
 
@@ -92,6 +112,7 @@ def read_return(user: User | None, node: Node, *, before: Operation | None) -> W
         libvirt_fault=_reason(here.libvirt_fault) if here.libvirt_fault is not None else None,
         boot_id=here.boot_id,
         notes=tuple(notes),
+        held_autostart=held_on(node),
     )
 
 
@@ -107,6 +128,12 @@ def _returning_to(node: Node, target: Target) -> Target:
     return replace(target, obstacles=(reason, *target.obstacles))
 
 
+def held_on(node: Node) -> dict[str, str]:
+    """The names, by UUID, of the VMs whose autostart nodeadmin holds on the node's host."""
+    rows = HeldAutostart.objects.filter(node=node.pk)
+    return {str(uuid): name for uuid, name in rows.values_list("vm_uuid", "vm_name")}
+
+
 def last_known(node: Node) -> tuple[PlannedVm, ...]:
     """The VMs of the newest inventory, their states unknown."""
     section = SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug="vms").first()
@@ -118,6 +145,7 @@ def last_known(node: Node) -> tuple[PlannedVm, ...]:
             state=None,
             active=bool(row.get("active")),
             persistent=row.get("persistent"),
+            autostart=row.get("autostart"),
             memory_bytes=row.get("memory_max_bytes"),
             vcpus=row.get("vcpus_current"),
             notes=(_("Last seen: %s.") % row["state"],) if row.get("state") else (),

@@ -22,6 +22,7 @@ from nodes.operations.maintenance import CODE as MAINTENANCE
 from nodes.operations.maintenance import was_enabled
 from nodes.operations.plan_run import PlanRun
 from nodes.operations.plans import Action, VmDecision
+from nodes.operations.run import autostart
 from nodes.operations.run.vm_outcomes import VmOutcome, in_words, outcomes
 from nodes.operations.scheduling import uncordon
 from nodes.operations.vm_steps import hypervisor_of, start_code, start_step, start_vm, was_stopped_by
@@ -79,6 +80,7 @@ class WayBack:
         if not self.work.options.keep_stopped_on_refusal:
             self._start_vms(step)
         self._put_back_scheduling(step)
+        autostart.give_back(self.work)
         step.report(in_words(self.outcomes()) or _("No VM was touched."))
 
     def _stopped(self) -> list[VmDecision]:

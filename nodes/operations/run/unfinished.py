@@ -1,0 +1,21 @@
+"""What an operation that failed or was cancelled leaves to be put right."""
+
+from __future__ import annotations
+
+from nodes.models import Operation, StepStatus
+from nodes.operations.node_state.maintenance_vms import forget
+from nodes.operations.run.autostart import release_held_by
+
+
+def settle_unfinished(operation: Operation) -> bool:
+    """Within the transaction that ends the operation, whatever has ended it: autostart that it holds is to be
+    put back, and what was to run after a boot that does not come is forgotten.
+
+    True where there is something that a refresh of the node can put back now.
+    """
+    steps = {step.code: step for step in operation.steps.filter(code__in=("command", "back"))}
+    sent = "command" in steps and bool(steps["command"].data.get("sent_at"))
+    is_back = "back" in steps and steps["back"].status == StepStatus.SUCCEEDED
+    if operation.node is not None and operation.plan is not None and not sent:
+        forget(operation.node)
+    return release_held_by(operation, going_down=sent and not is_back)
