@@ -16,10 +16,10 @@ is off, its SSH port swallows what is sent to it, as a host without power does. 
 
 What it is not: all light hosts and this machine share one kernel, one process table, one network, one clock.
 Processors, memory, PCI, disks and network cards are this machine's, in each of them. The journal is this
-machine's. There is no systemd: ``systemctl`` knows ``reboot``, ``poweroff`` and ``is-system-running``,
-``busctl`` what of logind a power command depends on, and nothing shuts down in order. Of a host that is off,
-only the SSH port swallows packets. The thread that carries out a power command lives in the test's process;
-what is tested may be killed as one likes.
+machine's. There is no systemd: ``systemctl`` knows ``reboot``, ``poweroff``, ``is-system-running`` and
+``is-enabled``, ``busctl`` what of logind a power command depends on, and nothing shuts down in order. Of a
+host that is off, only the SSH port swallows packets. The thread that carries out a power command lives in the
+test's process; what is tested may be killed as one likes.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ case "$*" in
   "start --no-block --job-mode=replace-irreversibly poweroff.target") go poweroff ;;
   is-system-running)
     cat {folder}/state; read -r word <{folder}/state; [ "$word" = running ] ;;
+  is-enabled*) grep -qx "${{2}}" {folder}/enabled && echo enabled && exit 0; echo disabled; exit 1 ;;
   *) echo "System has not been booted with systemd as init system (PID 1). Can't operate." >&2; exit 1 ;;
 esac
 """
@@ -174,6 +175,8 @@ class LightHost(LibvirtHost):
             ("inhibitors", _NO_INHIBITORS),
             ("scheduled", _NOTHING_SCHEDULED),
             ("dpkg-lock", ""),
+            ("enabled", ""),
+            ("libvirt-guests", ""),
         ):
             (self.folder / name).write_text(f"{text}\n" if text else "")
         (self.folder / "state").write_text("running\n")
@@ -195,6 +198,7 @@ class LightHost(LibvirtHost):
             "systemctl": shutil.which("systemctl") or "/usr/bin/systemctl",
             "busctl": shutil.which("busctl") or "/usr/bin/busctl",
             "dpkg-lock": "/var/lib/dpkg/lock-frontend",
+            "libvirt-guests": "/etc/default/libvirt-guests",
         }
         return [f"mount --bind {self.folder / name} {place}" for name, place in places.items()]
 
@@ -285,6 +289,11 @@ class LightHost(LibvirtHost):
                 yield holder.pid
             finally:
                 holder.stdin.close()
+
+    def enable_unit(self, unit: str, configuration: str | None) -> None:
+        """Have ``systemctl`` call the unit enabled, with this text in libvirt-guests' file; None: not."""
+        (self.folder / "enabled").write_text(f"{unit}\n" if configuration is not None else "")
+        (self.folder / "libvirt-guests").write_text(configuration or "")
 
     @property
     def is_on(self) -> bool:

@@ -28,6 +28,7 @@ from nodes.engine.steps import RunningStep
 from nodes.models import (
     Credential,
     Event,
+    HeldAutostart,
     MigrationSlot,
     Node,
     Operation,
@@ -47,8 +48,9 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 SOAK = os.environ.get("NODEADMIN_SOAK") == "1"
-OUTSIDE = ("Moves to", "Asks the guest", "Sends the command", "start:Begun")
+OUTSIDE = ("Moves to", "Asks the guest", "Sends the command", "start:Begun", "Autostart is held")
 """What is committed right before something is done to a host: there, dying after counts as well."""
+UNNAMED = "slot or state"
 PLAIN = ("check:1", "check:2", "intent:Boot", "gone:It", "back:", "inventory:", "verify:No")
 """What is committed between two other commits, with nothing done since the one before."""
 
@@ -74,7 +76,8 @@ def nodes(pair: tuple[LightHost, ...], settings: Any, monkeypatch: pytest.Monkey
 class Points:
     """Counts the points of a run, and dies at the one that it is told to.
 
-    ``names`` is a file: what is counted has to outlive the process.
+    ``names`` is a file: what is counted has to outlive the process. Commits whose name begins
+    with none of ``only`` count in the soak alone.
     """
 
     def __init__(self, names: Path, die_at: int | None, only: tuple[str, ...] = ("",)) -> None:
@@ -98,7 +101,7 @@ class Points:
 
         @contextmanager
         def watched(held: Claim) -> Iterator[None]:
-            name = getattr(self._what, "name", "slot or state")
+            name = getattr(self._what, "name", UNNAMED)
             with fenced(held):
                 yield
                 self._pass(name, "before")
@@ -234,27 +237,45 @@ def test_killed_in_the_middle_of_a_migration_the_vm_is_at_its_source_and_it_is_t
     assert not MigrationSlot.objects.exists()
 
 
+def starts_with_its_host(host: LightHost, name: str) -> TinyVm:
+    """A VM that is switched off, with autostart."""
+    vm = TinyVm(name, memory_mib=16)
+    host.define_vm(vm)
+    host.virsh("autostart", vm.uuid)
+    return vm
+
+
+def assert_no_mark_lost(host: LightHost, vm: TinyVm, where: str) -> None:
+    """It is off, as it was, with autostart, and nothing is owed to it."""
+    assert host.virsh("list", "--inactive", "--autostart", "--name").split() == [vm.name], where
+    assert not HeldAutostart.objects.exists(), where
+
+
 def test_a_reboot_killed_anywhere_reboots_once_and_the_vm_comes_back(
     pair: tuple[LightHost, ...], nodes: tuple[Node, ...], tmp_path: Path
 ) -> None:
     vm = TinyVm("comes-back", memory_mib=16, kernel=guest_kernel("obedient", tmp_path))
     pair[0].start_vm(vm)
+    # Its points are walked by the refused reboot below, where each costs no boot.
+    rests = starts_with_its_host(pair[0], "rests") if SOAK else None
     commands = len(pair[0].power_commands)
 
     def submit() -> Operation:
-        return ask("reboot-node", nodes[0], vm_policy="stop", restart_vms=True)
+        return ask("reboot-node", nodes[0], vm_policy="stop", restart_vms=True, hold_autostart=SOAK)
 
     def check(where: str) -> None:
         nonlocal commands
         operation = check_ended(where)
         commands += 1
         assert_rebooted(operation, pair, vm, commands=commands, where=where)
+        if rests is not None:
+            assert_no_mark_lost(pair[0], rests, where)
 
     walk(tmp_path, pair, submit, check, points=30)
 
 
-WAY_BACK = ("command:It was refused", "slot or state", "way_back:", "start:")
-"""From the refusal on; what lies before it is walked by the reboot that is carried out."""
+WAY_BACK = ("command:It was refused", UNNAMED, "way_back:", "start:", "autostart")
+"""From the refusal on, and what is done to autostart; the rest is walked by the reboot that is carried out."""
 
 
 @pytest.mark.parametrize("kind", ["reboot-node", "shutdown-node"] if SOAK else ["shutdown-node"])
@@ -263,14 +284,15 @@ def test_a_refused_power_command_killed_anywhere_leaves_everything_as_it_was(
 ) -> None:
     vm = TinyVm("stays", memory_mib=16, kernel=guest_kernel("obedient", tmp_path))
     pair[0].start_vm(vm)
+    rests = starts_with_its_host(pair[0], "rests")
     commands = len(pair[0].power_commands)
     pair[0].refuse_power("Refused: no.\n")
 
     def submit() -> Operation:
-        return ask(kind, nodes[0], vm_policy="stop")
+        return ask(kind, nodes[0], vm_policy="stop", hold_autostart=True)
 
     def check(where: str) -> None:
-        operation = Operation.objects.get()
+        operation = Operation.objects.get(kind=kind)
         assert operation.status == OperationStatus.FAILED, (where, operation.error)
         assert operation.error is not None
         assert operation.error["code"] == "power_refused", (where, operation.error)
@@ -279,9 +301,10 @@ def test_a_refused_power_command_killed_anywhere_leaves_everything_as_it_was(
         assert_exactly_once(pair, vm, on=pair[0])
         assert Node.objects.get(pk=nodes[0].pk).scheduling == Scheduling.ENABLED, where
         assert steps_of(operation)["way_back"] == "succeeded", where
+        assert_no_mark_lost(pair[0], rests, where)
 
     try:
-        walk(tmp_path, pair, submit, check, points=8, only=WAY_BACK)
+        walk(tmp_path, pair, submit, check, points=14, only=WAY_BACK)
     finally:
         pair[0].refuse_power("")
 

@@ -445,3 +445,76 @@ def test_whatever_the_world_no_target_is_overfilled_and_the_order_of_what_was_re
             for row in targets
         )
         assert plan(world(*vms, targets=roomier), DRAIN, prefer=shown).digest() == made.digest()
+
+
+# -- autostart -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_maintenance", "asked", "held"),
+    [
+        (REBOOT, False, None, False),
+        (REBOOT, True, None, True),
+        (SHUTDOWN, False, None, True),
+        (SHUTDOWN, True, None, True),
+        (REBOOT, False, True, True),
+        (REBOOT, True, False, False),
+        (SHUTDOWN, False, False, False),
+    ],
+)
+def test_autostart_is_held_where_the_node_stays_in_maintenance_unless_asked_otherwise(
+    kind, in_maintenance, asked, held
+):
+    seen = world(off("starts", autostart=True), off("rests"), in_maintenance=in_maintenance)
+    options = {} if asked is None else {"hold_autostart": asked}
+    rows = {row.vm_name: row for row in plan(seen, kind, **options).decisions}
+    assert (rows["starts"].autostart, rows["starts"].hold_autostart) == (True, held)
+    assert (rows["rests"].autostart, rows["rests"].hold_autostart, rows["rests"].notes) == (False, False, ())
+    assert bool(rows["starts"].notes)
+
+
+def test_the_mark_of_a_vm_that_moves_goes_along_and_is_not_held():
+    seen = world(vm("moves", autostart=True), targets=(target("b"),), in_maintenance=True)
+    (row,) = plan(seen, REBOOT, vm_policy="migrate").decisions
+    assert (row.action, row.autostart, row.hold_autostart) == (Action.MIGRATE, True, False)
+
+
+def test_whether_autostart_is_held_is_confirmed_where_the_host_goes_down_and_only_there():
+    def digests(kind: str) -> set[str]:
+        marks = (world(off("web", autostart=mark), in_maintenance=True) for mark in (True, False, None))
+        return {plan(seen, kind).digest() for seen in marks}
+
+    assert [len(digests(kind)) for kind in (REBOOT, SHUTDOWN, DRAIN, DELETE)] == [3, 3, 1, 1]
+    seen = world(off("web", autostart=True))
+    kept, held = plan(seen, REBOOT), plan(seen, REBOOT, hold_autostart=True)
+    assert drift(kept, held).changed == ("web: leave, autostart on → leave, autostart held",)
+
+
+def test_a_mark_that_is_held_already_is_its_vms_own_and_stays_held():
+    seen = world(off("web", autostart=False), held_autostart={"uuid-web": "web"}, in_maintenance=True)
+    (row,) = plan(seen, REBOOT).decisions
+    assert (row.autostart, row.hold_autostart) == (True, True)
+
+
+def test_unknown_autostart_is_told_as_unknown():
+    seen = world(off("web", autostart=None), in_maintenance=True)
+    (row,) = plan(seen, REBOOT).decisions
+    assert (row.autostart, row.hold_autostart) == (None, False)
+    assert "could not be read" in row.notes[0]
+    fault = Reason("libvirt_unavailable", "libvirt is down")
+    blind = plan(world(vm("web", state=None), libvirt_fault=fault), REBOOT, accept_unknown_vms=True)
+    assert any("Autostart can be neither read nor held" in note for note in blind.notes)
+    assert blind.decisions[0].autostart is None
+
+
+def test_what_is_held_on_a_host_that_is_gone_is_lost_with_its_node():
+    fault = Reason("host_unreachable", "it is gone")
+    gone = plan(world(fault=fault, held_autostart={"uuid-web": "web"}), DELETE, force=True)
+    assert any("autostart of these VMs is held" in words and "web" in words for words in gone.losses)
+
+
+@pytest.mark.parametrize(("starts", "told"), [(True, "is enabled"), (None, "could not be read"), (False, "")])
+def test_what_else_starts_vms_at_boot_is_a_note_where_the_host_goes_down(starts, told):
+    notes = [note for note in plan(world(starts_guests=starts), SHUTDOWN).notes if "libvirt-guests" in note]
+    assert bool(notes) == bool(told) and told in " ".join(notes)
+    assert not plan(world(starts_guests=starts), DRAIN).notes
