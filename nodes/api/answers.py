@@ -13,19 +13,39 @@ from typing import Any
 from uuid import UUID
 
 from nodes.hosts.certificates import write_fingerprint
-from nodes.models import Bmc, Event, Node, SnapshotSection
+from nodes.models import Bmc, Event, HeldAutostart, Node, SnapshotSection
+from nodes.operations.node_state.meaning import meaning_of
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulingAnswer:
-    """What people decided about the node."""
+    """What people decided about the node; ``meaning`` says in one sentence what that does, and does not."""
 
     state: str
     reason: str
     by: str | None
     since: datetime | None
+    meaning: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAutostartAnswer:
+    """A VM whose autostart nodeadmin has switched off on the host while the node is in maintenance.
+
+    ``due_at`` is null while it is held, then since when it is to be put back, which waits for libvirt.
+    """
+
+    vm: str
+    vm_uuid: UUID
+    since: datetime
+    operation: UUID | None
+    due_at: datetime | None
+
+    @classmethod
+    def of(cls, row: HeldAutostart) -> HeldAutostartAnswer:
+        return cls(row.vm_name, row.vm_uuid, row.since, row.operation_id, row.due_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +173,7 @@ class NodeDetail:
     notes: str
     status: str
     scheduling: SchedulingAnswer
+    held_autostart: list[HeldAutostartAnswer]
     connection: ConnectionAnswer
     virtualization_type: str | None
     versions: VersionsAnswer
@@ -182,8 +203,10 @@ class NodeDetail:
         problems: list[Json],
         credential_kind: str | None,
         bmc: Bmc | None,
+        held: Iterable[HeldAutostart] = (),
     ) -> NodeDetail:
         by = node.scheduling_by
+        meaning = meaning_of(node.scheduling)
         return cls(
             name=node.name,
             uuid=node.uuid,
@@ -197,7 +220,9 @@ class NodeDetail:
                 node.scheduling_reason,
                 by.get_username() if by is not None else None,
                 node.scheduling_since,
+                str(meaning) if meaning is not None else None,
             ),
+            held_autostart=[HeldAutostartAnswer.of(row) for row in held],
             connection=ConnectionAnswer(
                 node.connection,
                 node.status_reason or None,

@@ -31,6 +31,10 @@ PLANNED = (
     "Made without `confirm_token` it changes nothing and answers `428` with the plan, for which it asks the "
     "hosts, for 15 seconds at most, and a token. The same call with the token, within five minutes, does it. "
 )
+AUTOSTART = (
+    "VMs with autostart start with the host; where the node stays in maintenance that is held until it "
+    "leaves it (`hold_autostart`). "
+)
 FORMAT = "nodeadmin-node/1"
 
 
@@ -55,6 +59,8 @@ class ServiceEndpoints(Endpoints):
         confirmed=True,
         description="At once (200, the node). With `return_vms` by an operation that also brings back what "
         f"the last drain moved away, where that still is where it was moved. {PLANNED}"
+        "Autostart that was held on the host is put back as soon as its libvirt answers; until then "
+        "`held_autostart` lists it. "
         "Needs `maintain_node`, for `return_vms` on the nodes that the VMs are on as well.",
     )
     @idempotent
@@ -69,7 +75,9 @@ class ServiceEndpoints(Endpoints):
         example=EXAMPLE_NODE | {"reason": "A fan is to be replaced.", "drain": True},
         long=True,
         confirmed=True,
-        description="At once (200, the node): no VM is moved onto it any more. With `drain` by an operation "
+        description="At once (200, the node): nodeadmin places nothing on the node any more. Other libvirt "
+        "clients (virsh, virt-manager) are not held back by it; a VM that comes to run there is an event "
+        "(`vm_runs_in_maintenance`). With `drain` by an operation "
         f"that also empties the node. {PLANNED}Needs `maintain_node`; VMs move only to nodes on which the "
         "user has it, too.",
     )
@@ -102,7 +110,7 @@ class ServiceEndpoints(Endpoints):
         long=True,
         confirmed=True,
         description=f"Refused while VMs run on it, unless `vm_policy` says what happens to them. {PLANNED}"
-        "Needs `power_node`.",
+        f"{AUTOSTART}Needs `power_node`.",
     )
     @idempotent
     def reboot_node(self, request: Request) -> Response:
@@ -117,7 +125,7 @@ class ServiceEndpoints(Endpoints):
         long=True,
         confirmed=True,
         description=f"Refused while VMs run on it, unless `vm_policy` says what happens to them. {PLANNED}"
-        "Needs `power_node`.",
+        f"{AUTOSTART}Needs `power_node`.",
     )
     @idempotent
     def shutdown_node(self, request: Request) -> Response:

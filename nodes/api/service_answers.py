@@ -26,6 +26,8 @@ class VmDecisionAnswer:
     ``source`` names the node it is on where that is another than the plan's (a VM that returns), else "".
     ``estimate_s`` is a guess and no part of what is confirmed. ``disk_paths`` are the paths by which the
     target opens the VM's block devices, by their present ones, where it calls the same devices otherwise.
+    ``autostart``: whether libvirt starts it with its host, null where unknown; ``hold_autostart``: that is
+    held back until the node leaves maintenance.
     """
 
     vm_uuid: UUID
@@ -43,6 +45,8 @@ class VmDecisionAnswer:
     vcpus: int | None
     estimate_s: float | None
     disk_paths: dict[str, str]
+    autostart: bool | None
+    hold_autostart: bool
 
 
 @dataclass(frozen=True, slots=True)

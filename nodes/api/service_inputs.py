@@ -58,6 +58,14 @@ class _VmsInput(ConfirmedInput):
             "again."
         ),
     )
+    hold_autostart = Truth(
+        required=False,
+        allow_null=True,
+        help_text=_(
+            "Switch the autostart of VMs off on the host until the node leaves maintenance; null: where the "
+            "node stays in maintenance."
+        ),
+    )
 
 
 class RebootNodeInput(_VmsInput):

@@ -37,7 +37,7 @@ from nodes.engine.submit import cancel, retry, wait_for
 from nodes.errors import InvalidInput, UnknownOperation
 from nodes.events import Actor
 from nodes.hosts.host_key_scan import scan_host
-from nodes.models import Bmc, Credential, Node, Operation, SnapshotSection, User
+from nodes.models import Bmc, Credential, HeldAutostart, Node, Operation, SnapshotSection, User
 from nodes.operations.registry import kind_of
 from nodes.permissions import ADD, events_for, get_node, nodes_for, operations_for, permissions_on, require
 from nodes.selection import order_nodes, select_nodes
@@ -89,7 +89,8 @@ class Endpoints(ViewSet):
             problems += rows
         kind = Credential.objects.filter(node=node).values_list("kind", flat=True).first()
         row = Bmc.objects.filter(node=node).defer("secret").first()
-        return NodeDetail.of(node, permissions_on(self.user, node), problems, kind, row)
+        held = HeldAutostart.objects.filter(node=node)
+        return NodeDetail.of(node, permissions_on(self.user, node), problems, kind, row, held)
 
     def described(self, data: Mapping[str, Any], columns: Sequence[str] = ()) -> Node:
         """The node that a describe endpoint is asked for; with ``refresh`` after a new inventory, or after

@@ -20,7 +20,7 @@ from nodes.monitor.fleet import CutOff
 from nodes.monitor.pace import MonitorSettings
 from nodes.monitor.points import point_of
 from nodes.monitor.reach import Reacher
-from nodes.monitor.refresh import SOONER, due, first_refresh, pace, submit_refreshes
+from nodes.monitor.refresh import SOONER, comes_in_maintenance, due, first_refresh, pace, submit_refreshes
 from nodes.monitor.store import Block, BlockInHand, Reading
 from nodes.monitor.watch import NodeFacts, Signal, Signals, Watched, load_facts
 from nodes.monitor.writer import Batch, CutOffTurn, Finding, Rebooted, StillUp, Writer
@@ -230,6 +230,8 @@ class Monitor:
             self._writer.put(Rebooted(node.facts.id, node.boot_id, beat.boot_id))
             node.refresh_at = now
         node.boot_id = beat.boot_id
+        if comes_in_maintenance(node.facts, before, beat):
+            node.refresh_at = now
         # By our clock: the host's may be an hour off.
         seen_at = time.time() - (time.monotonic() - now)
         point = point_of(before, beat, node.block.offset_s(seen_at))

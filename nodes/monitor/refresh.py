@@ -12,7 +12,8 @@ from django.utils import timezone
 from nodes.engine.submit import submit
 from nodes.errors import NodeAdminError
 from nodes.events import SYSTEM
-from nodes.models import Connection, Node, Operation
+from nodes.inventory.beat import Beat
+from nodes.models import Connection, Node, Operation, Scheduling
 from nodes.monitor.watch import NodeFacts, Watched
 from nodes.operations.connection_state import SEEN_BY_REFRESH
 
@@ -32,6 +33,15 @@ def pace(facts: NodeFacts) -> float:
     each attempt at a host that hangs holds a thread for a minute."""
     failures = facts.inventory_failures or int(facts.reason in SEEN_BY_REFRESH)
     return min(SOONER * 2 ** min(failures - 1, 8), LONGEST) if failures else 1.0
+
+
+def comes_in_maintenance(facts: NodeFacts, before: Beat | None, beat: Beat) -> bool:
+    """Whether a VM has come to run on a node in maintenance, by two beats of its host: an inventory then tells
+    which, and whether anybody meant it, without waiting for its turn."""
+    if facts.scheduling != Scheduling.MAINTENANCE or before is None:
+        return False
+    was, now = before.vms_running, beat.vms_running
+    return was is not None and now is not None and now > was
 
 
 def first_refresh(observed_at: datetime | None, now: float, interval_s: float) -> float:

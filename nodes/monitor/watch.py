@@ -13,7 +13,7 @@ from django.db.models import F
 
 from nodes.hosts.connection import Feed
 from nodes.inventory.beat import MAX_LINE, Beat
-from nodes.models import Connection, Heartbeat
+from nodes.models import Connection, Heartbeat, Scheduling
 from nodes.monitor.evidence import Evidence, State
 from nodes.monitor.store import BlockInHand, Reading
 
@@ -36,6 +36,7 @@ class NodeFacts:
     beat_boot_id: str
     observed_at: datetime | None
     inventory_failures: int = 0
+    scheduling: str = Scheduling.ENABLED
 
     @property
     def entrance(self) -> tuple[object, ...]:
@@ -58,6 +59,7 @@ def load_facts(node_ids: Collection[int]) -> dict[int, NodeFacts]:
             "node_id", "node__name", "node__uri", "node__host_key", "node__credential__updated_at",
             "node__connection", "node__connection_reason", "node__connection_since", "node__boot_id",
             F("boot_id"), "node__observed_at", "node__inventory_failures",
+            "node__scheduling",
         )  # fmt: skip
         found |= {row[0]: NodeFacts(*row) for row in rows}
     return found

@@ -34,6 +34,8 @@ class PlanLine:
     common: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     """Its notes that no other VM has."""
+    autostart: str = ""
+    """Whether libvirt starts it with its host, in words; "" where it does not."""
 
     @property
     def is_new(self) -> bool:
@@ -173,6 +175,7 @@ def _line(vm: VmDecision, before: Mapping[str, Any] | None, choices: Mapping[str
         was=_was(vm, before),
         choice=(choices or {}).get(vm.vm_uuid, ""),
         can_choose=choices is not None and vm.state not in OFF,
+        autostart=_autostart(vm),
     )
 
 
@@ -192,6 +195,12 @@ def _own_words(line: PlanLine, many: Sequence[CommonReason], told: Sequence[Comm
         common=tuple(sorted({numbers[key] for key, _reason in keyed if key in numbers})),
         notes=tuple(words for words in line.vm.notes if words not in above),
     )
+
+
+def _autostart(vm: VmDecision) -> str:
+    if not vm.autostart:
+        return ""
+    return _("autostart held") if vm.hold_autostart else _("autostart")
 
 
 def _was(vm: VmDecision, before: Mapping[str, Any] | None) -> str:

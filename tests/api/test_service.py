@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core import signing
@@ -20,6 +21,7 @@ from nodes.models import (
     Connection,
     Credential,
     Event,
+    HeldAutostart,
     IdempotencyKey,
     Node,
     Operation,
@@ -387,6 +389,33 @@ def test_a_node_is_enabled_at_once_and_the_reason_is_gone(administrator, api, no
     assert (status, answer["status"], answer["scheduling"]["reason"]) == (200, "online", "")
     call("enable-node", {"node": NODE})
     assert Event.objects.filter(kind="node_enabled").count() == 1
+
+
+def test_the_answer_says_what_maintenance_means_and_whose_autostart_is_held(administrator, api, node):
+    held = HeldAutostart.objects.create(node=node, vm_uuid=uuid4(), vm_name="web")
+    call = api(administrator)
+    answer = call("disable-node", {"node": NODE})[1]
+    assert answer["scheduling"]["meaning"].endswith("(virsh, virt-manager) are not held back by it.")
+    (row,) = answer["held_autostart"]
+    assert (row["vm"], row["vm_uuid"], row["due_at"]) == ("web", str(held.vm_uuid), None)
+    answer = call("enable-node", {"node": NODE})[1]
+    assert answer["scheduling"]["meaning"] is None
+    # Enabled, it is owed from now on; the refresh that puts it back is asked for.
+    assert answer["held_autostart"][0]["due_at"] is not None
+    assert Operation.objects.unfinished().filter(node=node, kind="refresh-node").count() == 1
+    assert call("describe-node", {"node": NODE})[1]["held_autostart"] == answer["held_autostart"]
+
+
+@pytest.mark.parametrize("name", ["reboot-node", "shutdown-node"])
+def test_holding_autostart_is_an_option_and_each_vm_says_what_becomes_of_it(administrator, api, idle, name):
+    call = api(administrator)
+    plan = call(name, {"node": NODE, "hold_autostart": None})[1]["plan"]
+    assert plan["options"]["hold_autostart"] is None
+    assert [(vm["autostart"], vm["hold_autostart"]) for vm in plan["decisions"]] == [(False, False)]
+    assert call(name, {"node": NODE, "hold_autostart": "yes"})[0] == 400
+    token = call(name, {"node": NODE, "hold_autostart": True})[1]["confirm_token"]
+    status, answer = call(name, {"node": NODE, "hold_autostart": False, "confirm_token": token})
+    assert (status, answer["code"]) == (409, "confirmation_invalid")
 
 
 def test_a_drain_closes_the_node_as_it_is_asked_for(administrator, api, node):

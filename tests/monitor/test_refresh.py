@@ -13,7 +13,7 @@ from nodes.events import Actor
 from nodes.inventory.beat import Beat
 from nodes.models import Node, Operation
 from nodes.monitor.evidence import Evidence, State, Timing
-from nodes.monitor.refresh import LONGEST, due, first_refresh, pace, submit_refreshes
+from nodes.monitor.refresh import LONGEST, comes_in_maintenance, due, first_refresh, pace, submit_refreshes
 from nodes.monitor.store import BlockInHand
 from nodes.monitor.watch import NodeFacts, Watched
 from tests.factories import make_node, make_user
@@ -84,3 +84,26 @@ def test_refreshes_of_people_leave_the_crowd_of_the_automatic_ones_as_it_is() ->
     for _ in range(3):
         submit("refresh-node", actor=Actor(make_user()), node=make_node())
     assert submit_refreshes([make_node().pk], crowd=1) == []
+
+
+@pytest.mark.parametrize(
+    ("scheduling", "before", "after", "asks"),
+    [
+        ("maintenance", 1, 2, True),
+        ("maintenance", 2, 1, False),
+        ("maintenance", 2, 2, False),
+        ("maintenance", None, 2, False),
+        ("maintenance", 2, None, False),
+        ("enabled", 1, 2, False),
+    ],
+)
+def test_a_vm_that_comes_to_a_node_in_maintenance_asks_for_an_inventory(
+    scheduling, before, after, asks
+) -> None:
+    beats = (Beat(1, "b", vms_running=before), Beat(2, "b", vms_running=after))
+    assert comes_in_maintenance(replace(FACTS, scheduling=scheduling), *beats) is asks
+
+
+def test_the_first_beat_that_a_monitor_hears_tells_of_no_change() -> None:
+    in_maintenance = replace(FACTS, scheduling="maintenance")
+    assert not comes_in_maintenance(in_maintenance, None, Beat(1, "b", vms_running=3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from uuid import uuid4
 
 import pytest
 from django.core import signing
@@ -13,7 +14,8 @@ from django.utils import timezone
 
 from nodes import access
 from nodes.hosts import domains
-from nodes.models import Bmc, Event, Node, Operation, UsedConfirmation
+from nodes.hosts.libvirt.autostart import set_autostart
+from nodes.models import Bmc, Event, HeldAutostart, Node, Operation, UsedConfirmation
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
 from nodes.web import plan_view
 from tests.factories import grant, make_node, make_operation
@@ -386,3 +388,60 @@ def test_a_refresh_greys_out_no_button_and_says_what_it_waits_for(admin_page, no
     assert " disabled" not in head
     assert "1 operation ahead" in head
     assert reverse("operation-detail", args=[refresh.pk]) in head
+
+
+# -- autostart, and what maintenance means ---------------------------------------------------------
+
+MEANS = (
+    "nodeadmin places nothing on the node any more. Other libvirt clients (virsh, virt-manager) are not held "
+    "back by it."
+)
+
+
+@pytest.mark.parametrize("action", ["disable", "reboot", "shutdown"])
+def test_a_dialog_that_leads_into_maintenance_says_what_that_means(admin_page, node, read, action):
+    assert MEANS in read(open_dialog(admin_page, node, action)).text
+
+
+def test_the_page_of_a_node_in_maintenance_says_what_that_means_and_what_is_held(admin_page, node, read):
+    page = read(admin_page.get(reverse("node-detail", args=[node.name])))
+    assert MEANS not in page.text and "Autostart" not in page.text
+    Node.objects.update(scheduling="maintenance")
+    for name in ("web", "db"):
+        HeldAutostart.objects.create(node=node, vm_uuid=uuid4(), vm_name=name)
+    page = read(admin_page.get(reverse("node-detail", args=[node.name])))
+    assert MEANS in page.text
+    assert "Autostart is held db, web" in page.text
+    Node.objects.update(scheduling="enabled")
+    page = read(admin_page.get(reverse("node-detail", args=[node.name])))
+    assert "Autostart is still to be put back db, web" in page.text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ("", "autostart held"),
+        ("hold", "autostart held"),
+        ("start", "libvirt starts it once the host is up again, also in maintenance."),
+    ],
+)
+def test_what_becomes_of_autostart_is_chosen_and_shown_for_each_vm(admin_page, node, read, chosen, words):
+    with_autostart(node)
+    page = read(send(admin_page, node, "shutdown", step="plan", vm_policy="stop", hold_autostart=chosen))
+    assert words in page.text
+
+
+def test_asking_once_more_keeps_what_was_chosen_for_autostart(admin_page, node, read):
+    for asked, chosen in ((True, "hold"), (False, "start"), (None, "")):
+        earlier = make_operation(
+            node, kind="reboot-node", status="failed", params={"hold_autostart": asked, "vm_policy": "stop"}
+        )
+        form = open_dialog(admin_page, node, "reboot", retry=str(earlier.pk)).context["form"]
+        assert form["hold_autostart"].value() == chosen
+
+
+def with_autostart(node: Node) -> None:
+    """The one VM of libvirt's test driver gets the mark."""
+    connection = access.connect(access.target_for(node))
+    (vm,) = domains.list_domains(connection.hypervisor())
+    set_autostart(connection.hypervisor(), vm.uuid, True)

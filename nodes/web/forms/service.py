@@ -72,6 +72,26 @@ KEEP_STOPPED = (
 )
 
 
+HOLDS = {"hold": True, "start": False}
+
+
+def autostart() -> forms.TypedChoiceField:
+    """What becomes of autostart; nothing chosen is what the plan says."""
+    return forms.TypedChoiceField(
+        label=_("VMs with autostart"),
+        choices=[
+            ("", _("Held where the node stays in maintenance")),
+            ("hold", _("Held until the node leaves maintenance")),
+            ("start", _("Start with the host")),
+        ],
+        coerce=HOLDS.__getitem__,
+        empty_value=None,
+        required=False,
+        help_text=_("Held: switched off on the host, and put back when the node leaves maintenance."),
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
+
+
 class ServiceForm(forms.Form):
     """Base. ``options`` are what the call takes; a field that was left out keeps the call's default."""
 
@@ -140,6 +160,13 @@ class ShutdownForm(ServiceForm):
     accept_unknown_vms = switch(*ACCEPT_UNKNOWN)
     ignore_inhibitors = switch(*IGNORE_INHIBITORS)
     keep_stopped_on_refusal = switch(*KEEP_STOPPED)
+    hold_autostart = autostart()
+
+    @classmethod
+    def again(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        asked = params.get("hold_autostart")
+        words = [name for name, holds in HOLDS.items() if holds is asked]
+        return super().again(params) | {"hold_autostart": "".join(words)}
 
 
 class RebootForm(ShutdownForm):
@@ -154,6 +181,7 @@ class RebootForm(ShutdownForm):
         "accept_unknown_vms",
         "ignore_inhibitors",
         "keep_stopped_on_refusal",
+        "hold_autostart",
     )
 
 

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 from nodes.engine import requests, service
 from nodes.errors import InvalidInput, NodeAdminError
 from nodes.models import Node, Operation
+from nodes.operations.node_state.meaning import MAINTENANCE
 from nodes.permissions import nodes_for
 from nodes.web.tones import Tone
 from nodes.web.views.access import actor_of, request_id_of, user_of
@@ -86,6 +87,7 @@ def bulk(request: HttpRequest, action: str) -> HttpResponse:
     nodes = list(nodes_for(user_of(request)).filter(uuid__in=wanted).order_by("name"))
     context: dict[str, Any] = {"action": found, "slug": action, "nodes": nodes, "most_reason": MOST_REASON}
     if found.asks and request.POST.get("step") != "go":
+        context["maintenance_means"] = MAINTENANCE
         return render(request, "nodes/service/bulk_ask.html", context)
     outcomes = [_apply(request, action, node) for node in nodes]
     missing = len(wanted) - len(nodes)

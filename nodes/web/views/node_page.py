@@ -13,8 +13,9 @@ from django.utils.translation import gettext as _
 from nodes import permissions
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
-from nodes.models import Device, Node, Operation, SnapshotSection
+from nodes.models import Device, HeldAutostart, Node, Operation, SnapshotSection
 from nodes.models.operation import UNFINISHED
+from nodes.operations.node_state.meaning import MAINTENANCE
 from nodes.web import tones
 from nodes.web.node_actions import Button, buttons_of
 from nodes.web.operation_titles import title_of as title_of_operation
@@ -61,6 +62,12 @@ class NodePage:
     crumbs: tuple[tuple[str, str], ...]
     unread: tuple[Tab, ...]
     """The sections of which not everything could be read, with the number of problems."""
+    held_autostart: tuple[str, ...]
+    """The VMs whose autostart is held on the host, or waits to be put back."""
+
+    @property
+    def maintenance_means(self) -> str:
+        return str(MAINTENANCE)
 
     @property
     def may_change(self) -> bool:
@@ -106,6 +113,7 @@ def load(request: HttpRequest, name: str, here: str, permission: str = permissio
         buttons_of(node, may, busy),
         crumbs,
         tuple(tab for tab in tabs if tab.problems and not tab.here) if here == OVERVIEW else (),
+        tuple(HeldAutostart.objects.filter(node=node).values_list("vm_name", flat=True)),
     )
 
 

@@ -26,6 +26,7 @@ from nodes.errors import ConfirmationInvalid, ConfirmationRequired, NodeAdminErr
 from nodes.events import Actor
 from nodes.models import Node, Operation
 from nodes.models.node import Scheduling
+from nodes.operations.node_state.meaning import MAINTENANCE
 from nodes.operations.options import OVERRIDES
 from nodes.permissions import DELETE, MAINTAIN, POWER, get_node
 from nodes.web import plan_view
@@ -191,6 +192,7 @@ def _show(
         "error": error,
         "wrong_name": wrong_name,
         "typed": request.POST.get("typed", ""),
+        "maintenance_means": MAINTENANCE if action in ("disable", "reboot", "shutdown") else "",
     }
     if planned is not None:
         context |= _plan(request, found, form, planned)
