@@ -36,8 +36,8 @@ def pace(facts: NodeFacts) -> float:
 
 
 def comes_in_maintenance(facts: NodeFacts, before: Beat | None, beat: Beat) -> bool:
-    """Whether a VM has come to run on a node in maintenance, by two beats of its host: an inventory then tells
-    which, and whether anybody meant it, without waiting for its turn."""
+    """Whether a VM has come to run on a node in maintenance, by two beats of its host: an inventory then
+    tells which, and whether anybody meant it, without waiting for its turn."""
     if facts.scheduling != Scheduling.MAINTENANCE or before is None:
         return False
     was, now = before.vms_running, beat.vms_running
