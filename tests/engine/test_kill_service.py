@@ -275,7 +275,7 @@ def test_a_reboot_killed_anywhere_reboots_once_and_the_vm_comes_back(
 
 
 WAY_BACK = ("command:It was refused", UNNAMED, "way_back:", "start:", "autostart")
-"""From the refusal on, and what is done to autostart; the rest is walked by the reboot that is carried out."""
+"""From the refusal on, and what is done to autostart; a reboot that is carried out walks the rest."""
 
 
 @pytest.mark.parametrize("kind", ["reboot-node", "shutdown-node"] if SOAK else ["shutdown-node"])
