@@ -28,6 +28,8 @@ class VmDecisionAnswer:
     target opens the VM's block devices, by their present ones, where it calls the same devices otherwise.
     ``autostart``: whether libvirt starts it with its host, null where unknown; ``hold_autostart``: that is
     held back until the node leaves maintenance.
+    ``skip_storage_check``: libvirt does not know that its files are on shared storage, and is told not to
+    refuse for that.
     """
 
     vm_uuid: UUID
@@ -47,6 +49,7 @@ class VmDecisionAnswer:
     disk_paths: dict[str, str]
     autostart: bool | None
     hold_autostart: bool
+    skip_storage_check: bool
 
 
 @dataclass(frozen=True, slots=True)

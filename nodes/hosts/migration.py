@@ -80,12 +80,14 @@ def migrate(
     timeout_s: float,
     bandwidth_mib_s: int | None = None,
     disk_paths: Mapping[str, str] | None = None,
+    skip_storage_check: bool = False,
     on_progress: Callable[[Progress], None] = _nobody,
     should_stop: Callable[[], bool] = _never,
 ) -> None:
     """Move the active VM ``uuid`` to ``target``, whose migration address is ``address`` (a name or an IP).
 
     ``disk_paths`` are the paths of its block devices on the target, by their paths here, where they differ.
+    ``skip_storage_check``: its files are shared, though libvirt may not know their file system for such.
     Both callbacks are called in this thread, every half second or so. ``timeout_s`` is what the VM's memory
     may take; at its end the migration is aborted and the VM stays where it is. This returns some 30 s later
     at most, whatever hangs; the connections are then cut, the source's first, which makes it impossible that
@@ -98,6 +100,7 @@ def migrate(
     """
     call = _Call(source, target, uuid, migration_uri(address), bandwidth_mib_s)
     call.disk_paths = dict(disk_paths or {})
+    call.skip_storage_check = skip_storage_check
     try:
         call.start()
         _Watch(call, Clock(timeout_s), on_progress, should_stop).run()
@@ -125,6 +128,7 @@ class _Call:
         self.ended = threading.Event()
         self.error: Exception | None = None
         self.disk_paths: dict[str, str] = {}
+        self.skip_storage_check = False
         self._started = time.monotonic()
         self._parameters: dict[str, str | int] = {libvirt.VIR_MIGRATE_PARAM_URI: uri}
         if bandwidth_mib_s is not None:
@@ -150,6 +154,8 @@ class _Call:
             with self.source.borrowed() as here, self.target.borrowed() as there:
                 domain = here.lookupByUUIDString(self.uuid)
                 flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+                if self.skip_storage_check:
+                    flags |= libvirt.VIR_MIGRATE_UNSAFE
                 autostart = False
                 if domain.isPersistent():
                     flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE

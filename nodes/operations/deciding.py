@@ -122,6 +122,7 @@ def _decision(
         notes=(*row.notes, *place.notes.get(vm.uuid, ())),
         estimate_s=round(seconds, 1),
         disk_paths=place.disk_paths.get(vm.uuid, {}),
+        skip_storage_check=vm.skip_storage_check,
     )
 
 

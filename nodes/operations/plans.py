@@ -54,7 +54,8 @@ class VmDecision:
     ``memory_bytes`` and ``vcpus`` are what it takes from its target, None where unknown; ``estimate_s`` is a
     guess at how long it takes, None where there is no ground for one. Neither is part of what is confirmed.
     ``disk_paths`` are the paths of its block devices on the target, by those that they have now, where the
-    target calls the same devices otherwise.
+    target calls the same devices otherwise. ``skip_storage_check``: its files are on storage that libvirt
+    does not know to be shared, as the plan does.
 
     ``autostart``: whether libvirt starts it with its host, None where unknown, and true as well where
     nodeadmin holds that back already; ``hold_autostart``: it is held back while the node is in maintenance.
@@ -77,6 +78,7 @@ class VmDecision:
     disk_paths: Mapping[str, str] = field(default_factory=dict)
     autostart: bool | None = None
     hold_autostart: bool = False
+    skip_storage_check: bool = False
 
 
 @dataclass(frozen=True, slots=True)

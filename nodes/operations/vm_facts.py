@@ -9,6 +9,7 @@ from nodes.hosts.domains import DomainFacts
 from nodes.inventory.domain_devices import HostDevice
 from nodes.operations.plan.held_storage import held_by_disks
 from nodes.operations.plan.host_state import HostState
+from nodes.operations.plan.libvirt_storage_check import files_unknown_to_libvirt
 from nodes.operations.plan.vm_needs import demands_of, huge_page_bytes
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import Reason
@@ -38,6 +39,7 @@ def planned_vm(vm: VmState, host: HostState, *, returns: bool = False) -> Planne
         busy=_busy(facts) if facts.active else (),
         held=held,
         notes=notes,
+        skip_storage_check=facts.active and bool(files_unknown_to_libvirt(vm, host)),
         source=host.name if returns else "",
         source_uuid=host.uuid if returns else "",
     )

@@ -171,6 +171,7 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
             timeout_s=settings.NODEADMIN_MIGRATION_TIMEOUT_S,
             bandwidth_mib_s=settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None,
             disk_paths=vm.disk_paths,
+            skip_storage_check=vm.skip_storage_check,
             on_progress=pulse.progress,
             should_stop=pulse.should_stop,
         )

@@ -12,10 +12,11 @@ from django.db.models import F
 from django.utils import timezone
 
 from nodes import access
+from nodes.engine import shared_storage
 from nodes.engine.claim import claim, expire_all
 from nodes.engine.run import OperationRun, run_operation
 from nodes.engine.submit import cancel
-from nodes.events import SYSTEM
+from nodes.events import SYSTEM, Actor
 from nodes.hosts import domains
 from nodes.models import (
     Event,
@@ -29,6 +30,7 @@ from nodes.models import (
 )
 from nodes.operations import vm_moves, vm_steps
 from nodes.operations.plan_run import PlanRun
+from nodes.operations.plans import Plan
 from nodes.operations.scheduling import cordon
 from nodes.permissions import MAINTAIN, VIEW
 from tests.engine.running import in_background, run_queued
@@ -389,3 +391,21 @@ def test_two_drains_at_once_fill_one_node_two_vms_at_a_time(tmp_path, transactio
         for vm in vms:
             assert_exactly_once(hosts, vm, on=filled)
         assert OperationLogEntry.objects.filter(message__startswith="Waits for a place").exists()
+
+
+def test_a_vm_on_storage_declared_shared_is_drained_though_libvirt_does_not_know_it_to_be(
+    pair, nodes, run_vm, tmp_path, administrator
+):
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"\0" * (1 << 20))
+    image.chmod(0o666)
+    tmp_path.chmod(0o755)
+    disk = f"<disk type='file' device='disk'><source file='{image}'/><target dev='vda' bus='virtio'/></disk>"
+    vm = run_vm("db", devices=disk)
+    shared_storage.declare(Actor(administrator), kind="path", name=str(tmp_path), nodes=nodes)
+    ask("disable-node", nodes[0])
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert_exactly_once(pair, vm, on=pair[1])
+    (planned,) = Plan.from_dict(ended.plan).decisions
+    assert any("does not know" in note for note in planned.notes)
