@@ -19,7 +19,7 @@ def every_address():
             continue
         names = pattern.pattern.converters
         values = {
-            "pk": 7 if "token" in pattern.name else pk,
+            "pk": 7 if pattern.name.startswith(("token", "shared-storage")) else pk,
             "name": "kvm-01",
             "slug": "pci",
             "action": "disable",
@@ -111,11 +111,15 @@ def test_who_sees_an_operation_may_not_cancel_it_for_that(operator_page, operato
     assert operation.cancel_requested_at is None
 
 
-@pytest.mark.parametrize("name", ["node-refresh", "operation-cancel", "operation-retry", "token-revoke"])
+@pytest.mark.parametrize(
+    "name", ["node-refresh", "operation-cancel", "operation-retry", "token-revoke", "shared-storage-withdraw"]
+)
 def test_what_changes_something_takes_post_alone(admin_page, name):
     node = make_node("kvm-01")
     operation = make_operation(node, status="failed")
-    argument = {"node-refresh": "kvm-01", "token-revoke": 1}.get(name, operation.pk)
+    argument = {"node-refresh": "kvm-01", "token-revoke": 1, "shared-storage-withdraw": 1}.get(
+        name, operation.pk
+    )
     assert admin_page.get(reverse(name, args=[argument])).status_code == 405
 
 

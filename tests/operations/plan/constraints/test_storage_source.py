@@ -207,6 +207,24 @@ def test_a_path_that_is_another_disk_on_the_target_is_never_opened_there():
     assert findings.reasons == () and BY_ID in findings.notes[0]
 
 
+def test_multipath_maps_whose_short_names_differ_between_hosts_are_told_apart():
+    def maps(**disks: str) -> DiskHost:
+        host = DiskHost()
+        for number, (name, wwid) in enumerate(disks.items(), 3):
+            lun(host, f"sd{number}", wwid, number=number)
+            host.volume(f"dm-{number}", [f"sd{number}"], known_as=name, uuid=f"mpath-3{wwid[4:]}")
+        return host
+
+    machine = vm(disk("dev='/dev/mapper/mpatha'", "block"))
+    here = source(**blocks(maps(mpatha=NAA, mpathb=OTHER)))
+    swapped = target(**blocks(maps(mpatha=OTHER, mpathb=NAA)))
+    assert codes(found(storage_source.check, machine, here, swapped)) == []
+    assert moved_paths(machine, here, swapped) == {"/dev/mapper/mpatha": "/dev/mapper/mpathb"}
+    without = target(**blocks(maps(mpatha=OTHER)))
+    assert codes(found(storage_source.check, machine, here, without)) == DIFFERENT
+    assert moved_paths(machine, here, without) == {}
+
+
 def test_a_disk_without_a_steady_path_on_the_target_is_not_opened_by_chance():
     bare = san_host("sdk", by_id=False)
     bare.links = [link for link in bare.links if "by-path" not in link]
