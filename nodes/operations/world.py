@@ -24,8 +24,8 @@ class PlannedVm:
     ``demands`` are what it takes of things that VMs on a host share, by their names (see plan/vm_needs.py);
     ``huge_page_bytes`` is the part of its memory that is no ordinary one.
     ``starts_anew``: libvirt starts it again whenever its guest shuts down; ``autostart``: with its host.
-    ``skip_storage_check``: libvirt
-    would refuse its migration, not knowing that its files are on shared storage.
+    ``skip_storage_check``: libvirt would refuse its migration, not knowing that its files are on shared
+    storage.
     ``source`` and ``source_uuid`` name its node where that is not the node of the plan.
     """
 
