@@ -43,6 +43,8 @@ LOOK_S = 0.5
 
 _OTHER_BOOT = 75
 _TOO_LATE = 76
+_CUT_OFF = (124, *range(129, 256))
+"""What timeout(1), sh and sudo give for a command that a signal has ended; systemctl gives none of them."""
 _SENDING = "nodeadmin: sending"
 _STATES = frozenset(
     {"initializing", "starting", "running", "degraded", "maintenance", "stopping", "offline", "unknown"}
@@ -157,7 +159,7 @@ def _command(shell: Shell, command: str, expected_boot_id: str, until_s: float) 
     result = _sent(lambda: shell.run(script, timeout_s=COMMAND_S))
     if result is None or result.ok:
         return
-    if result.exit_status is None:
+    if result.exit_status is None or result.exit_status in _CUT_OFF:
         _require_stopping(shell)
         return
     if result.exit_status == _OTHER_BOOT:

@@ -11,6 +11,7 @@ import pytest
 from nodes.errors import (
     BootIdChanged,
     CommandTooLate,
+    HostTimeout,
     HostUnreachable,
     InsufficientRightsOnHost,
     PowerRefused,
@@ -108,6 +109,23 @@ def test_a_refusal_is_told_in_the_hosts_words(host: LightHost) -> None:
         power.reboot(connection.shell, host.boot_id, soon(connection.shell))
     assert "already a shutdown in progress" in caught.value.message
     assert host.is_on
+
+
+@pytest.mark.parametrize("killed", ["kill -9 0", "kill -9 $PPID"], ids=["with its session", "alone"])
+def test_a_command_that_is_killed_proves_nothing_unless_the_host_says_that_it_goes_down(
+    host: LightHost, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    monkeypatch.setattr(power, "SETTLES_S", 1.0)
+    with connect(host.sshd.target()) as connection:
+        shell, until_s = connection.shell, soon(connection.shell)
+        with (
+            host.systemctl_that(f"case $1 in reboot) {killed};; *) echo running;; esac"),
+            pytest.raises(HostTimeout, match="without saying whether"),
+        ):
+            power.reboot(shell, host.boot_id, until_s)
+        with host.systemctl_that(f"case $1 in reboot) {killed};; *) echo stopping;; esac"):
+            power.reboot(shell, host.boot_id, until_s)
+    assert host.power_commands == []
 
 
 def test_a_user_without_sudo_is_told_what_to_allow_and_one_with_it_may(host: LightHost) -> None:

@@ -16,6 +16,8 @@ from tests.lab.host import LabHost
 from tests.lab.lab import Lab
 
 _FIXTURES = {f"lab_{name}": name for name in SPECS}
+_BY_THEMSELVES = ("trixie",)
+"""Hosts that one module needs: started with it and ended after it, they slow no other test down."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +40,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     shared = os.environ.get("NODEADMIN_LAB") == "shared"
     lab = Lab.shared() if shared else Lab.private()
     try:
-        lab.start(dict.fromkeys(name for item in request.session.items for name in _hosts_of(item)))
+        asked = (name for item in request.session.items for name in _hosts_of(item))
+        lab.start(dict.fromkeys(name for name in asked if name not in _BY_THEMSELVES))
         yield lab
     finally:
         if not shared:
@@ -63,10 +66,13 @@ def lab_spare(lab: Lab) -> LabHost:
     return _ready(lab, "spare")
 
 
-@pytest.fixture(scope="session")
-def lab_trixie(lab: Lab) -> LabHost:
+@pytest.fixture(scope="module")
+def lab_trixie(lab: Lab) -> Iterator[LabHost]:
     """A plain host of Debian 13, with a systemd that lets inhibitors stop root too."""
-    return _ready(lab, "trixie")
+    host = _ready(lab, "trixie")
+    yield host
+    if os.environ.get("NODEADMIN_LAB") != "shared":
+        host.power_cut()
 
 
 def _ready(lab: Lab, name: str) -> LabHost:
