@@ -142,6 +142,37 @@ def dropped(error: HostError, tries: int, clock: Clock) -> HostError:
     )
 
 
+_OPTIONS = {
+    "key exchange method": "KexAlgorithms",
+    "cipher": "Ciphers",
+    "message authentication code (MAC)": "MACs",
+}
+"""What each kind of algorithm is called in sshd_config(5)."""
+
+
+def _no_common_algorithm(wire: Wire, where: str) -> HostUnreachable:
+    known = wire.known
+    for kind, offered in wire.offered.items():
+        if not set(offered) & set(known[kind]):
+            return HostUnreachable(
+                f"{where} and nodeadmin have no SSH {kind} in common. The host offers: {', '.join(offered)}. "
+                f"nodeadmin knows: {', '.join(known[kind])}.",
+                remedy=f"Allow one that nodeadmin knows on the host ({_OPTIONS[kind]} in "
+                "/etc/ssh/sshd_config, or the system's crypto policy), or update an OpenSSH older than 2018.",
+                extra={
+                    "reason": "no_common_algorithm",
+                    "offered": list(offered),
+                    "known": list(known[kind]),
+                },
+            )
+    return HostUnreachable(
+        f"{where} and nodeadmin have no SSH algorithm in common.",
+        remedy="Update the host's OpenSSH if it is older than 2018, or widen Ciphers, MACs and KexAlgorithms "
+        "in its /etc/ssh/sshd_config.",
+        extra={"reason": "no_common_algorithm"},
+    )
+
+
 def _explain(wire: Wire, where: str, failure: Exception | None, timed_out: float | None) -> Exception:
     greeted = wire.remote_version.startswith("SSH-")
     if isinstance(failure, PinnedKeyMismatch):
@@ -156,11 +187,7 @@ def _explain(wire: Wire, where: str, failure: Exception | None, timed_out: float
     if isinstance(failure, paramiko.ssh_exception.IncompatiblePeer):
         if "host key" in str(failure):
             return NoSuchHostKey(wire.offered_key_algorithms)
-        return HostUnreachable(
-            f"{where} and this server have no SSH algorithm in common.",
-            remedy="The host's OpenSSH is older than 2018, or its configuration is narrower.",
-            extra={"reason": "no_common_algorithm"},
-        )
+        return _no_common_algorithm(wire, where)
     text = str(failure)
     if not greeted and ("Indecipherable" in text or "Invalid SSH banner" in text or wire.remote_version):
         return HostUnreachable(

@@ -16,7 +16,7 @@ from nodes.errors import HostTimeout, InsufficientRightsOnHost, LibvirtUnavailab
 from nodes.hosts import eventloop
 from nodes.hosts.bridge import Bridge
 from nodes.hosts.deadlines import Clock, run_within
-from nodes.hosts.libvirt_errors import JOIN_GROUP, translate
+from nodes.hosts.libvirt_errors import ASKS_FOR_LOGIN, JOIN_GROUP, translate
 from nodes.hosts.sshshell import HeldChannel, SshShell
 from nodes.hosts.wire import ChannelRefused
 
@@ -240,8 +240,8 @@ def open_over_ssh(ssh: TunnelConnection, uri: str, timeout_s: float) -> Hypervis
             continue
         try:
             return _open_bridged(held, ssh, uri, clock)
-        except InsufficientRightsOnHost:
-            if ssh.shell.is_root:
+        except InsufficientRightsOnHost as refused:
+            if ssh.shell.is_root or refused.extra.get("reason") == ASKS_FOR_LOGIN:
                 raise
             return _open_by_helper(ssh, uri, clock, sudo=True)
     return _open_elsewise(ssh, uri, clock)
@@ -276,6 +276,8 @@ def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool
     try:
         return _open_bridged(held, ssh, uri, clock)
     except (LibvirtUnavailable, InsufficientRightsOnHost) as error:
+        if error.extra.get("reason") == ASKS_FOR_LOGIN:
+            raise
         channel.status_event.wait(min(1.0, clock.left))
         said = bytes(channel.errors).decode("utf-8", errors="replace")
         if "Connection refused" in said or "No such file" in said:

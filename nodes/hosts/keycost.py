@@ -57,6 +57,23 @@ def is_affordable(text: str) -> bool:
         return False
 
 
+def openssh_key_type(text: str) -> str:
+    """The type of the first key in OpenSSH's format, which no passphrase hides; "" where there is none."""
+    for kind, body in _BLOCK.findall(text)[:1]:
+        try:
+            raw = base64.b64decode("".join(body.split()), validate=True)
+            if kind != "OPENSSH PRIVATE KEY" or not raw.startswith(_OPENSSH_MAGIC):
+                return ""
+            rest = raw[len(_OPENSSH_MAGIC) :]
+            for _part in ("cipher", "name of the derivation", "its options"):
+                _value, rest = _string(rest)
+            public, _rest = _string(rest[4:])  # after the number of keys
+            return _string(public)[0].decode("ascii", errors="replace")
+        except (binascii.Error, ValueError, struct.error):
+            return ""
+    return ""
+
+
 def _pkcs8_is_affordable(raw: bytes) -> bool:
     numbers = tuple(_pkcs8_numbers(raw))
     if _SCRYPT in raw:

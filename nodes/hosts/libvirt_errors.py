@@ -11,6 +11,15 @@ from nodes.errors import HostError, InsufficientRightsOnHost, LibvirtUnavailable
 
 JOIN_GROUP = "Add the user to the group “libvirt” on the host (usermod -aG libvirt USER), or use root."
 
+ASKS_FOR_LOGIN = "libvirt_asks_for_login"
+"""``extra["reason"]`` where libvirt itself refused the login, and neither a group nor sudo would help."""
+_NO_SASL = (
+    'Where auth_unix_rw is "sasl" in /etc/libvirt/libvirtd.conf (or virtqemud.conf) on the host, its socket '
+    'asks for a SASL login, which nodeadmin does not have: set it to "polkit" or "none" and run systemctl '
+    "restart libvirtd (or virtqemud). Else journalctl -u libvirtd (or virtqemud) names the reason."
+)
+_OF_POLKIT = ("polkit", "policy")
+
 _RIGHTS = frozenset(
     {
         libvirt.VIR_ERR_AUTH_FAILED,
@@ -48,6 +57,12 @@ def translate(error: libvirt.libvirtError, what: str, address: str) -> HostError
     """Our error for libvirt's, said of ``what`` on ``address``."""
     text = readable(error)
     code = error.get_error_code()
+    if code == libvirt.VIR_ERR_AUTH_FAILED and not any(part in text.lower() for part in _OF_POLKIT):
+        return InsufficientRightsOnHost(
+            f"libvirt on {address} asks for a login of its own at its socket, and refused this one: {text}",
+            remedy=_NO_SASL,
+            extra={"reason": ASKS_FOR_LOGIN},
+        )
     if code in _RIGHTS or (code == libvirt.VIR_ERR_SYSTEM_ERROR and "permission denied" in text.lower()):
         return InsufficientRightsOnHost(f"libvirt on {address} refused this user: {text}", remedy=JOIN_GROUP)
     transport = error.get_error_domain() in _TRANSPORT

@@ -105,14 +105,45 @@ def _refused(
     takes = f" It accepts: {', '.join(accepts)}." if accepts else ""
     wanted = {"password", "keyboard-interactive"} if method == "password" else {"publickey"}
     if accepts and not wanted & set(accepts):
-        remedy = f"The host does not take a {'password' if method == 'password' else 'key'} from this user."
+        option = "PasswordAuthentication" if method == "password" else "PubkeyAuthentication"
+        remedy = (
+            f"The host does not take a {'password' if method == 'password' else 'key'} from this user "
+            f"({option} in its /etc/ssh/sshd_config)."
+        )
     elif method == "password":
-        remedy = "Check the user and the password; sshd may also forbid this user (PermitRootLogin)."
+        remedy = (
+            f"Check the user and the password. If they are right, look on the host, as root: {_let_in(user)} "
+            f"{WHY_REFUSED}"
+        )
     else:
-        remedy = f"Put the public key into ~{user}/.ssh/authorized_keys on the host."
+        remedy = (
+            f"Look on the host, as root: the public key has to be in ~{user}/.ssh/authorized_keys. "
+            f"{key_conditions(user)}"
+        )
     return AuthenticationFailed(
         f"{target.address} refused {tried}.{takes}",
         remedy=remedy,
         field="credential",
         extra={"user": user, "method": method, "accepts": list(accepts)},
+    )
+
+
+WHY_REFUSED = "“journalctl -u ssh -u sshd -n 20” names the reason."
+
+
+def key_conditions(user: str) -> str:
+    """What sshd asks besides the key itself, each with how to see it (sshd_config(5), sshd(8))."""
+    return (
+        f"sshd has to look there (sshd -T -C user={user} | grep -i authorizedkeysfile shows where it does). "
+        f"Nobody but {user} may write to the home directory, .ssh and that file (StrictModes: chmod go-w). "
+        f"{_let_in(user)} {WHY_REFUSED}"
+    )
+
+
+def _let_in(user: str) -> str:
+    root = "sshd has to let root in (PermitRootLogin, AllowUsers, DenyUsers, AllowGroups)."
+    other = f"sshd has to let {user} in (AllowUsers, DenyUsers, AllowGroups, DenyGroups)."
+    return (
+        f"{root if user == 'root' else other} The account may be locked or expired (passwd -S {user}; "
+        f"chage -l {user})."
     )

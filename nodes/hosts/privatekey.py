@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from nodes.errors import AuthenticationFailed
-from nodes.hosts.keycost import is_affordable
+from nodes.hosts.keycost import is_affordable, openssh_key_type
 from nodes.hosts.target import SshKeyCredential
 
 MIN_RSA_BITS = 2048
@@ -45,6 +45,12 @@ def _load(credential: SshKeyCredential) -> _Private:
         raise _refuse("This is the public half of a key.", "Give the private one.")
     if "PRIVATE KEY-----" not in text or len(text) > MAX_KEY_LENGTH:
         raise _refuse("This is not a private key.", "It begins with a line “-----BEGIN … PRIVATE KEY-----”.")
+    if (kind := openssh_key_type(text)).startswith("sk-"):
+        raise _refuse(
+            f"A key of type {kind} needs the security key (FIDO) that it was made on, plugged in and touched "
+            "at each use.",
+            "Give nodeadmin a key of its own without hardware: ssh-keygen -t ed25519.",
+        )
     if not is_affordable(text):
         raise _refuse(
             "The key is damaged, there are several, or its protection takes too long to open.",

@@ -10,7 +10,7 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import paramiko
@@ -96,6 +96,9 @@ class Wire(paramiko.Transport):
     _preferred_macs = _MACS
 
     if TYPE_CHECKING:  # parts of paramiko.Transport that its type stubs leave out
+        preferred_kex: Sequence[str]
+        preferred_ciphers: Sequence[str]
+        preferred_macs: Sequence[str]
         _channels: Any
         _channel_counter: int
 
@@ -114,6 +117,8 @@ class Wire(paramiko.Transport):
         self.said_instead = ""
         """The line, if any, that the server sent in place of its greeting: “Exceeded MaxStartups”."""
         self.offered_key_algorithms: tuple[str, ...] = ()
+        self.offered: dict[str, tuple[str, ...]] = {}
+        """By kind, the algorithms that the server offers (RFC 4253, section 7.1)."""
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -122,6 +127,11 @@ class Wire(paramiko.Transport):
     def _really_parse_kex_init(self, m: paramiko.Message, ignore_first_byte: bool = False) -> dict[str, Any]:
         parsed: dict[str, Any] = super()._really_parse_kex_init(m, ignore_first_byte)  # type: ignore[misc]
         self.offered_key_algorithms = tuple(parsed["server_key_algo_list"])
+        self.offered = {
+            "key exchange method": tuple(parsed["kex_algo_list"]),
+            "cipher": tuple(parsed["server_encrypt_algo_list"]),
+            "message authentication code (MAC)": tuple(parsed["server_mac_algo_list"]),
+        }
         return parsed
 
     def _check_banner(self) -> None:
@@ -137,6 +147,15 @@ class Wire(paramiko.Transport):
         self.packetizer.readline = noting  # type: ignore[method-assign]
         super()._check_banner()  # type: ignore[misc]
         self.said_instead = ""
+
+    @property
+    def known(self) -> dict[str, tuple[str, ...]]:
+        """What this side knows of each kind in ``offered``."""
+        return {
+            "key exchange method": tuple(self.preferred_kex),
+            "cipher": tuple(self.preferred_ciphers),
+            "message authentication code (MAC)": tuple(self.preferred_macs),
+        }
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         super()._verify_key(host_key, sig)  # type: ignore[misc]

@@ -146,10 +146,29 @@ def refuse_duplicate(user: User | None, identity: HostIdentity | None, *, own: N
     if twin is None:
         return
     visible = user is not None and nodes_for(user).filter(pk=twin.pk).exists()
-    raise DuplicateHost(
-        _("This host is the node “%s” already.") % twin.name
-        if visible
-        else _("This host is a node already."),
-        remedy=_("A host is a node once. To change how it is reached, update that node."),
+    raise _duplicate(twin.name if visible else "", identity, known_identity(twin))
+
+
+def _duplicate(name: str, identity: HostIdentity, known: HostIdentity) -> DuplicateHost:
+    """``name`` is that of the node, "" where it is not to be told."""
+    found = _("This host is the node “%s” already.") % name if name else _("This host is a node already.")
+    if identity.machine_id is not None and identity.machine_id == known.machine_id:
+        return DuplicateHost(
+            " ".join([found, _("Both have the machine ID %s.") % identity.machine_id]),
+            remedy=_(
+                "To change how the node is reached, update that node. If this is another machine, it was "
+                "cloned with its machine ID. Give it one of its own, as root on the clone: “rm -f "
+                "/etc/machine-id /var/lib/dbus/machine-id; systemd-machine-id-setup; reboot”. Then add it."
+            ),
+            field="uri",
+            extra={"machine_id": identity.machine_id},
+        )
+    return DuplicateHost(
+        " ".join([found, _("Both have the firmware UUID %s.") % identity.firmware_uuid]),
+        remedy=_(
+            "To change how the node is reached, update that node. If this is another machine, its firmware "
+            "repeats the UUID of another board (dmidecode -s system-uuid): let the firmware's set-up or the "
+            "vendor's tool write one of its own, or connect as a user who may read the machine ID."
+        ),
         field="uri",
     )

@@ -7,7 +7,8 @@ from dataclasses import replace
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.hosts.authorize import authorize_key
+from nodes.errors import AuthenticationFailed
+from nodes.hosts.authorize import authorize_key, explain_refused_key
 from nodes.hosts.connection import HostConnection
 from nodes.models.credential import CredentialKind
 from nodes.operations.base import Run
@@ -18,6 +19,9 @@ def install_own_key(run: Run, connection: HostConnection, login: access.Login) -
     with run.step("install_key") as step:
         authorize_key(connection, access.own_key_pair().public_key)
         by_key = replace(login, kind=CredentialKind.NODEADMIN_KEY, secret=None)
-        with access.connect_once(by_key.target()):
-            step.report(_("The key opens the host; the password is not kept."))
+        try:
+            access.connect_once(by_key.target()).close()
+        except AuthenticationFailed as refused:
+            raise explain_refused_key(connection, refused) from refused
+        step.report(_("The key opens the host; the password is not kept."))
     return by_key

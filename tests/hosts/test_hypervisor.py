@@ -239,3 +239,24 @@ def test_threads_and_channels_are_given_back(libvirt_host: LibvirtHost) -> None:
     while (left := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
+
+
+@needs_libvirtd
+@pytest.mark.parametrize("as_root", [True, False], ids=["root", "a user with sudo"])
+def test_a_socket_that_asks_for_a_sasl_login_says_how_to_let_nodeadmin_in(
+    tmp_path: Path, as_root: bool
+) -> None:
+    tmp_path.chmod(0o755)
+    conf = {"auth_unix_rw": '"sasl"', "unix_sock_rw_perms": '"0777"'}
+    with (
+        TemporaryUser("na-test-sasl") as user,
+        user.sudoers("ALL=(root) NOPASSWD: /usr/bin/virt-ssh-helper"),
+        LibvirtHost(tmp_path / "h", conf=conf) as own,
+        connect(own.sshd.target(**({} if as_root else {"user": user.name}))) as connection,
+        pytest.raises(InsufficientRightsOnHost) as caught,
+    ):
+        connection.hypervisor()
+    assert "asks for a login of its own" in caught.value.message
+    assert "SASL" in caught.value.remedy
+    assert "auth_unix_rw" in caught.value.remedy
+    assert "group" not in caught.value.remedy

@@ -132,3 +132,26 @@ def test_a_protection_in_use_is_tried(numbers: Any) -> None:
 
 def test_of_two_keys_none_is_chosen() -> None:
     assert "several" in refusal(text_of(ED25519) + protected(PBKDF2, 2**31), PASSPHRASE).detail()
+
+
+@pytest.mark.parametrize("kind", ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"])
+@pytest.mark.parametrize("cipher", [b"none", b"aes256-ctr"])
+def test_a_key_that_needs_hardware_is_named_as_such(kind: str, cipher: bytes) -> None:
+    """As ssh-keygen -t ed25519-sk writes it (OpenSSH's PROTOCOL.key and PROTOCOL.u2f)."""
+
+    def string(raw: bytes) -> bytes:
+        return len(raw).to_bytes(4, "big") + raw
+
+    public = string(kind.encode()) + string(b"k" * 32) + string(b"ssh:")
+    derivation = string(b"bcrypt") + string(string(b"s" * 16) + (16).to_bytes(4, "big"))
+    if cipher == b"none":
+        derivation = string(b"none") + string(b"")
+    raw = b"openssh-key-v1\0" + string(cipher) + derivation
+    raw += (1).to_bytes(4, "big") + string(public) + string(b"p" * 64)
+    text = base64.encodebytes(raw).decode()
+    key = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}-----END OPENSSH PRIVATE KEY-----\n"
+    with pytest.raises(AuthenticationFailed) as caught:
+        load_private_key(SshKeyCredential(key, None if cipher == b"none" else "secret"))
+    assert kind in caught.value.message
+    assert "security key" in caught.value.message
+    assert caught.value.remedy.endswith("ssh-keygen -t ed25519.")

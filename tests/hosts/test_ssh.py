@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
 import threading
 import time
 import traceback
@@ -418,3 +419,81 @@ def test_the_first_channel_does_not_wait_for_a_delayed_acknowledgement(sshd: Loo
             waited.append(time.monotonic() - started)
             held.close()
     assert min(waited) < 0.03
+
+
+# -- reasons ---------------------------------------------------------------------------------------
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("options", "spoil"),
+    [
+        ({"AllowUsers": "somebody-else"}, lambda _user: None),
+        ({"DenyUsers": "na-test-*"}, lambda _user: None),
+        ({"StrictModes": "yes"}, lambda user: user.home.chmod(0o777)),
+        ({"AuthorizedKeysFile": "/etc/ssh/keys-of-%u"}, lambda _user: None),
+        ({}, lambda user: subprocess.run(["passwd", "-q", "-l", user.name], check=True)),
+        ({}, lambda user: subprocess.run(["chage", "-E", "1", user.name], check=True)),
+    ],
+    ids=["AllowUsers", "DenyUsers", "StrictModes", "AuthorizedKeysFile", "locked", "expired"],
+)
+def test_a_refused_key_names_every_candidate_of_the_cause(
+    tmp_path: Path, options: dict[str, str], spoil: Callable[[TemporaryUser], object]
+) -> None:
+    """Whatever the cause, the server's answer is the same, so the message has all that it may be."""
+    own_file = {"AuthorizedKeysFile": ".ssh/authorized_keys", "AuthorizedKeysCommand": "none"}
+    own_file |= {"AuthorizedKeysCommandUser": "nobody"}
+    with (
+        TemporaryUser("na-test-let-in") as user,
+        LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options=own_file | options) as sshd,
+    ):
+        folder = user.home / ".ssh"
+        folder.mkdir(0o700)
+        (folder / "authorized_keys").write_text(public_of(sshd.user_key) + "\n")
+        for path in (folder, folder / "authorized_keys"):
+            os.chown(path, user.uid, user.gid)
+        spoil(user)
+        with refused_within(AuthenticationFailed, 5) as caught:
+            SshConnection(sshd.target(user=user.name), SHORT)
+    for candidate in (
+        "authorizedkeysfile",
+        "StrictModes",
+        "AllowUsers",
+        f"passwd -S {user.name}",
+        "chage -l",
+    ):
+        assert candidate in caught[0].remedy
+    assert "journalctl -u ssh" in caught[0].remedy
+
+
+@needs_root
+def test_a_refused_root_is_told_of_permit_root_login_by_key_and_by_password(tmp_path: Path) -> None:
+    options = {"PermitRootLogin": "no", "PasswordAuthentication": "yes"}
+    with LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options=options) as sshd:
+        for credential in (sshd.target().credential, PasswordCredential("wrong")):
+            with refused_within(AuthenticationFailed, 8) as caught:
+                SshConnection(sshd.target(credential=credential), SHORT)
+            assert "PermitRootLogin" in caught[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("option", "offered", "kind", "known"),
+    [
+        ("KexAlgorithms", "diffie-hellman-group14-sha1", "key exchange method", "curve25519-sha256"),
+        ("Ciphers", "chacha20-poly1305@openssh.com", "cipher", "aes128-gcm@openssh.com"),
+        ("Ciphers", "3des-cbc,aes256-cbc", "cipher", "aes256-ctr"),
+        ("MACs", "umac-128@openssh.com", "message authentication code", "hmac-sha2-256"),
+    ],
+)
+def test_no_algorithm_in_common_names_both_lists(
+    tmp_path: Path, option: str, offered: str, kind: str, known: str
+) -> None:
+    options = {option: offered} | ({"Ciphers": "aes256-ctr"} if option == "MACs" else {})
+    with LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options=options) as sshd:
+        with refused_within(HostUnreachable, 5) as caught:
+            SshConnection(sshd.target(), SHORT)
+        assert caught[0].extra["reason"] == "no_common_algorithm"
+        assert f"no SSH {kind}" in caught[0].message
+        assert all(name in caught[0].message for name in offered.split(","))
+        assert known in caught[0].message
+        assert option in caught[0].remedy

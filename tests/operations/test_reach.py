@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -235,6 +239,9 @@ def test_the_same_host_under_another_name_is_a_duplicate(wizard):
     ended = wizard.add(name="kvm-02")
     assert (failed_step(ended), ended.error["code"]) == ("identity", "duplicate_host")
     assert "kvm-01" in ended.error["detail"]
+    assert f"machine ID {Node.objects.get().machine_id}" in ended.error["detail"]
+    assert "cloned" in ended.error["remedy"]
+    assert "systemd-machine-id-setup" in ended.error["remedy"]
     assert Node.objects.count() == 1
 
 
@@ -351,6 +358,51 @@ def test_a_password_is_used_once_to_install_the_key_and_then_forgotten(administr
     assert (stored.kind, stored.secret) == (CredentialKind.NODEADMIN_KEY, None)
     assert access.own_key_pair().public_key.split()[1] in (user.home / ".ssh/authorized_keys").read_text()
     assert Node.objects.get().uri == f"qemu+ssh://{user.name}@127.0.0.1:{sshd.port}/system"
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "says"),
+    [
+        ({"StrictModes": "yes"}, 0o777, "(mode 777), so sshd ignores the keys"),
+        ({"StrictModes": "yes"}, 0o775, "(mode 775): sshd ignores the keys unless"),
+        ({"AuthorizedKeysFile": "/etc/ssh/keys-of-%u"}, 0o755, "(AuthorizedKeysFile /etc/ssh/keys-of-"),
+    ],
+    ids=["home that all may write", "home that a group may write", "keys elsewhere"],
+)
+def test_a_key_that_was_installed_and_is_refused_names_the_cause_and_never_says_to_put_it_there(
+    administrator, host, options, mode, says
+):
+    more = {"PasswordAuthentication": "yes", "UsePAM": "no"} | options
+    with (
+        TemporaryUser("nodeadmin-sm") as user,
+        user.sudoers("ALL=(ALL) NOPASSWD: ALL"),
+        LoopbackSshd(host.folder / "strict", options=more, prefix=host.inside) as sshd,
+        as_the_hosts_own(host, sshd),
+    ):
+        os.chown(user.home, user.uid, grp.getgrnam("users").gr_gid)
+        user.home.chmod(mode)
+        credential = {"kind": "password", "user": user.name, "password": user.password, "install_key": True}
+        ended = Wizard(Api(administrator), sshd).add(
+            uri=f"qemu+ssh://127.0.0.1:{sshd.port}/system", credential=credential
+        )
+    assert (failed_step(ended), ended.error["code"]) == ("install_key", "authentication_failed")
+    assert "The key was written to" in ended.error["detail"]
+    assert says in ended.error["detail"]
+    assert "has to be in" not in str(ended.error)
+    for candidate in ("StrictModes", "authorizedkeysfile", "AllowUsers", "passwd -S"):
+        assert candidate in ended.error["remedy"]
+    assert not Node.objects.exists()
+
+
+@contextmanager
+def as_the_hosts_own(host: LibvirtHost, sshd: LoopbackSshd) -> Iterator[None]:
+    """What sshd is configured by lies where it does on any host."""
+    place = "/etc/ssh/sshd_config"
+    subprocess.run([*host.inside, "mount", "--bind", sshd.folder / "sshd_config", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*host.inside, "umount", place], check=True)
 
 
 def test_a_wrong_password_is_a_failed_login(administrator, password_host):
