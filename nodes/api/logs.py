@@ -29,7 +29,10 @@ from nodes.permissions import VIEW_LOGS, get_node
 REACHES_OUT = "Reaches out to the host, for 15 seconds at most."
 ERRORS: Any = (
     (410, "cursor_gone"),
-    (422, "insufficient_rights_on_host, authentication_failed, host_key_required"),
+    (
+        422,
+        "insufficient_rights_on_host, login_shell_unusable, authentication_failed, host_key_required",
+    ),
     (502, "host_unreachable, journal_unavailable"),
     (504, "timeout"),
 )

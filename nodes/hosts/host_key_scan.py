@@ -116,6 +116,7 @@ class _Scan:
         self._wanted = wanted
         self._host, self._port = host, port
         self._open: dict[Types, HostError] = {}
+        self._offered: tuple[str, ...] = ()
         self._tries = 0
 
     @property
@@ -145,6 +146,7 @@ class _Scan:
         self._open.pop(types, None)
         if isinstance(answer, NoSuchHostKey):
             self.absent.update(types)
+            self._offered = answer.offered or self._offered
         elif isinstance(answer, HostError):
             self._open[types] = answer
         else:
@@ -186,8 +188,15 @@ class _Scan:
         for error in self._open.values():
             return self._counted(error)
         return HostUnreachable(
-            f"The SSH server at {self._host}, port {self._port} has no host key of a supported type.",
-            extra={"reason": "no_common_algorithm"},
+            f"{self._host}, port {self._port} and nodeadmin have no type of host key in common. The host "
+            f"offers: {', '.join(self._offered) or 'none'}. nodeadmin knows: {', '.join(HOST_KEY_TYPES)}.",
+            remedy="Make a key of a type that nodeadmin knows on the host, as root: ssh-keygen -A (and have "
+            "sshd_config name it in a line HostKey, if it has such lines).",
+            extra={
+                "reason": "no_common_algorithm",
+                "offered": list(self._offered),
+                "known": list(HOST_KEY_TYPES),
+            },
         )
 
     def _counted(self, error: HostError) -> HostError:

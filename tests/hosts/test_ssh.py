@@ -497,3 +497,14 @@ def test_no_algorithm_in_common_names_both_lists(
         assert all(name in caught[0].message for name in offered.split(","))
         assert known in caught[0].message
         assert option in caught[0].remedy
+
+
+def test_no_type_of_host_key_in_common_names_both_lists(tmp_path: Path) -> None:
+    options = {"HostKeyAlgorithms": "ssh-dss"}
+    with LoopbackSshd(tmp_path / "s", key_types=("dsa",), options=options) as sshd:
+        with refused_within(HostUnreachable, 8) as caught:
+            scan_host_keys("127.0.0.1", sshd.port, timeout_s=4)
+        assert caught[0].extra["reason"] == "no_common_algorithm"
+        assert "The host offers: ssh-dss" in caught[0].message
+        assert "nodeadmin knows: ssh-ed25519" in caught[0].message
+        assert "ssh-keygen -A" in caught[0].remedy

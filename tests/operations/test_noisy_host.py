@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from nodes.operations import reaching
 from nodes.operations.host_reading import Host, see
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
-from tests.hosts.test_login_shells import NOISE
+from tests.hosts.test_login_shells import NOISE, SHELLS
 from tests.journals import AVAILABLE as HAS_JOURNAL
 from tests.journals import JournalHost, entry
 from tests.libvirtd import AVAILABLE, LibvirtHost
@@ -38,10 +39,12 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 ALL = "\n".join(noise for noise in NOISE.values() if noise)
 SOAK = os.environ.get("NODEADMIN_SOAK") == "1"
 PRINTED = {**NOISE, "everything": ALL} if SOAK else {"everything": ALL}
+LOGIN_SHELLS = tuple(SHELLS) if SOAK else ("bash",)
+"""All of them in ``script/soak shells``."""
 
 
 class NoisyHost(LibvirtHost):
-    """Root has a home of its own there, whose ``.bashrc`` a test writes, and a journal of its own."""
+    """Root has a home of its own there, a login shell and a start-up file as a test likes, and a journal."""
 
     def __init__(self, folder: Path) -> None:
         self.home = folder / "home"
@@ -53,10 +56,23 @@ class NoisyHost(LibvirtHost):
         super().__init__(folder, sshd_options=self.options)
 
     def _further_mounts(self) -> list[str]:
-        return [f"mount --bind {self.home} /root"]
+        self.passwd = self.folder / "passwd"
+        self.passwd.write_text(Path("/etc/passwd").read_text())
+        ash = self.home / "ash"
+        ash.symlink_to(shutil.which("busybox") or "/bin/busybox")
+        return [f"mount --bind {self.home} /root", f"mount --bind {self.passwd} /etc/passwd"]
 
-    def print_at_start(self, script: str) -> None:
-        (self.home / ".bashrc").write_text(f"{script}\n")
+    def print_at_start(self, script: str, shell: str = "bash") -> None:
+        """Root's login shell is ``shell``, whose start-up file runs ``script``."""
+        path = "/root/ash" if shell == "ash" else shutil.which(shell, path="/usr/bin:/bin")
+        root, *others = self.passwd.read_text().splitlines()
+        self.passwd.write_text("\n".join([f"{root.rpartition(':')[0]}:{path}", *others]) + "\n")
+        for name in set(SHELLS.values()):
+            (self.home / name).unlink(missing_ok=True)
+        start_up = self.home / SHELLS[shell]
+        start_up.parent.mkdir(parents=True, exist_ok=True)
+        (self.home / "noise").write_text(f"{script}\n")
+        start_up.write_text("/bin/sh ~/noise\n")
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +82,11 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NoisyHost]:
         yield host
 
 
-@pytest.fixture
-def connection(noisy: NoisyHost) -> Iterator[HostConnection]:
-    with connect(noisy.sshd.target()) as opened:
-        yield opened
-
-
 @pytest.mark.django_db
 @pytest.mark.parametrize("printed", PRINTED)
-def test_it_joins_and_is_refreshed(administrator, noisy: NoisyHost, printed: str) -> None:
-    noisy.print_at_start(PRINTED[printed])
+@pytest.mark.parametrize("shell", LOGIN_SHELLS)
+def test_it_joins_and_is_refreshed(administrator, noisy: NoisyHost, shell: str, printed: str) -> None:
+    noisy.print_at_start(PRINTED[printed], shell)
     wizard = Wizard(Api(administrator), noisy.sshd)
     ended = wizard.add()
     assert ended.status == OperationStatus.SUCCEEDED, (failed_step(ended), ended.error)
@@ -94,10 +105,14 @@ def test_it_joins_and_is_refreshed(administrator, noisy: NoisyHost, printed: str
 
 
 @pytest.mark.parametrize("name", NOISE)
-def test_its_heartbeat_logs_plan_power_and_libvirt_are_read(
-    connection: HostConnection, noisy: NoisyHost, name: str
-) -> None:
-    noisy.print_at_start(NOISE[name])
+@pytest.mark.parametrize("shell", LOGIN_SHELLS)
+def test_its_heartbeat_logs_plan_power_and_libvirt_are_read(noisy: NoisyHost, shell: str, name: str) -> None:
+    noisy.print_at_start(NOISE[name], shell)
+    with connect(noisy.sshd.target()) as connection:
+        read_everything(noisy, connection)
+
+
+def read_everything(noisy: NoisyHost, connection: HostConnection) -> None:
     boot_id = BOOT_ID.read_text().strip()
     assert power.boot_id(connection.shell) == boot_id
     assert power.uptime_s(connection.shell) > 0
@@ -122,8 +137,11 @@ def test_its_heartbeat_logs_plan_power_and_libvirt_are_read(
 
 
 @pytest.mark.parametrize("name", NOISE)
-def test_its_libvirt_answers_through_the_helper(noisy: NoisyHost, tmp_path: Path, name: str) -> None:
-    noisy.print_at_start(NOISE[name])
+@pytest.mark.parametrize("shell", LOGIN_SHELLS)
+def test_its_libvirt_answers_through_the_helper(
+    noisy: NoisyHost, tmp_path: Path, shell: str, name: str
+) -> None:
+    noisy.print_at_start(NOISE[name], shell)
     options = {**noisy.options, "AllowStreamLocalForwarding": "no"}
     with (
         LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options=options, prefix=noisy.inside) as sshd,
