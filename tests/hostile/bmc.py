@@ -90,8 +90,8 @@ class MisbehavingBmc:
     """One machine, behind a Redfish service.
 
     ``basic``, ``sessions``: which logins it takes. ``etags``: "header" or "body" demands If-Match with the
-    ETag that it gives there. ``late_s``: for so long it tells of the power state before a change. ``is_on`` and
-    ``switch_on`` are the machine, by default one of its own.
+    ETag that it gives there. ``late_s``: for so long it tells of the power state before a change. ``is_on``
+    and ``switch_on`` are the machine, by default one of its own.
     """
 
     def __init__(

@@ -3,7 +3,9 @@ a real sshd and libvirtd for its system, which come up a moment after the power 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,11 @@ from nodes.models import (
     StepStatus,
 )
 from nodes.operations import bmc, coming_back, power_on
+from nodes.operations.base import Run
 from nodes.operations.bmc import power_state
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
+from tests.hostile.bmc import Break, MisbehavingBmc, Say
 from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.machine import BOOT_BEFORE, MACHINE, Machine, node_of
 from tests.software_bmc import PASSWORD, SoftwareBmc, define_machine
@@ -204,3 +208,98 @@ def test_a_cancel_while_it_waits_ends_it(administrator, machine, node, monkeypat
     ended = power_on_it(administrator)
     assert ended.status == OperationStatus.CANCELLED
     assert machine.on
+
+
+# -- a BMC that misbehaves, in front of the same machine -------------------------------------------
+
+
+@pytest.fixture
+def odd(machine: Machine, node: Node, tmp_path: Path) -> Iterator[MisbehavingBmc]:
+    """The node's BMC; it switches the same domain as the other one does."""
+    bmc = MisbehavingBmc(
+        tmp_path,
+        system=f"/redfish/v1/Systems/{MACHINE}",
+        is_on=lambda: machine.on,
+        switch_on=lambda: machine.host.virsh("start", "machine") and None,
+    )
+    with bmc:
+        Bmc.objects.update(url=bmc.address.url, certificate_fingerprint=bmc.fingerprint)
+        yield bmc
+
+
+def test_a_bmc_that_is_busy_at_every_turn_and_takes_no_password_still_switches_the_machine_on_once(
+    administrator, odd
+):
+    odd.basic, odd.etags, odd.late_s = False, "header", 0.5
+    reset = f"{odd.system}/Actions/ComputerSystem.Reset"
+    odd.instead("GET", odd.system, Say(503), Break())
+    odd.instead("POST", reset, Say(503), Break(carried_out=True))
+    ended = power_on_it(administrator)
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert odd.resets == ["On"]
+    assert not odd.open_sessions
+
+
+def test_a_bmc_that_tells_late_of_a_machine_that_answers_is_looked_at_again(administrator, machine, odd):
+    odd.late_s = 0.8
+    odd.set_state("On")  # by hand, a moment ago: the BMC still says Off
+    machine.end()
+    machine.host.virsh("start", "machine")
+    machine.host.sshd.start()
+    ended = power_on_it(administrator)
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert ended.result["was_on"]
+    assert odd.resets == []
+
+
+def test_one_off_of_a_bmc_ends_no_wait_for_a_machine_that_is_starting(
+    administrator, machine, odd, monkeypatch
+):
+    monkeypatch.setattr(power_on, "LOOK_AGAIN_S", 0.1)
+    machine.boots = False
+    original = power_on.wait_until_back
+
+    def flickering(*args: object, **options: object) -> object:
+        odd._told = "Off", time.monotonic() + 0.6
+        threading.Timer(1.5, setattr, [machine, "boots", True]).start()
+        return original(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(power_on, "wait_until_back", flickering)
+    ended = power_on_it(administrator)
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+
+
+def test_a_bmc_that_stays_busy_fails_the_operation_with_what_was_seen_and_can_be_cancelled(
+    administrator, odd, monkeypatch
+):
+    odd.always("GET", odd.system, Say(503))
+    monkeypatch.setattr(power_on, "SWITCH_S", 1.5)
+    ended = power_on_it(administrator)
+    assert (ended.error["code"], ended.error["reason"], ended.error["retryable"]) == (
+        "bmc_busy",
+        "busy",
+        True,
+    )
+    assert f"HTTP 503 from {odd.address.url}{odd.system}" in ended.error["detail"]
+    monkeypatch.setattr(power_on, "SWITCH_S", 60.0)
+    assert Api(administrator)("retry-operation", {"operation": str(ended.pk)})[0] == 202
+    retried = Operation.objects.exclude(pk=ended.pk).get()
+
+    def cancel_it() -> None:
+        cancel(Operation.objects.get(pk=retried.pk), actor=SYSTEM)
+
+    original = power_on._pausing
+
+    def cancelled_in_the_first_pause(run: Run) -> Callable[[float], None]:
+        sleep = original(run)
+
+        def pause(seconds: float) -> None:
+            cancel_it()
+            sleep(seconds)
+
+        return pause
+
+    monkeypatch.setattr(power_on, "_pausing", cancelled_in_the_first_pause)
+    (again,) = run_queued()
+    assert again.status == OperationStatus.CANCELLED
+    assert odd.resets == []
