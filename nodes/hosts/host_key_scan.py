@@ -166,13 +166,10 @@ class _Scan:
         pause_s = _FIRST_PAUSE_S
         while self.may_be_asked_again and not self.found and self.clock.left > pause_s:
             time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            for types, error in list(self._open.items()):
-                if was_dropped(error) and not self.clock.passed:
-                    answer = self.ask(types)
-                    self.note(types, answer)
-                    if not isinstance(answer, HostError):
-                        pause_s = _FIRST_PAUSE_S
+            types = next(types for types, error in self._open.items() if was_dropped(error))
+            answer = self.ask(types)
+            self.note(types, answer)  # to the end of those that are open, where it was dropped again
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if types in self._open else _FIRST_PAUSE_S
 
     def result(self) -> HostKeyScan:
         """Raises :meth:`failure` where the host showed no key at all."""

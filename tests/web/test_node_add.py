@@ -8,6 +8,8 @@ from django.urls import reverse
 from nodes.models import Node, Operation, OwnKeyPair
 from tests.engine.running import run_queued
 from tests.factories import make_node, make_operation, make_steps
+from tests.hosts.test_host_key_scan import dropping_after
+from tests.sshd import LoopbackSshd
 from tests.web.conftest import HTMX
 
 FINGERPRINT = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
@@ -63,6 +65,27 @@ def test_a_scan_of_a_closed_port_says_what_to_do(admin_page):
     assert answer.status_code == 200
     assert "refused" in answer.content.decode()
     assert "sshd" in answer.content.decode()
+
+
+def test_a_scan_that_lost_key_types_says_which_and_why(admin_page, settings, tmp_path):
+    settings.NODEADMIN_HOST_TIMEOUT_S = 1.0
+    with LoopbackSshd(tmp_path) as sshd, dropping_after(1, sshd) as port:
+        found = post(admin_page, "node-add-scan", uri=f"qemu+ssh://root@127.0.0.1:{port}/system")
+    text = found.content.decode()
+    shown = [kind for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa") if f'value="{kind} ' in text]
+    assert len(shown) == 1
+    assert text.count("The host did not answer for these key types") == 1
+    assert text.count("closed the connection") == 1, "one reason is told once"
+    assert "MaxStartups" in text
+
+
+def test_the_type_of_the_chosen_key_is_handed_on_with_its_fingerprint(admin_page):
+    for chosen, known in ((FINGERPRINT, ""), (f"ssh-rsa {FINGERPRINT}", "ssh-rsa"), (f"x {FINGERPRINT}", "")):
+        Operation.objects.all().delete()
+        answer = post(admin_page, **REMOTE, kind="nodeadmin_key", fingerprint=chosen)
+        assert answer.status_code == 200, answer.content
+        params = Operation.objects.get().params
+        assert (params["fingerprint"], params["key_type"]) == (FINGERPRINT, known)
 
 
 def test_a_scan_needs_an_address_over_ssh(admin_page):

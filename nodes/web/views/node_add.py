@@ -145,7 +145,12 @@ def scan(request: HttpRequest) -> HttpResponse:
         if uri.transport != "ssh":
             raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
         found = scan_host(uri.host, uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
-        context |= {"keys": found.keys, "missing": found.missing, "host": uri.host}
+        context |= {
+            "keys": found.keys,
+            "host": uri.host,
+            "missing_types": [kind for item in found.missing for kind in item.types],
+            "missing_reasons": list(dict.fromkeys(item.error.detail() for item in found.missing)),
+        }
     except NodeAdminError as error:
         context["error"] = error
     return render(request, "nodes/_host_keys.html", context)
