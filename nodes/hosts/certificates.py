@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 import weakref
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,16 @@ from nodes.hosts.deadlines import Clock, run_within
 _LABEL = re.compile(r"^\s*(?:sha-?256)?\s*(?:fingerprint)?\s*[=:]?\s*", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f]{64}")
 _NAME_CHARACTERS = 200
+_PAUSE_S = 0.5
+
+BROKEN_OFF = (
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+)
+"""A connection that the other side has ended: the next one may be taken."""
 
 COMPARE = (
     "Compare it with the one that the BMC's own web page shows, or with what this prints on a machine beside "
@@ -150,6 +161,8 @@ def certificate_differs(confirmed: str, shown: str) -> BmcFailed:
 def show_certificate(host: str, port: int, *, timeout_s: float) -> ShownCertificate:
     """The certificate that ``host`` shows now. Two handshakes, nothing sent over them, nothing trusted.
 
+    One that is broken off is tried again within ``timeout_s``.
+
     Raises BmcUnreachable, BmcFailed where something else than TLS answers.
     """
     clock = Clock(timeout_s)
@@ -188,11 +201,17 @@ def _handshake(context: ssl.SSLContext, host: str, port: int, clock: Clock) -> b
         ):
             return wrapped.getpeercert(binary_form=True) or b""
 
-    try:
-        # Name resolution knows no time-out of its own.
-        return run_within(work, clock.left, f"The TLS handshake with {host}:{port}")
-    except HostTimeout as error:
-        raise TimeoutError(error.message) from None
+    while True:
+        try:
+            # Name resolution knows no time-out of its own.
+            return run_within(work, clock.left, f"The TLS handshake with {host}:{port}")
+        except HostTimeout as error:
+            raise TimeoutError(error.message) from None
+        except BROKEN_OFF:
+            # A BMC whose web server is starting, or has no connection free.
+            if clock.left <= _PAUSE_S:
+                raise
+        time.sleep(_PAUSE_S)
 
 
 def unreachable(address: str, error: BaseException) -> BmcFailed:

@@ -113,6 +113,8 @@ class MisbehavingBmc:
         self.open_sessions: dict[str, str] = {}
         """Tokens by the path of their sessions."""
         self.most_sessions = 4
+        self.broken_handshakes = 0
+        """So many of the next connections are reset before TLS is spoken."""
         self.state = "Off"
         self.system = system
         self._is_on, self._switch_on = is_on, switch_on
@@ -264,7 +266,18 @@ class MisbehavingBmc:
         self._server.server_close()
 
     def wrap(self, client: socket.socket) -> ssl.SSLSocket:
+        with self._guard:
+            broken, self.broken_handshakes = self.broken_handshakes > 0, max(0, self.broken_handshakes - 1)
+        if broken:
+            reset(client)
+            raise ConnectionResetError
         return self._context.wrap_socket(client, server_side=True)
+
+
+def reset(connection: socket.socket) -> None:
+    """End it by RST: closed with what is unsent thrown away, SO_LINGER in socket(7)."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    socket.socket.close(connection)
 
 
 class _Server(ThreadingHTTPServer):
@@ -322,10 +335,8 @@ def _handler_of(bmc: MisbehavingBmc) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(raw)
 
         def cut(self) -> None:
-            """A reset (RST): closing with unsent data thrown away, socket(7)."""
             self.close_connection = True
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            socket.socket.close(self.connection)
+            reset(self.connection)
 
         do_GET = do_POST = do_DELETE = answer
 

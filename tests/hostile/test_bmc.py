@@ -14,6 +14,7 @@ import pytest
 
 from nodes.errors import BmcBusy, BmcFailed, BmcUnreachable
 from nodes.hosts.bmc.service import Pace
+from nodes.hosts.certificates import show_certificate, write_fingerprint
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.redfish import Redfish
 from tests.hostile.bmc import RESET, ROOT, SESSIONS, SYSTEM, Break, Hang, MisbehavingBmc, Say, error
@@ -54,6 +55,15 @@ def test_a_connection_that_breaks_or_hangs_is_made_again(bmc, fault):
     with opened(bmc, timeout_s=0.3) as redfish:
         assert redfish.power_state() == "Off"
     assert bmc.asked("GET", SYSTEM) == 3
+
+
+def test_a_handshake_that_is_broken_off_is_begun_again_also_where_the_certificate_is_looked_at(bmc):
+    bmc.broken_handshakes = 2
+    with opened(bmc) as redfish:
+        assert redfish.power_state() == "Off"
+    bmc.broken_handshakes = 2
+    shown = show_certificate(bmc.address.host, bmc.address.port, timeout_s=20)
+    assert shown.fingerprint == write_fingerprint(bmc.fingerprint)
 
 
 @pytest.mark.parametrize("as_date", [False, True])

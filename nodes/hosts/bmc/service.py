@@ -22,7 +22,7 @@ from nodes.hosts.bmc.answer import REDIRECTS, Answer, path_at, service_path
 from nodes.hosts.bmc.attempts import Attempts, Lost
 from nodes.hosts.bmc_line import AnswerTooLong, BmcLine
 from nodes.hosts.bmc_target import BmcTarget
-from nodes.hosts.certificates import COMPARE, show_certificate, unreachable
+from nodes.hosts.certificates import BROKEN_OFF, COMPARE, show_certificate, unreachable
 from nodes.hosts.deadlines import Clock
 
 ROOT = "/redfish/v1/"
@@ -30,13 +30,6 @@ SESSIONS = "/redfish/v1/SessionService/Sessions"
 MAX_HOPS = 5
 GOODBYE_S = 3.0
 """For deleting a session; one that cannot be deleted ends by the BMC's own time-out."""
-_BROKEN_OFF = (
-    ssl.SSLEOFError,
-    ssl.SSLZeroReturnError,
-    ConnectionResetError,
-    ConnectionAbortedError,
-    BrokenPipeError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +193,7 @@ class RedfishService:
         if untrusted is not None:
             return self._certificate_unknown(untrusted.verify_message)
         connected = not isinstance(error, httpx.ConnectError)
-        if connected or any(isinstance(cause, _BROKEN_OFF) for cause in causes):
+        if connected or any(isinstance(cause, BROKEN_OFF) for cause in causes):
             return Lost(f"the connection to {at} was broken off", sent=connected)
         system = next((cause for cause in causes if isinstance(cause, OSError)), error)
         return unreachable(self.target.address.url, system)
