@@ -12,6 +12,7 @@ import pytest
 
 from tests.browser.serving import PASSWORD, ROOT, USER, Server
 from tests.libvirtd import AVAILABLE, LibvirtHost
+from tests.patience import slowness
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 ARGUMENTS = [
@@ -74,7 +75,7 @@ class Visit:
     ) -> None:
         self.context = browser.new_context(viewport=size, color_scheme=theme, base_url=server.url)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(20_000 * slowness())
         self.faults: list[str] = []
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))

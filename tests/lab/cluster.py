@@ -31,6 +31,7 @@ class Cluster:
         patient = {
             "NODEADMIN_HOST_TIMEOUT_S": f"{15 * slow:.0f}",
             "NODEADMIN_PROBE_TIMEOUT_S": f"{60 * slow:.0f}",
+            "NODEADMIN_POWER_OFF_S": f"{300 * slow:.0f}",
         }
         self.server = Server(folder, patient | environment)
         self.hosts = hosts
