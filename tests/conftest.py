@@ -11,6 +11,18 @@ import pytest
 _skipped: list[str] = []
 
 
+LONGEST_FIRST = ("scale/", "engine/test_kill", "browser/", "script/", "hosts/test_migration", "operations/")
+"""Begun last, a file that takes minutes would leave all processes but its own without work."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not hasattr(config, "workerinput"):
+        return
+    names = {item: item.nodeid.removeprefix("tests/") for item in items}
+    items.sort(key=lambda item: [not names[item].startswith(part) for part in LONGEST_FIRST])
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(specs: list[Any]) -> None:
     """Tests that run side by side share no directory of a server: each worker process has one of its own."""
