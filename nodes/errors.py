@@ -290,6 +290,20 @@ class MigrationTimeout(MigrationFailed):
     title = "The migration did not end within its time and was aborted"
 
 
+class MigrationNotConverging(MigrationFailed):
+    """The guest changes its memory faster than it is sent: told before the migration's time was over."""
+
+    code, http_status = "migration_not_converging", 409
+    title = "The migration does not converge and was aborted"
+
+
+class MigrationTlsFailed(MigrationFailed):
+    """QEMU could not encrypt the migration. It is never tried again without encryption."""
+
+    code, http_status = "migration_tls_failed", 502
+    title = "The migration could not be encrypted"
+
+
 class MigrationAborted(MigrationFailed):
     code, http_status = "migration_aborted", 409
     title = "The migration was aborted as asked"

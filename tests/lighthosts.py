@@ -51,6 +51,7 @@ __all__ = ["AVAILABLE", "LightHost", "TinyVm", "assert_exactly_once", "guest_ker
 _HERE = Path(__file__).parent
 GUESTS = {"obedient": _HERE / "lab" / "obedient.S", "restless": _HERE / "restless.S"}
 PORTS = 16
+TLS_FOLDER = "/etc/libvirt/migration-pki"
 _SYSTEMCTL = """#!/bin/sh
 go() {{
     if [ -s {folder}/refusal ]; then cat {folder}/refusal >&2; exit 1; fi
@@ -144,16 +145,24 @@ class TinyVm:
 class LightHost(LibvirtHost):
     """One light host. ``boot_s``: how long a reboot keeps it away; ``silent``: its SSH port then swallows
     what comes, for which TCP waits a second before it asks again; where not, it refuses, as one whose sshd is
-    not up yet.
+    not up yet. ``migration_tls``: its qemu.conf names ``tls_folder`` for the certificates of migrations.
     """
 
     def __init__(
-        self, folder: Path, *, name: str = "light", boot_s: float = 1.5, silent: bool = True, **arguments: Any
+        self,
+        folder: Path,
+        *,
+        name: str = "light",
+        boot_s: float = 1.5,
+        silent: bool = True,
+        migration_tls: bool = False,
+        **arguments: Any,
     ) -> None:
         self.name = name
         self.uuid = str(uuid.uuid4())
         self.boot_s = boot_s
         self._silent = silent
+        self._migration_tls = migration_tls
         conf = {"host_uuid": f'"{self.uuid}"'} | dict(arguments.pop("conf", None) or {})
         super().__init__(folder, conf=conf, **arguments)
         # Below the ports that the kernel hands out by itself; other tests may run beside this one.
@@ -184,6 +193,9 @@ class LightHost(LibvirtHost):
         for name, script in (("systemctl", _SYSTEMCTL), ("busctl", _BUSCTL)):
             (self.folder / name).write_text(script.format(folder=self.folder))
             (self.folder / name).chmod(0o755)
+        if self._migration_tls:
+            # libvirtd does not start where a folder that it was told of is not there.
+            self.tls_folder.mkdir(parents=True, exist_ok=True)
         os.mkfifo(self.folder / "requests")
         super().start()
         self._is_on.set()
@@ -221,7 +233,13 @@ class LightHost(LibvirtHost):
             f"migration_port_max = {self._first_port + PORTS - 1}",
             "namespaces = []",  # VMs' processes are then found in this host's own
             "cgroup_controllers = []",
+            *([f'migrate_tls_x509_cert_dir = "{TLS_FOLDER}"'] if self._migration_tls else []),
         ]
+
+    @property
+    def tls_folder(self) -> Path:
+        """Where the host sees :data:`TLS_FOLDER`."""
+        return self.folder / "etc" / Path(TLS_FOLDER).name
 
     def stop(self) -> None:
         if self._power_thread is not None:

@@ -10,6 +10,7 @@ Where a call ends in an error, nothing is concluded from that: :func:`settle` lo
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,10 +26,13 @@ from nodes.errors import (
     LibvirtUnavailable,
     MigrationAborted,
     MigrationFailed,
+    MigrationNotConverging,
     MigrationTimeout,
+    MigrationTlsFailed,
 )
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.hosts.libvirt.convergence import Convergence, Patience, Sample, explained
 from nodes.hosts.libvirt.disk_paths import parameters_for
 from nodes.hosts.libvirt_errors import readable, translate
 from nodes.hosts.migration_path import migration_uri, reachable
@@ -36,7 +40,7 @@ from nodes.hosts.settling import Outcome, settle
 
 T = TypeVar("T")
 
-__all__ = ["Outcome", "Progress", "migrate", "reachable", "settle"]
+__all__ = ["Manner", "Outcome", "Patience", "Progress", "migrate", "reachable", "settle"]
 
 POLL_S = 0.4
 ASK_S = 5.0
@@ -48,19 +52,40 @@ well under a second, and the target's libvirt seconds at most."""
 ABORT_S = 20.0
 """What an abort may take until the call has ended."""
 CUT_S = 5.0
+_ABOUT_TLS = re.compile(r"\bTLS\b|\btls-|certificate|credentials|handshake|x509|GNUTLS", re.IGNORECASE)
+"""In libvirt's and QEMU's words for an encryption that did not come about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a VM is migrated.
+
+    ``encrypted``: QEMU sends it by TLS, or not at all. ``verified_name`` is the name that the target's
+    certificate has to have, "" where that is the migration address itself (as libvirt before 6.0 demands).
+    ``auto_converge``: a guest that changes its memory too fast is slowed down. ``bandwidth_mib_s`` None: no
+    bound.
+    """
+
+    encrypted: bool = False
+    verified_name: str = ""
+    auto_converge: bool = False
+    bandwidth_mib_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a migration is: ``fraction`` from 0 to 1 and never less than before, None until libvirt counts.
 
-    ``remaining_bytes`` may grow: memory that the guest writes to meanwhile has to go again.
+    ``remaining_bytes`` may grow: memory that the guest writes to meanwhile has to go again. ``dirty_bytes_s``
+    is how fast it does, ``throttle_percent`` how much auto-converge slows it down; None where not told.
     """
 
     fraction: float | None
     remaining_bytes: int | None
     speed_bytes_s: float | None
     elapsed_s: float
+    dirty_bytes_s: float | None = None
+    throttle_percent: int | None = None
 
 
 def _nobody(_: Progress) -> None:
@@ -81,6 +106,8 @@ def migrate(
     bandwidth_mib_s: int | None = None,
     disk_paths: Mapping[str, str] | None = None,
     skip_storage_check: bool = False,
+    manner: Manner | None = None,
+    patience: Patience | None = None,
     on_progress: Callable[[Progress], None] = _nobody,
     should_stop: Callable[[], bool] = _never,
 ) -> None:
@@ -88,22 +115,24 @@ def migrate(
 
     ``disk_paths`` are the paths of its block devices on the target, by their paths here, where they differ.
     ``skip_storage_check``: its files are shared, though libvirt may not know their file system for such.
-    Both callbacks are called in this thread, every half second or so. ``timeout_s`` is what the VM's memory
-    may take; at its end the migration is aborted and the VM stays where it is. This returns some 30 s later
-    at most, whatever hangs; the connections are then cut, the source's first, which makes it impossible that
-    the source goes on with the VM while the target may have started it.
+    ``manner`` is how (by default plain, within ``bandwidth_mib_s``). Both callbacks are called in this
+    thread, every half second or so. ``timeout_s`` is what the VM's memory may take, and ``patience`` how long
+    it may get no nearer to its end; at the end of either the migration is aborted and the VM stays where it
+    is. This returns some 30 s later at most, whatever hangs; the connections are then cut, the source's
+    first, which makes it impossible that the source goes on with the VM while the target may have started it.
 
     Returns where the VM has moved, even if a stop was asked for too late. Raises MigrationTimeout,
-    MigrationAborted, MigrationFailed (libvirt's words), LibvirtUnavailable (a connection ended),
-    InsufficientRightsOnHost. After any of them the VM may be at either side: ask :func:`settle`, with
-    connections that stand.
+    MigrationNotConverging, MigrationAborted, MigrationTlsFailed, MigrationFailed (libvirt's words),
+    LibvirtUnavailable (a connection ended), InsufficientRightsOnHost. After any of them the VM may be at
+    either side: ask :func:`settle`, with connections that stand.
     """
-    call = _Call(source, target, uuid, migration_uri(address), bandwidth_mib_s)
+    manner = manner or Manner(bandwidth_mib_s=bandwidth_mib_s)
+    call = _Call(source, target, uuid, migration_uri(address), manner)
     call.disk_paths = dict(disk_paths or {})
     call.skip_storage_check = skip_storage_check
     try:
         call.start()
-        _Watch(call, Clock(timeout_s), on_progress, should_stop).run()
+        _Watch(call, Clock(timeout_s), patience or Patience(), on_progress, should_stop).run()
     except BaseException:
         # A callback failed: a migration that nobody follows must not go on.
         if not call.ended.is_set():
@@ -121,9 +150,7 @@ class _Call:
     questions beside it go over the ones that were given.
     """
 
-    def __init__(
-        self, source: Hypervisor, target: Hypervisor, uuid: str, uri: str, bandwidth_mib_s: int | None
-    ) -> None:
+    def __init__(self, source: Hypervisor, target: Hypervisor, uuid: str, uri: str, manner: Manner) -> None:
         self.uuid = uuid
         self.ended = threading.Event()
         self.error: Exception | None = None
@@ -131,8 +158,11 @@ class _Call:
         self.skip_storage_check = False
         self._started = time.monotonic()
         self._parameters: dict[str, str | int] = {libvirt.VIR_MIGRATE_PARAM_URI: uri}
-        if bandwidth_mib_s is not None:
-            self._parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = bandwidth_mib_s
+        self.manner = manner
+        if manner.bandwidth_mib_s is not None:
+            self._parameters[libvirt.VIR_MIGRATE_PARAM_BANDWIDTH] = manner.bandwidth_mib_s
+        if manner.encrypted and manner.verified_name:
+            self._parameters[libvirt.VIR_MIGRATE_PARAM_TLS_DESTINATION] = manner.verified_name
         self._given = self._asked = source
         self.source = source.another()
         try:
@@ -156,6 +186,10 @@ class _Call:
                 flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
                 if self.skip_storage_check:
                     flags |= libvirt.VIR_MIGRATE_UNSAFE
+                if self.manner.encrypted:
+                    flags |= libvirt.VIR_MIGRATE_TLS
+                if self.manner.auto_converge:
+                    flags |= libvirt.VIR_MIGRATE_AUTO_CONVERGE
                 autostart = False
                 if domain.isPersistent():
                     flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
@@ -248,6 +282,15 @@ def _state_and_job(domain: libvirt.virDomain) -> tuple[tuple[int, int], dict[str
     return _state(domain), domain.jobStats()
 
 
+_CONVERGE = {
+    False: "Plan it again with auto_converge, which slows the VM's processors down until it converges, allow "
+    "more bandwidth (NODEADMIN_MIGRATION_BANDWIDTH_MIB_S), or shut the VM down.",
+    True: "Slowing the VM's processors down was not enough. Allow more bandwidth "
+    "(NODEADMIN_MIGRATION_BANDWIDTH_MIB_S), try it when the VM is less busy, or shut the VM down.",
+}
+"""What helps, by whether auto-converge was on."""
+
+
 class _Watch:
     """Follows the call from the thread that asked for it, and ends it where it has to end."""
 
@@ -255,11 +298,14 @@ class _Watch:
         self,
         call: _Call,
         clock: Clock,
+        patience: Patience,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
     ) -> None:
         self._call = call
         self._clock = clock
+        self._convergence = Convergence(patience)
+        self._stalled = False
         self._on_progress = on_progress
         self._should_stop = should_stop
         self._fraction: float | None = None
@@ -290,9 +336,14 @@ class _Watch:
         # Once the VM stands between the hosts, an abort comes too late: the end is a matter of moments.
         if self._clock.passed and self._between_since is None:
             return MigrationTimeout(
-                f"The migration had not ended after {self._clock.timeout_s:g} s and was aborted: the VM "
-                "changes its memory faster than it can be sent, or the network is slow.",
+                f"The migration had not ended after {self._clock.timeout_s:g} s and was aborted. "
+                f"{explained(self._convergence.last)}",
                 remedy="Try it again when the VM is less busy, or allow more time or bandwidth.",
+            )
+        if self._stalled and self._between_since is None:
+            return MigrationNotConverging(
+                f"The migration does not converge and was aborted. {explained(self._convergence.last)}",
+                remedy=_CONVERGE[call.manner.auto_converge],
             )
         if now - self._heard > SILENT_S:
             return LibvirtUnavailable(f"libvirt on {call.source.address} has stopped answering.")
@@ -311,6 +362,7 @@ class _Watch:
             self._between_since = None
         elif self._between_since is None:
             self._between_since = time.monotonic()
+        self._stalled = self._convergence.stalled(self._heard, Sample.of(stats))
         self._on_progress(self._progress(stats))
 
     def _progress(self, stats: dict[str, Any]) -> Progress:
@@ -321,8 +373,14 @@ class _Watch:
         done = min(0.99, max(0.0, 1 - remaining / total))
         self._fraction = max(done, self._fraction or 0.0)
         speed = stats.get("memory_bps")
+        sample = self._convergence.last
         return Progress(
-            self._fraction, remaining, float(speed) if speed is not None else None, self._call.elapsed_s
+            self._fraction,
+            remaining,
+            float(speed) if speed is not None else None,
+            self._call.elapsed_s,
+            sample.dirty_bytes_s if sample is not None else None,
+            sample.throttle_percent if sample is not None else None,
         )
 
     def _explain(self, error: Exception, stopped: HostError | None) -> Exception:
@@ -333,7 +391,7 @@ class _Watch:
         if isinstance(failure, InsufficientRightsOnHost):
             return failure
         text = readable(error)
-        if isinstance(stopped, LibvirtUnavailable | MigrationTimeout):
+        if isinstance(stopped, LibvirtUnavailable | MigrationTimeout | MigrationNotConverging):
             return stopped
         if isinstance(stopped, MigrationAborted):
             return MigrationAborted(f"The migration was aborted as asked: {text}")
@@ -345,6 +403,13 @@ class _Watch:
                 )
         if isinstance(failure, LibvirtUnavailable):
             return failure
+        if call.manner.encrypted and _ABOUT_TLS.search(text):
+            return MigrationTlsFailed(
+                f"The migration from {call.source.address} to {call.target.address} could not be encrypted, "
+                f"and nothing was sent without encryption: {text}",
+                remedy="Put the certificates of QEMU right on both hosts (see qemu.conf, "
+                "migrate_tls_x509_cert_dir), refresh both nodes and plan it again.",
+            )
         return MigrationFailed(
             f"The migration from {call.source.address} to {call.target.address} failed: {text}"
         )

@@ -13,6 +13,7 @@ from nodes.inventory.document import HostDocument, Problem
 from nodes.inventory.forms import json_of, xml_of
 from nodes.inventory.identity import HostIdentity
 from nodes.inventory.identity import host_identity as identify
+from nodes.inventory.libvirt.migration_tls import QEMU_TLS, MigrationTls, read_migration_tls
 from nodes.inventory.machine import (
     MACHINE_IDENTITY,
     FirmwareFacts,
@@ -81,7 +82,8 @@ VOLATILE = frozenset(
 class LibvirtFacts:
     """libvirt as it answered: versions as ``9.0.0``, ``hypervisor`` the connection's type (``QEMU``,
     ``TEST``). ``kvm``: it can run VMs with KVM, not only emulated. ``virtualization`` is the same as a word:
-    ``KVM`` or the connection's type."""
+    ``KVM`` or the connection's type. ``migration_tls``: what QEMU has for encrypted migrations, None where
+    that could not be read."""
 
     version: str | None
     hypervisor: str | None
@@ -94,6 +96,7 @@ class LibvirtFacts:
     encrypted: bool | None
     security_models: tuple[str, ...]
     migration_transports: tuple[str, ...]
+    migration_tls: MigrationTls | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def _libvirt(document: HostDocument, capabilities: Capabilities) -> LibvirtFacts
         encrypted=_flag(told.get("encrypted")),
         security_models=capabilities.security_models,
         migration_transports=capabilities.migration_transports,
+        migration_tls=read_migration_tls(document),
     )
 
 
@@ -201,7 +205,7 @@ def _problems(document: HostDocument, facts: SummaryFacts) -> list[Problem]:
 SECTION = Section(
     slug="summary",
     title="Overview",
-    sources=(CPUINFO, CPU, MEMORY, NUMA, SYSTEM, MACHINE_IDENTITY),
+    sources=(CPUINFO, CPU, MEMORY, NUMA, SYSTEM, MACHINE_IDENTITY, QEMU_TLS),
     parse=parse,
     libvirt=(
         LibvirtSource("libvirt:versions", json_of(dict, always=True)),
@@ -216,6 +220,7 @@ SECTION = Section(
         "memory.huge_pages.sizes": "size_bytes",
         "memory.swap.devices": "path",
         "virtualization.features": "code",
+        **{f"libvirt.migration_tls.{name}": "sha256" for name in ("authorities", "server", "client")},
     },
     volatile=VOLATILE,
     # What the kernel keeps for itself differs by some pages at each start of the host.

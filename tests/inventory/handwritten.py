@@ -16,6 +16,7 @@ from tests.fixtures.arm_host import device_sources
 from tests.inventory.arm_server import ARM_IDENTITY, arm_cpu, arm_cpuinfo, arm_memory, arm_numa, arm_system
 from tests.inventory.documents import HOSTS, host_document, save_document
 from tests.inventory.kernel_formats import OBSERVED_AT
+from tests.inventory.qemu_tls import PLAIN, encrypting
 from tests.inventory.two_socket import (
     XEON_IDENTITY,
     large_libvirt,
@@ -36,6 +37,7 @@ HANDWRITTEN = {
         "numa": large_numa,
         "system": large_system,
         "machine-identity": lambda: XEON_IDENTITY.replace("4C4C4544-0051", "4C4C4544-0052"),
+        "qemu-tls": encrypting,
     },
     "arm-server": {
         "cpuinfo": arm_cpuinfo,
@@ -44,6 +46,7 @@ HANDWRITTEN = {
         "numa": arm_numa,
         "system": arm_system,
         "machine-identity": lambda: ARM_IDENTITY,
+        "qemu-tls": lambda: PLAIN,
     },
     "two-socket": {
         "cpuinfo": xeon_cpuinfo,
@@ -52,6 +55,7 @@ HANDWRITTEN = {
         "numa": xeon_numa,
         "system": xeon_system,
         "machine-identity": lambda: XEON_IDENTITY,
+        "qemu-tls": lambda: PLAIN,
     },
 }
 

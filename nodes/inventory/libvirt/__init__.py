@@ -1,0 +1,1 @@
+"""What libvirt says of its host, and how it is set up there."""

@@ -1,0 +1,1 @@
+"""How text that a host printed is read."""
