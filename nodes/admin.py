@@ -138,14 +138,14 @@ class CredentialInline(admin.StackedInline):
 
 @admin.register(Node)
 class NodeAdmin(GuardedModelAdmin):
-    """Name, type, labels and notes can be changed; everything else is what the host says."""
+    """Name, type, labels, notes and migration address can be changed; all else is what the host says."""
 
     list_display = ("name", "status_shown", "node_type", "connection_reason", "last_seen_at", "observed_at")
     list_filter = ("scheduling", "connection", "node_type")
     search_fields = ("name", "uuid", "uri", "machine_id")
     actions = ("refresh",)
     inlines = (CredentialInline,)
-    editable = ("name", "node_type", "labels", "notes", "migration_address")
+    editable = ("name", "node_type", "labels", "notes", "migration_address", "migration_address_forced")
 
     @admin.display(description=_("status"))
     def status_shown(self, node: Node) -> str:

@@ -22,7 +22,9 @@ def light_node(host: LightHost, **fields: Any) -> Node:
     """The node of a light host, entered by its own key over SSH."""
     sshd = host.sshd
     uri = f"qemu+ssh://root@{sshd.address}:{sshd.port}/system"
-    node = make_node(host.name, uri=uri, **{"migration_address": "127.0.0.1", **fields})
+    node = make_node(
+        host.name, uri=uri, **{"migration_address": "127.0.0.1", "migration_address_forced": True, **fields}
+    )
     access.pin(node, sshd.host_key())
     node.save()
     Credential.objects.create(node=node, kind="ssh_key", secret={"private_key": sshd.user_key.read_text()})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging.config
+import os
+import subprocess
 import sys
 import threading
 
@@ -191,3 +193,13 @@ def test_tracebacks_in_the_log_carry_no_local_variables(json):
     text = formatter.format(record)
     assert "ValueError: of length 12" in text
     assert "local-secret" not in text
+
+
+@pytest.mark.parametrize("word", ["required", "on", "true", "Require"])
+def test_a_word_that_is_none_for_the_encryption_of_migrations_stops_the_start(word):
+    environment = {**os.environ, "NODEADMIN_MIGRATION_TLS": word}
+    start = [sys.executable, "-c", "import nodeadmin.settings.test"]
+    ended = subprocess.run(start, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "NODEADMIN_MIGRATION_TLS" in ended.stderr
+    assert "require, prefer, off" in ended.stderr

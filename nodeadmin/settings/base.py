@@ -286,6 +286,11 @@ NODEADMIN_MIGRATIONS_OUT = env.integer("NODEADMIN_MIGRATIONS_OUT", 2, minimum=1,
 NODEADMIN_MIGRATIONS_IN = env.integer("NODEADMIN_MIGRATIONS_IN", 2, minimum=1, maximum=16)
 NODEADMIN_MIGRATION_BANDWIDTH_MIB_S = env.integer("NODEADMIN_MIGRATION_BANDWIDTH_MIB_S", 0)
 NODEADMIN_MIGRATION_TIMEOUT_S = env.seconds("NODEADMIN_MIGRATION_TIMEOUT_S", 1800.0, minimum=1.0)
+# Whether migrations are encrypted: "prefer" where QEMU has certificates on both hosts, "require" always.
+NODEADMIN_MIGRATION_TLS = env.text("NODEADMIN_MIGRATION_TLS", "prefer", choices=("require", "prefer", "off"))
+# A migration that gets no nearer to its end for so long and in so many passes is aborted; 0 s: never.
+NODEADMIN_MIGRATION_STALL_S = env.seconds("NODEADMIN_MIGRATION_STALL_S", 300.0)
+NODEADMIN_MIGRATION_STALL_PASSES = env.integer("NODEADMIN_MIGRATION_STALL_PASSES", 4, minimum=1)
 # How long the state of a VM is asked for on both hosts after a migration that broke off.
 NODEADMIN_SETTLE_S = env.seconds("NODEADMIN_SETTLE_S", 60.0, minimum=1.0)
 # No power command is sent later than this after an operation's last step: the host may have filled again.

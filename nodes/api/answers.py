@@ -185,6 +185,7 @@ class NodeDetail:
     boot_id: str | None
     booted_at: datetime | None
     migration_address: str | None
+    migration_address_forced: bool
     host_key_fingerprint: str | None
     credential_kind: str | None
     bmc: BmcAnswer | None
@@ -245,6 +246,7 @@ class NodeDetail:
             boot_id=node.boot_id or None,
             booted_at=node.booted_at,
             migration_address=node.migration_address or None,
+            migration_address_forced=node.migration_address_forced,
             host_key_fingerprint=node.host_key_fingerprint or None,
             credential_kind=credential_kind,
             bmc=BmcAnswer.of(bmc) if bmc is not None else None,

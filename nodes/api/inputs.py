@@ -218,7 +218,16 @@ class UpdateNodeInput(NodeInput):
     type = TypeField(required=False)
     labels = LabelsField(required=False)
     notes = Strict(max_length=20_000, allow_blank=True, required=False)
-    migration_address = Strict(max_length=255, allow_blank=True, required=False)
+    migration_address = Strict(
+        max_length=255,
+        allow_blank=True,
+        required=False,
+        help_text=_("An address that the node's inventory shows, or a name that leads to such alone."),
+    )
+    migration_address_forced = Truth(
+        required=False,
+        help_text=_("Take an address that the inventory does not show. Needs the permission to add nodes."),
+    )
     uri = Strict(max_length=400, required=False)
     host_key_fingerprint = Strict(max_length=64, required=False)
     host_key_type = host_key_type_field()

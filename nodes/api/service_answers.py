@@ -30,6 +30,10 @@ class VmDecisionAnswer:
     held back until the node leaves maintenance.
     ``skip_storage_check``: libvirt does not know that its files are on shared storage, and is told not to
     refuse for that.
+    ``encrypted`` says whether a VM that migrates
+    is sent by TLS, null of the others; ``verified_name`` the name that the target's certificate must have
+    then, "" for its migration address. ``shape`` stands for the VM's devices, disks, host paths, memory and
+    processor, which are compared right before it moves.
     """
 
     vm_uuid: UUID
@@ -50,6 +54,10 @@ class VmDecisionAnswer:
     autostart: bool | None
     hold_autostart: bool
     skip_storage_check: bool
+    encrypted: bool | None
+    verified_name: str
+    auto_converge: bool
+    shape: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ class OverridesField(serializers.DictField):
         return wishes
 
 
+AUTO_CONVERGE = _("Slow a VM down, while it migrates, that changes its memory faster than it is sent.")
+
+
 class ConfirmedInput(NodeInput):
     confirm_token = Strict(
         max_length=400_000, required=False, help_text=_("What the call answered with when it was first made.")
@@ -44,6 +47,7 @@ class _VmsInput(ConfirmedInput):
         help_text=_("How long a guest may take to shut down."),
     )
     force_stop = Truth(default=False, help_text=_("End a guest that does not shut down in time."))
+    auto_converge = Truth(default=False, help_text=AUTO_CONVERGE)
     accept_unknown_vms = Truth(
         default=False, help_text=_("Go on where libvirt is down and nobody can see which VMs run.")
     )
@@ -81,11 +85,18 @@ class ShutdownNodeInput(_VmsInput):
 
 class DeleteNodeInput(ConfirmedInput):
     vm_policy = serializers.ChoiceField(choices=POLICIES[DELETE], default=POLICIES[DELETE][0])
+    auto_converge = Truth(default=False, help_text=AUTO_CONVERGE)
     force = Truth(default=False, help_text=_("For a host that is gone; the plan names what is lost."))
 
 
 class EnableNodeInput(ConfirmedInput):
     return_vms = Truth(default=False, help_text=_("Bring back what the last drain moved away."))
+    auto_converge = Truth(required=False, help_text=AUTO_CONVERGE)
+
+    def validate(self, data: dict[str, Any]) -> dict[str, Any]:
+        if "auto_converge" in data and not data["return_vms"]:
+            raise serializers.ValidationError({"auto_converge": _("Goes only with return_vms.")})
+        return data
 
 
 class DisableNodeInput(ConfirmedInput):
@@ -97,9 +108,10 @@ class DisableNodeInput(ConfirmedInput):
     vm_overrides = OverridesField(choices=OVERRIDES[DRAIN], required=False, help_text=_("With drain."))
     stop_timeout_s = Number(min_value=1, max_value=3600, required=False, help_text=_("With drain."))
     force_stop = Truth(required=False, help_text=_("With drain."))
+    auto_converge = Truth(required=False, help_text=AUTO_CONVERGE)
 
     def validate(self, data: dict[str, Any]) -> dict[str, Any]:
-        surplus = {"vm_policy", "vm_overrides", "stop_timeout_s", "force_stop"} & set(data)
+        surplus = {"vm_policy", "vm_overrides", "stop_timeout_s", "force_stop", "auto_converge"} & set(data)
         if surplus and not data["drain"]:
             raise serializers.ValidationError({name: _("Goes only with drain.") for name in sorted(surplus)})
         return data

@@ -61,6 +61,8 @@ def issue(user: User, call: str, node: Node, options: Mapping[str, Any], plan: P
                 vm.restart,
                 [reason.code for reason in vm.blockers],
                 vm.source_uuid,
+                vm.encrypted,
+                vm.shape,
             ]
             for vm in plan.decisions
         ],
@@ -91,7 +93,7 @@ def read(token: str, user: User, call: str, node: Node, options: Mapping[str, An
 
 
 def _decision(row: Sequence[Any], targets: Sequence[Sequence[str]]) -> VmDecision:
-    uuid, name, action, place, restart, codes, source = row
+    uuid, name, action, place, restart, codes, source, encrypted, shape = row
     target_uuid, target = targets[place] if place is not None else ("", "")
     blockers = tuple(Reason(code, code) for code in codes)
     return VmDecision(
@@ -104,6 +106,8 @@ def _decision(row: Sequence[Any], targets: Sequence[Sequence[str]]) -> VmDecisio
         source_uuid=source,
         restart=restart,
         blockers=blockers,
+        encrypted=encrypted,
+        shape=shape,
     )
 
 

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from nodes import access
+from nodes.engine.migration_address import record_forced, with_checked_address
 from nodes.engine.service import (
     delete_node,
     disable_node,
@@ -24,7 +25,6 @@ from nodes.engine.service import (
 from nodes.engine.submit import asking_user, submit
 from nodes.errors import HostKeyRequired, InvalidInput, NodeExists
 from nodes.events import Actor, NodeChanged, publish, record
-from nodes.hosts.migration_path import checked_address
 from nodes.hosts.target import HostKey
 from nodes.hosts.uri import NodeUri
 from nodes.models import Credential, Node, NodeType, Operation
@@ -52,6 +52,7 @@ __all__ = [
 CredentialInput = Mapping[str, Any]
 EDITABLE = {"name": "name", "type": "node_type", "labels": "labels", "notes": "notes"}
 EDITABLE["migration_address"] = "migration_address"
+EDITABLE["migration_address_forced"] = "migration_address_forced"
 
 
 def add_node(
@@ -102,9 +103,13 @@ def refresh_node(
 def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
     """Change what is only ours to know: name, type, labels, notes, migration address.
 
-    Raises InvalidInput with the field, NodeExists for a taken name.
+    A migration address that the node's inventory does not show is taken with ``migration_address_forced``
+    alone, for which the permission to add nodes is needed. Raises InvalidInput with the field,
+    PermissionDenied, NodeExists for a taken name.
     """
-    require(asking_user(actor), CHANGE, node)
+    user = asking_user(actor)
+    require(user, CHANGE, node)
+    changes = with_checked_address(user, node, changes)
     fields = {EDITABLE[name]: value for name, value in changes.items() if name in EDITABLE}
     before = {column: getattr(node, column) for column in fields}
     changed = {column: value for column, value in fields.items() if before[column] != value}
@@ -114,8 +119,6 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
         _check_labels(changed["labels"])
     if "name" in changed:
         _refuse_uuid(changed["name"])
-    if changed.get("migration_address"):
-        checked_address(changed["migration_address"])
     for column, value in changed.items():
         setattr(node, column, value)
     try:
@@ -128,6 +131,7 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
             details = {name: {"before": before[name], "after": changed[name]} for name in changed}
             text = _("%(name)s: changed %(what)s") % {"name": node.name, "what": ", ".join(changed)}
             record("node_updated", text, node=node, actor=actor, data=details)
+            record_forced(node, actor, changed)
             publish(NodeChanged(str(node.uuid), node.name))
     except IntegrityError:
         raise NodeExists(_("The name “%s” is taken.") % changed.get("name"), field="name") from None

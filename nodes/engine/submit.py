@@ -66,7 +66,7 @@ def submit(
         exclusive=kind.exclusive,
         automatic=actor.user is None,
         params=dict(params or {}),
-        plan=plan.to_dict() if plan is not None else None,
+        plan=plan.to_row() if plan is not None else None,
         secret=dict(secret) if secret else None,
         requested_by=actor.user,
         requested_by_name=actor.name,

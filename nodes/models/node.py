@@ -119,6 +119,11 @@ class Node(models.Model):
     labels = models.JSONField(_("labels"), default=dict, blank=True)
     notes = models.TextField(_("notes"), blank=True)
     migration_address = models.CharField(_("migration address"), max_length=255, blank=True)
+    migration_address_forced = models.BooleanField(
+        _("migration address forced"),
+        default=False,
+        help_text=_("An administrator has set it though the inventory does not show it."),
+    )
     host_key = models.TextField(_("host key"), blank=True, editable=False)
     host_key_fingerprint = models.CharField(
         _("host key's fingerprint"), max_length=64, blank=True, editable=False

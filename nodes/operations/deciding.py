@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, Options
 from nodes.operations.placing import place
 from nodes.operations.plan.autostart import lost_marks, node_notes, with_autostart
+from nodes.operations.plan.encryption import Encryption
 from nodes.operations.plan.power_blockers import with_power
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
 from nodes.operations.world import PlannedVm, Target, World
@@ -113,13 +114,19 @@ def _decision(
         reasons = (*vm.busy, *vm.held) or ((place,) if place is not None else ())
         # A VM that cannot come back is no reason to keep its node out of service.
         return replace(row, blockers=reasons) if kind == RETURN else _blocked(row, reasons)
+    sent = place.encryption.get(vm.uuid, Encryption())
     seconds = SETUP_S + (vm.memory_bytes or 0) / (rate_mib_s << 20)
     return replace(
         row,
         action=Action.MIGRATE,
         target=place.name,
         target_uuid=place.uuid,
-        notes=(*row.notes, *place.notes.get(vm.uuid, ())),
+        notes=(*row.notes, *place.notes.get(vm.uuid, ()), *sent.notes),
+        encrypted=sent.encrypted,
+        verified_name=sent.verified_name,
+        auto_converge=options.auto_converge,
+        shape=vm.shape.digest,
+        parts=vm.shape.parts,
         estimate_s=round(seconds, 1),
         disk_paths=place.disk_paths.get(vm.uuid, {}),
         skip_storage_check=vm.skip_storage_check,

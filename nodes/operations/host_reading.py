@@ -35,7 +35,8 @@ PROC = "cat /proc/sys/kernel/random/boot_id && cat /proc/self/mountinfo && echo 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host to be asked; ``address`` is where its QEMU takes migrations, "" where that is unknown.
+    """A host to be asked; ``address`` is where its QEMU takes migrations, "" where that is unknown, and
+    ``address_forced`` whether an administrator has set it against the inventory.
 
     ``inventory`` are facts of its newest inventory by section, ``declared`` is storage that was declared
     shared with it: for the constraints.
@@ -45,6 +46,7 @@ class Host:
     name: str
     target: HostTarget
     address: str = ""
+    address_forced: bool = False
     inventory: Mapping[str, Any] = field(default_factory=dict)
     declared: tuple[DeclaredShare, ...] = ()
 

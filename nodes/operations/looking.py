@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from django.utils.translation import gettext as _
 from lxml import etree
 
 from nodes.errors import HostError, InvalidInput
@@ -16,9 +17,12 @@ from nodes.hosts import migration
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.domains import compare_cpu, machine_supported
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.hosts.name_lookup import addresses_there
+from nodes.hosts.shell import Shell
 from nodes.operations.host_reading import Host, SeenHost, see
 from nodes.operations.plan.host_files import READ_S, paths_of, read_files
 from nodes.operations.plan.host_state import HostState, Verdict, Verdicts
+from nodes.operations.plan.migration_address import leads_nowhere, literal, shown_addresses
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.side_by_side import LATE, side_by_side
 
@@ -65,6 +69,7 @@ def host_state(answer: SeenHost, seen: Seen) -> HostState:
         uuid=host.uuid,
         name=host.name,
         address=host.address,
+        address_forced=host.address_forced,
         storage=answer.storage,
         networks=answer.networks,
         names=answer.names,
@@ -175,6 +180,21 @@ def _or_late(answer: object, count: int) -> list[Verdicts]:
     return [Verdicts((None, LATE), (None, LATE))] * count
 
 
+def _leads_elsewhere(shell: Shell, target: Host, clock: Clock) -> str:
+    """Why the name at which the target takes migrations is, on the source, no address of the target's; ""
+    where it is one, an address itself, or where that cannot be told. Raises InvalidInput."""
+    if target.address_forced or literal(target.address) is not None:
+        return ""
+    found = addresses_there(shell, target.address, timeout_s=min(5.0, clock.left))
+    shown = shown_addresses(target.inventory.get("net"))
+    for text in found or ():
+        address = literal(text)
+        if address is not None and (leads_nowhere(address) or (shown is not None and address not in shown)):
+            words = {"address": text, "node": target.name}
+            return _("the name leads to %(address)s, which is no address of %(node)s") % words
+    return ""
+
+
 def _reach(source: SeenHost, target: Host, clock: Clock) -> Verdict:
     """Whether the source's host reaches the address at which the target takes migrations."""
     if not target.address:
@@ -182,6 +202,9 @@ def _reach(source: SeenHost, target: Host, clock: Clock) -> Verdict:
     if source.connection is None or not source.connection.has_shell:
         return None, ""
     try:
+        elsewhere = _leads_elsewhere(source.connection.shell, target, clock)
+        if elsewhere:
+            return False, elsewhere
         return migration.reachable(source.connection.shell, target.address, timeout_s=min(5.0, clock.left))
     except InvalidInput as error:
         return False, error.message

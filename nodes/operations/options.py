@@ -31,7 +31,13 @@ OVERRIDES: Mapping[str, tuple[str, ...]] = {
 """What may be asked for a single VM."""
 
 STOP_TIMEOUT_S = 120.0
-_STOPPING: Mapping[str, Any] = {"vm_overrides": {}, "stop_timeout_s": STOP_TIMEOUT_S, "force_stop": False}
+_MIGRATING: Mapping[str, Any] = {"auto_converge": False}
+_STOPPING: Mapping[str, Any] = {
+    **_MIGRATING,
+    "vm_overrides": {},
+    "stop_timeout_s": STOP_TIMEOUT_S,
+    "force_stop": False,
+}
 _DOWN: Mapping[str, Any] = {
     **_STOPPING,
     "accept_unknown_vms": False,
@@ -42,8 +48,8 @@ _DOWN: Mapping[str, Any] = {
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     DRAIN: {**_STOPPING, "reason": ""},
-    RETURN: {},
-    DELETE: {"force": False},
+    RETURN: _MIGRATING,
+    DELETE: {**_MIGRATING, "force": False},
     REBOOT: {**_DOWN, "restart_vms": False},
     SHUTDOWN: _DOWN,
 }
@@ -57,6 +63,7 @@ class Options:
     ``restart_vms``: those that were stopped are started after a *successful* reboot. Where the power command
     is refused they are started in any case, unless ``keep_stopped_on_refusal``.
     ``hold_autostart`` None: autostart is held where the node stays in maintenance.
+    ``auto_converge``: a VM that changes its memory too fast is slowed down while it migrates.
     """
 
     vm_policy: str
@@ -69,6 +76,7 @@ class Options:
     keep_stopped_on_refusal: bool = False
     hold_autostart: bool | None = None
     force: bool = False
+    auto_converge: bool = False
     reason: str = ""
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from nodes.hosts.power_preflight import Inhibitor
 from nodes.operations.plan.told_once import common_notes, common_reasons
+from nodes.operations.plan.vm_shape import VmShape
 
 GOES_DOWN = ("reboot-node", "shutdown-node")
 """Kinds after which the host boots: what libvirt starts then is part of what is confirmed."""
@@ -59,6 +60,10 @@ class VmDecision:
 
     ``autostart``: whether libvirt starts it with its host, None where unknown, and true as well where
     nodeadmin holds that back already; ``hold_autostart``: it is held back while the node is in maintenance.
+    Of a VM that migrates: ``encrypted`` says whether by TLS, and ``verified_name`` which name the target's
+    certificate must have then ("": that of its migration address); ``auto_converge``: it may be slowed down.
+    ``shape`` is the digest of what it is made of, and ``parts`` the same in words, for the comparison right
+    before it moves (see :class:`~nodes.operations.plan.vm_shape.VmShape`). All None or empty of the others.
     """
 
     vm_uuid: str
@@ -79,6 +84,11 @@ class VmDecision:
     autostart: bool | None = None
     hold_autostart: bool = False
     skip_storage_check: bool = False
+    encrypted: bool | None = None
+    verified_name: str = ""
+    auto_converge: bool = False
+    shape: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +145,9 @@ class Plan:
                     vm.target_uuid,
                     vm.source_uuid,
                     vm.restart,
+                    vm.encrypted,
+                    vm.auto_converge,
+                    vm.shape,
                     sorted(reason.code for reason in vm.blockers),
                     *self._at_boot(vm),
                 )
@@ -150,7 +163,14 @@ class Plan:
         return (vm.autostart, vm.hold_autostart) if goes_down else ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, for the answer and for the operation's row."""
+        """As JSON, for answers: without the ``parts`` of the VMs."""
+        told = self.to_row()
+        for vm in told["decisions"]:
+            del vm["parts"]
+        return told
+
+    def to_row(self) -> dict[str, Any]:
+        """As JSON, for the operation's row: all of it."""
         told_once = {
             "reasons": [asdict(row) for row in common_reasons(self.decisions)],
             "vm_notes": [asdict(row) for row in common_notes(self.decisions)],
@@ -160,7 +180,7 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The plan that :meth:`to_dict` wrote; members of another version are ignored."""
+        """The plan that :meth:`to_dict` or :meth:`to_row` wrote; members of another version are ignored."""
         known = {name: data[name] for name in cls.__slots__ if name in data}
         known["decisions"] = tuple(_decision(row) for row in data.get("decisions", ()))
         known["blockers"] = _reasons(data.get("blockers", ()))
@@ -187,6 +207,9 @@ def drift(confirmed: Plan, found: Plan) -> PlanDrift:
         new = after.get(uuid)
         if new is not None and _decided(old) != _decided(new):
             words.append(f"{new.vm_name}: {_in_words(old)} → {_in_words(new)}")
+        elif new is not None and old.shape != new.shape:
+            found_parts = VmShape(old.parts).differences(VmShape(new.parts)) if old.parts else ()
+            words.append(f"{new.vm_name}: {'; '.join(found_parts) or 'its description has changed'}")
     if {reason.code for reason in confirmed.blockers} != {reason.code for reason in found.blockers}:
         words += [reason.message for reason in found.blockers]
     words += [f"{row.who} ({row.why}): new" for row in new_inhibitors(confirmed, found.ignored_inhibitors)]
@@ -210,6 +233,7 @@ def _decided(vm: VmDecision) -> tuple[Any, ...]:
         vm.target_uuid,
         vm.source_uuid,
         vm.restart,
+        vm.encrypted,
         sorted(reason.code for reason in vm.blockers),
         vm.autostart,
         vm.hold_autostart,
@@ -219,7 +243,8 @@ def _decided(vm: VmDecision) -> tuple[Any, ...]:
 def _in_words(vm: VmDecision) -> str:
     blocked = f" ({', '.join(reason.code for reason in vm.blockers)})" if vm.blockers else ""
     autostart = f", autostart {'held' if vm.hold_autostart else 'on'}" if vm.autostart else ""
-    return f"{vm.action.value}{f' to {vm.target}' if vm.target else ''}{autostart}{blocked}"
+    sent = {None: "", True: ", encrypted", False: ", not encrypted"}[vm.encrypted]
+    return f"{vm.action.value}{f' to {vm.target}' if vm.target else ''}{sent}{autostart}{blocked}"
 
 
 def _decision(row: Mapping[str, Any]) -> VmDecision:
@@ -227,6 +252,7 @@ def _decision(row: Mapping[str, Any]) -> VmDecision:
     known["action"] = Action(row["action"])
     known["blockers"] = _reasons(row.get("blockers", ()))
     known["notes"] = tuple(row.get("notes", ()))
+    known["parts"] = tuple((name, text) for name, text in row.get("parts", ()))
     return VmDecision(**known)
 
 

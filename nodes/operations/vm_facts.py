@@ -11,6 +11,7 @@ from nodes.operations.plan.held_storage import held_by_disks
 from nodes.operations.plan.host_state import HostState
 from nodes.operations.plan.libvirt_storage_check import files_unknown_to_libvirt
 from nodes.operations.plan.vm_needs import demands_of, huge_page_bytes
+from nodes.operations.plan.vm_shape import VmShape
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import Reason
 from nodes.operations.world import PlannedVm, Reasons
@@ -40,6 +41,7 @@ def planned_vm(vm: VmState, host: HostState, *, returns: bool = False) -> Planne
         held=held,
         notes=notes,
         skip_storage_check=facts.active and bool(files_unknown_to_libvirt(vm, host)),
+        shape=VmShape.of(root) if facts.active and root is not None else VmShape(),
         source=host.name if returns else "",
         source_uuid=host.uuid if returns else "",
     )

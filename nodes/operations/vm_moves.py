@@ -26,6 +26,7 @@ from nodes.hosts.migration import Outcome, Progress
 from nodes.models import Node, Scheduling
 from nodes.operations.base import ClaimLost, JsonObject, OperationCancelled, Run, StepHandle, check_claim
 from nodes.operations.plans import VmDecision
+from nodes.operations.run.vm_comparison import require_as_planned
 from nodes.operations.slots import migration_place
 from nodes.operations.vm_steps import hypervisor_of, vm_code
 
@@ -157,9 +158,16 @@ def _refuse_cordoned(target: Node, source: Node) -> None:
 def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: Node) -> Outcome:
     """MOVED, or ENDED where the VM was shut down on its way; raises where it stayed."""
     known = domains.find_domain(hypervisor_of(target), vm.vm_uuid) is not None
+    require_as_planned(hypervisor_of(source), vm, source.name)
     step.report(
         _("Moves to %s.") % target.name,
-        data={"target_uuid": str(target.uuid), "known_there": known, "result": ""},
+        data={
+            "target_uuid": str(target.uuid),
+            "known_there": known,
+            "result": "",
+            "encrypted": vm.encrypted,
+            "auto_converge": vm.auto_converge,
+        },
     )
     pulse = _Pulse(run, step)
     try:
@@ -169,7 +177,10 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
             vm.vm_uuid,
             address=migration_address(target),
             timeout_s=settings.NODEADMIN_MIGRATION_TIMEOUT_S,
-            bandwidth_mib_s=settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None,
+            manner=_manner(vm),
+            patience=migration.Patience(
+                settings.NODEADMIN_MIGRATION_STALL_S, settings.NODEADMIN_MIGRATION_STALL_PASSES
+            ),
             disk_paths=vm.disk_paths,
             skip_storage_check=vm.skip_storage_check,
             on_progress=pulse.progress,
@@ -195,6 +206,16 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
     raise error
 
 
+def _manner(vm: VmDecision) -> migration.Manner:
+    """As it was confirmed: what is to be encrypted is sent encrypted, or not at all."""
+    return migration.Manner(
+        encrypted=vm.encrypted is True,
+        verified_name=vm.verified_name,
+        auto_converge=vm.auto_converge,
+        bandwidth_mib_s=settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None,
+    )
+
+
 class _Pulse:
     """What a running migration tells and is told, about once a second."""
 
@@ -216,6 +237,8 @@ class _Pulse:
                 "remaining_bytes": progress.remaining_bytes,
                 "speed_bytes_s": progress.speed_bytes_s,
                 "elapsed_s": round(progress.elapsed_s, 1),
+                "dirty_bytes_s": progress.dirty_bytes_s,
+                "throttle_percent": progress.throttle_percent,
             },
         )
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nodes.operations.plan.encryption import Encryption
 from nodes.operations.plan.power_blockers import PowerQuestion
+from nodes.operations.plan.vm_shape import VmShape
 from nodes.operations.plans import Reason
 
 Reasons = tuple[Reason, ...]
@@ -26,7 +28,8 @@ class PlannedVm:
     ``starts_anew``: libvirt starts it again whenever its guest shuts down; ``autostart``: with its host.
     ``skip_storage_check``: libvirt would refuse its migration, not knowing that its files are on shared
     storage.
-    ``source`` and ``source_uuid`` name its node where that is not the node of the plan.
+    ``source`` and ``source_uuid`` name its node where that is not the node of the plan. ``shape`` is what
+    it is made of; of an active one alone.
     """
 
     uuid: str
@@ -46,6 +49,7 @@ class PlannedVm:
     skip_storage_check: bool = False
     source: str = ""
     source_uuid: str = ""
+    shape: VmShape = field(default_factory=VmShape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Target:
     VM from it, ``unfit`` the VM of that UUID; ``notes`` are what could not be told, by VM, and
     ``disk_paths`` where a VM's block devices are there under other paths. ``supplies`` are
     what it has of the VMs' demands; what is not named there is not known, and sets no bound.
+    ``encryption`` is how they would be sent there.
     """
 
     uuid: str
@@ -68,6 +73,7 @@ class Target:
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     disk_paths: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     supplies: Mapping[str, int] = field(default_factory=dict)
+    encryption: Mapping[str, Encryption] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

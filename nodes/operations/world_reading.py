@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes import access
@@ -26,6 +27,7 @@ from nodes.operations.host_reading import Host, SeenHost
 from nodes.operations.looking import Seen, host_state, look
 from nodes.operations.plan.constraints import judge
 from nodes.operations.plan.disk_paths import moved_paths
+from nodes.operations.plan.encryption import Encryption, encryption
 from nodes.operations.plan.host_readers import SECTIONS
 from nodes.operations.plan.host_resources import HostResources
 from nodes.operations.plan.vm_needs import demands_of, supplies_of
@@ -163,7 +165,8 @@ def _host(node: Node) -> Host | NodeAdminError:
     except NodeAdminError as error:
         return error
     address = node.migration_address or access.read_uri(node.uri).host
-    return Host(str(node.uuid), node.name, target, address, _inventory(node), _declared(node))
+    forced = node.migration_address_forced
+    return Host(str(node.uuid), node.name, target, address, forced, _inventory(node), _declared(node))
 
 
 def _declared(node: Node) -> tuple[DeclaredShare, ...]:
@@ -214,6 +217,7 @@ def _target(host: Host, seen: Seen, taken: Promised) -> Target:
         notes=fits.notes,
         disk_paths=fits.disk_paths,
         supplies=_supplies(answer, seen),
+        encryption=fits.encryption,
     )
 
 
@@ -250,11 +254,13 @@ def _no_address(name: str) -> Reason:
 
 @dataclass(frozen=True, slots=True)
 class _Fits:
-    """By VM UUID what keeps it from a target, what could not be told, and its disks' paths there."""
+    """By VM UUID what keeps it from a target, what could not be told, its disks' paths there, and how it
+    would be sent."""
 
     unfit: dict[str, Reasons] = field(default_factory=dict)
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     disk_paths: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    encryption: dict[str, Encryption] = field(default_factory=dict)
 
 
 def _fits(target: Host, seen: Seen) -> _Fits:
@@ -265,12 +271,14 @@ def _fits(target: Host, seen: Seen) -> _Fits:
         if not answer.domains:
             continue
         source = host_state(answer, seen)
+        how = encryption(source, there, mode=settings.NODEADMIN_MIGRATION_TLS, now=timezone.now())
         for vm in answer.domains:
             if vm.uuid not in there.verdicts:
                 continue
             found = judge(vm, source, there)
-            if found.reasons:
-                fits.unfit[vm.uuid] = found.reasons
+            fits.encryption[vm.uuid] = how
+            if found.reasons or how.reasons:
+                fits.unfit[vm.uuid] = (*found.reasons, *how.reasons)
             if found.notes:
                 fits.notes[vm.uuid] = found.notes
             if paths := moved_paths(vm, source, there):

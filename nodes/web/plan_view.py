@@ -117,10 +117,15 @@ def show(
     )
 
 
-def digest_of(plan: Plan) -> dict[str, dict[str, str]]:
+def digest_of(plan: Plan) -> dict[str, dict[str, Any]]:
     """The decisions by VM, as small as the next plan needs them to mark what differs."""
     return {
-        vm.vm_uuid: {"name": vm.vm_name, "action": vm.action.value, "target": vm.target}
+        vm.vm_uuid: {
+            "name": vm.vm_name,
+            "action": vm.action.value,
+            "target": vm.target,
+            "encrypted": vm.encrypted,
+        }
         for vm in plan.decisions
     }
 
@@ -209,8 +214,11 @@ def _was(vm: VmDecision, before: Mapping[str, Any] | None) -> str:
     old = before.get(vm.vm_uuid)
     if old is None:
         return "new"
-    if (old.get("action"), old.get("target")) == (vm.action.value, vm.target):
+    now = (vm.action.value, vm.target, vm.encrypted)
+    if (old.get("action"), old.get("target"), old.get("encrypted", vm.encrypted)) == now:
         return ""
+    if (old.get("action"), old.get("target")) == (vm.action.value, vm.target):
+        return _("encrypted") if old["encrypted"] else _("not encrypted")
     words = of_action(Action(old["action"])).words if old.get("action") in list(Action) else ""
     return f"{words} → {old['target']}" if old.get("target") else words
 

@@ -68,4 +68,6 @@ def test_a_migration_address_is_a_host(administrator, api):
         status, answer = call("update-node", {"node": "kvm-01", "migration_address": address})
         assert (status, answer["errors"][0]["field"]) == (400, "migration_address"), address
     for address in ("10.0.0.1", "fd00::1", "[fd00::1]", "kvm-01.lan", ""):
-        assert call("update-node", {"node": "kvm-01", "migration_address": address})[0] == 200, address
+        forced = {"migration_address_forced": bool(address)}
+        answer = call("update-node", {"node": "kvm-01", "migration_address": address, **forced})
+        assert answer[0] == 200, address

@@ -15,7 +15,8 @@ MAKE_NODE = """
 from django.utils import timezone
 from nodes.models import Credential, Node
 node = Node.objects.create(
-    name={name!r}, uri={uri!r}, node_type="hybrid", migration_address="127.0.0.1", connection="online",
+    name={name!r}, uri={uri!r}, node_type="hybrid", connection="online",
+    migration_address="127.0.0.1", migration_address_forced=True,
     last_seen_at=timezone.now(), host_key={key!r}, host_key_fingerprint={fingerprint!r},
 )
 Credential.objects.create(node=node, kind="ssh_key", secret={{"private_key": {private!r}}})

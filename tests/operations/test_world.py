@@ -129,6 +129,17 @@ def test_a_target_whose_migration_address_leads_nowhere_takes_nothing(pair, node
     assert "no-such-host.invalid" in plan.decisions[0].blockers[0].message
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1"])
+def test_a_target_whose_migrations_would_come_back_to_the_source_takes_nothing(pair, nodes, run_vm, address):
+    run_vm("web")
+    target = Node.objects.filter(pk=nodes[1].pk)
+    target.update(migration_address=address, migration_address_forced=False)
+    plan = plan_for("disable-node", None, nodes[0], {})
+    assert codes(plan) == {"web": ["migration_network"]}
+    target.update(migration_address_forced=True)
+    assert moves(plan_for("disable-node", None, nodes[0], {})) == {"web": "light2"}
+
+
 def test_a_target_of_too_few_processors_takes_nothing(pair, nodes, run_vm, settings):
     run_vm("web")
     settings.NODEADMIN_VCPU_OVERCOMMIT = 0.1

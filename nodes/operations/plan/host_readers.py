@@ -30,7 +30,7 @@ from nodes.operations.plan.host_resources import HostResources
 READER_S = 5.0
 """What one reader may take at most, in seconds."""
 
-SECTIONS: tuple[str, ...] = ()
+SECTIONS: tuple[str, ...] = ("summary", "net")
 """Slugs of the inventory sections whose newest facts ``HostState.inventory`` carries."""
 
 

@@ -32,7 +32,8 @@ class HostState:
 
     Whatever could not be read is None, and a constraint must not take that for "nothing there".
 
-    ``address`` is where its QEMU takes migrations, "" where that is unknown. ``names`` are the UUIDs of its
+    ``address`` is where its QEMU takes migrations, "" where that is unknown; ``address_forced``: an
+    administrator has set it whatever the inventory shows. ``names`` are the UUIDs of its
     VMs, switched off ones too, by name (of a target). ``room`` is what it has for further VMs (of a target).
     ``verdicts`` are its libvirt's answers about the VMs that could come to it, by VM UUID; ``reaches`` says
     whether it gets through to another host's migration address, by that host's UUID (of a source).
@@ -47,6 +48,7 @@ class HostState:
     uuid: str
     name: str
     address: str = ""
+    address_forced: bool = False
     storage: HostStorage = field(default_factory=lambda: HostStorage(None, None))
     networks: HostNetworks = field(default_factory=HostNetworks)
     names: Mapping[str, str] = field(default_factory=dict)

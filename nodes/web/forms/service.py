@@ -72,6 +72,11 @@ KEEP_STOPPED = (
 )
 
 
+AUTO_CONVERGE = (
+    _("Slow VMs down that change their memory too fast to migrate"),
+    _("Auto-converge: their processors get less time until they have moved. Without it such a VM stays."),
+)
+
 HOLDS = {"hold": True, "start": False}
 
 
@@ -127,6 +132,7 @@ class DisableForm(ServiceForm):
     vm_policy = policy("migrate", "stop")
     stop_timeout_s = timeout()
     force_stop = switch(*FORCE_STOP)
+    auto_converge = switch(*AUTO_CONVERGE)
 
     def options(self) -> dict[str, Any]:
         found = super().options()
@@ -144,19 +150,22 @@ class EnableForm(ServiceForm):
         _("Bring its VMs back"),
         _("Those that left with the last drain and are still where they went to. A plan is shown first."),
     )
+    auto_converge = switch(*AUTO_CONVERGE)
 
     def options(self) -> dict[str, Any]:
-        return {"return_vms": True} if self.cleaned_data["return_vms"] else {}
+        found = super().options()
+        return found if found["return_vms"] else {}
 
     @classmethod
     def again(cls, params: Mapping[str, Any]) -> dict[str, Any]:
-        return {"return_vms": True}
+        return super().again(params) | {"return_vms": True}
 
 
 class ShutdownForm(ServiceForm):
     vm_policy = policy("refuse", "migrate", "stop")
     stop_timeout_s = timeout()
     force_stop = switch(*FORCE_STOP)
+    auto_converge = switch(*AUTO_CONVERGE)
     accept_unknown_vms = switch(*ACCEPT_UNKNOWN)
     ignore_inhibitors = switch(*IGNORE_INHIBITORS)
     keep_stopped_on_refusal = switch(*KEEP_STOPPED)
@@ -178,6 +187,7 @@ class RebootForm(ShutdownForm):
         "restart_vms",
         "stop_timeout_s",
         "force_stop",
+        "auto_converge",
         "accept_unknown_vms",
         "ignore_inhibitors",
         "keep_stopped_on_refusal",
@@ -187,6 +197,7 @@ class RebootForm(ShutdownForm):
 
 class DeleteForm(ServiceForm):
     vm_policy = policy("refuse", "migrate")
+    auto_converge = switch(*AUTO_CONVERGE)
     force = switch(
         _("The host is gone for good"),
         _("It is not asked. VMs that may still run there are no longer managed."),

@@ -16,7 +16,7 @@ from nodes import access
 from nodes.engine import requests
 from nodes.errors import InvalidInput, NodeAdminError, NodeExists
 from nodes.models import Credential, Node, NodeGroupObjectPermission, NodeUserObjectPermission
-from nodes.permissions import CHANGE, get_node
+from nodes.permissions import ADD, CHANGE, get_node, has_for_all
 from nodes.web.forms.login import ChangeLoginForm
 from nodes.web.forms.node import NodeForm
 from nodes.web.views import node_page
@@ -30,7 +30,8 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     """The tab; a POST changes what is only ours to know."""
     page = node_page.load(request, name, "settings", CHANGE if request.method == "POST" else "view_node")
     node = page.node
-    form = NodeForm.of(node, request.POST if request.method == "POST" else None)
+    may_force = has_for_all(user_of(request), ADD)
+    form = NodeForm.of(node, request.POST if request.method == "POST" else None, may_force=may_force)
     if request.method == "POST" and form.is_valid():
         try:
             changed = requests.update_node(actor_of(request), node, form.cleaned_data)
@@ -38,7 +39,8 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
             # The row in memory carries the refused values: the page's head must not show them.
             node.refresh_from_db()
             place = PLACES.get(error.field, error.field)
-            form.add_error(place if place in form.fields else None, error.message)
+            words = f"{error.message} {error.remedy}".strip()
+            form.add_error(place if place in form.fields else None, words)
         else:
             messages.success(request, _("Saved."))
             return redirect("node-settings", name=changed.name)
