@@ -278,7 +278,12 @@ class JournalUnavailable(HostError):
 
 
 class MigrationFailed(HostError):
-    """A live migration did not succeed; the message has libvirt's words. The VM was not stopped for it."""
+    """A live migration did not succeed; the message has libvirt's words. The VM was not stopped for it.
+
+    ``refusal`` is the stable word for why the target refused the VM, "" where it is not known that it did.
+    """
+
+    refusal: str = ""
 
     code, http_status, retryable = "migration_failed", 502, True
     title = "The VM could not be migrated"

@@ -18,12 +18,14 @@ from tests.factories import make_node
 from tests.lighthosts import LightHost, TinyVm, assert_exactly_once, comes_true
 
 
-def light_node(host: LightHost, **fields: Any) -> Node:
+def light_node(host: LightHost, *, name: str = "", **fields: Any) -> Node:
     """The node of a light host, entered by its own key over SSH."""
     sshd = host.sshd
     uri = f"qemu+ssh://root@{sshd.address}:{sshd.port}/system"
     node = make_node(
-        host.name, uri=uri, **{"migration_address": "127.0.0.1", "migration_address_forced": True, **fields}
+        name or host.name,
+        uri=uri,
+        **{"migration_address": "127.0.0.1", "migration_address_forced": True, **fields},
     )
     access.pin(node, sshd.host_key())
     node.save()

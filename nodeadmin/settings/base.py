@@ -277,7 +277,7 @@ NODEADMIN_MONITOR_THREADS = env.integer("NODEADMIN_MONITOR_THREADS", 16, minimum
 NODEADMIN_CUT_OFF_SHARE = env.seconds("NODEADMIN_CUT_OFF_SHARE", 0.5, minimum=0.1, maximum=1.0)
 NODEADMIN_METRICS_TOKEN = env.secret("NODEADMIN_METRICS_TOKEN", default="")
 NODEADMIN_LOG_SOCKETS_PER_USER = env.integer("NODEADMIN_LOG_SOCKETS_PER_USER", 20, minimum=1)
-# A plan asks this many nodes at most whether they could take VMs: the emptiest ones.
+# A plan asks so many nodes at once whether they could take VMs, and the next ones where these do not suffice.
 NODEADMIN_PLAN_TARGETS = env.integer("NODEADMIN_PLAN_TARGETS", 16, minimum=1, maximum=256)
 # A node takes VMs up to this many virtual processors for each of its own.
 NODEADMIN_VCPU_OVERCOMMIT = env.seconds("NODEADMIN_VCPU_OVERCOMMIT", 4.0, minimum=0.1)

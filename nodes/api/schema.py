@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 import msgspec
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
@@ -84,6 +84,22 @@ class BearerScheme(OpenApiAuthenticationExtension):
 
     def get_security_definition(self, auto_schema: SpectacularAutoSchema) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer"}
+
+
+class WishFieldSchema(OpenApiSerializerFieldExtension):
+    """An override of one VM: a word, or the word with a target; registered where it is declared."""
+
+    target_class = "nodes.api.service_inputs.WishField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        target = {"type": "string", "maxLength": 63, "minLength": 1}
+        chosen = {
+            "type": "object",
+            "required": ["action", "target"],
+            "properties": {"action": {"type": "string", "enum": ["migrate"]}, "target": target},
+            "additionalProperties": False,
+        }
+        return {"oneOf": [{"type": "string", "enum": list(self.target.word.choices)}, chosen]}
 
 
 class AutoSchema(SpectacularAutoSchema):

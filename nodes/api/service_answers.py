@@ -96,12 +96,42 @@ class InhibitorAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class UnfitAnswer:
+    """One reason for which a target does not take the VMs ``vm_uuids``."""
+
+    code: str
+    message: str
+    remedy: str
+    vm_uuids: list[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTargetAnswer:
+    """A node that VMs could go to, or that takes none now (``obstacles``), or not all (``unfit``).
+
+    ``memory_free_bytes`` and ``vcpus_free`` are its room before this plan; null where unknown. Where it was
+    not ``asked``, its memory is that of its newest inventory.
+    """
+
+    uuid: UUID
+    name: str
+    memory_free_bytes: int | None
+    vcpus_free: int | None
+    asked: bool
+    obstacles: list[ReasonAnswer]
+    unfit: list[UnfitAnswer]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanAnswer:
     """What a call would do. ``counts`` is the number of VMs by action, ``losses`` what is lost for good.
 
     ``reasons`` and ``vm_notes`` tell what stands in ``decisions`` once, with the VMs that it concerns.
     ``ignored_inhibitors`` would block a power command, and are overridden by ``ignore_inhibitors``: part of
     what is confirmed.
+
+    ``targets`` are the nodes that VMs could go to, 256 at most. ``targets_asked`` of the
+    ``targets_eligible`` ones were asked whether they take VMs.
     """
 
     kind: str
@@ -117,6 +147,9 @@ class PlanAnswer:
     made_at: datetime
     estimate_s: float | None
     vms_known: bool
+    targets: list[PlanTargetAnswer]
+    targets_asked: int
+    targets_eligible: int
     reasons: list[CommonReasonAnswer]
     vm_notes: list[CommonNoteAnswer]
     counts: dict[str, int]

@@ -11,16 +11,40 @@ from nodes.api.inputs import Id, Input, NodeInput, Number, Strict, Truth
 from nodes.operations.options import DELETE, DRAIN, OVERRIDES, POLICIES, REBOOT, SHUTDOWN, STOP_TIMEOUT_S
 
 MAX_OVERRIDES = 1000
+MAX_TARGETS = 256
+
+
+class ChosenTarget(Input):
+    """What is to happen to one VM, and on which node it is to run."""
+
+    action = serializers.ChoiceField(choices=("migrate",))
+    target = Strict(max_length=63, help_text=_("The name or UUID of the node that the VM migrates to."))
+
+
+class WishField(serializers.Field):
+    """One of ``choices``, or an object that names the target as well."""
+
+    def __init__(self, *, choices: tuple[str, ...], **options: Any) -> None:
+        super().__init__(**options)
+        self.word = serializers.ChoiceField(choices=choices)
+
+    def to_internal_value(self, data: Any) -> str | dict[str, str]:
+        if not isinstance(data, dict):
+            return str(self.word.run_validation(data))
+        chosen = ChosenTarget(data=data)
+        chosen.is_valid(raise_exception=True)
+        return {"action": chosen.validated_data["action"], "target": chosen.validated_data["target"]}
 
 
 class OverridesField(serializers.DictField):
-    """What is to happen to single VMs, by their name or UUID."""
+    """What is to happen to single VMs, by their name or UUID: a word, or
+    ``{"action": "migrate", "target": NODE}``, which counts for more than ``targets``."""
 
     def __init__(self, *, choices: tuple[str, ...], **options: Any) -> None:
-        super().__init__(child=serializers.ChoiceField(choices=choices), **options)
+        super().__init__(child=WishField(choices=choices), **options)
 
-    def to_internal_value(self, data: Any) -> dict[str, str]:
-        wishes: dict[str, str] = super().to_internal_value(data)
+    def to_internal_value(self, data: Any) -> dict[str, str | dict[str, str]]:
+        wishes: dict[str, str | dict[str, str]] = super().to_internal_value(data)
         if len(wishes) > MAX_OVERRIDES:
             raise serializers.ValidationError(_("At most %d VMs.") % MAX_OVERRIDES)
         if any(not name or len(name) > 255 or "\0" in name for name in wishes):
@@ -29,6 +53,17 @@ class OverridesField(serializers.DictField):
 
 
 AUTO_CONVERGE = _("Slow a VM down, while it migrates, that changes its memory faster than it is sent.")
+
+
+def targets_field(**options: Any) -> serializers.ListField:
+    """The nodes that VMs may migrate to."""
+    return serializers.ListField(
+        child=Strict(max_length=63),
+        max_length=MAX_TARGETS,
+        required=False,
+        help_text=_("Names or UUIDs of the nodes that VMs may migrate to; any node where it is left out."),
+        **options,
+    )
 
 
 class ConfirmedInput(NodeInput):
@@ -40,6 +75,7 @@ class ConfirmedInput(NodeInput):
 class _VmsInput(ConfirmedInput):
     """What happens to the VMs of a node whose host goes down."""
 
+    targets = targets_field()
     stop_timeout_s = Number(
         min_value=1,
         max_value=3600,
@@ -86,6 +122,8 @@ class ShutdownNodeInput(_VmsInput):
 class DeleteNodeInput(ConfirmedInput):
     vm_policy = serializers.ChoiceField(choices=POLICIES[DELETE], default=POLICIES[DELETE][0])
     auto_converge = Truth(default=False, help_text=AUTO_CONVERGE)
+    vm_overrides = OverridesField(choices=OVERRIDES[DELETE], required=False)
+    targets = targets_field()
     force = Truth(default=False, help_text=_("For a host that is gone; the plan names what is lost."))
 
 
@@ -106,12 +144,14 @@ class DisableNodeInput(ConfirmedInput):
         choices=POLICIES[DRAIN], required=False, help_text=_("With drain; migrate unless given.")
     )
     vm_overrides = OverridesField(choices=OVERRIDES[DRAIN], required=False, help_text=_("With drain."))
+    targets = targets_field()
     stop_timeout_s = Number(min_value=1, max_value=3600, required=False, help_text=_("With drain."))
     force_stop = Truth(required=False, help_text=_("With drain."))
     auto_converge = Truth(required=False, help_text=AUTO_CONVERGE)
 
     def validate(self, data: dict[str, Any]) -> dict[str, Any]:
-        surplus = {"vm_policy", "vm_overrides", "stop_timeout_s", "force_stop", "auto_converge"} & set(data)
+        drained = {"vm_policy", "vm_overrides", "targets", "stop_timeout_s", "force_stop", "auto_converge"}
+        surplus = drained & set(data)
         if surplus and not data["drain"]:
             raise serializers.ValidationError({name: _("Goes only with drain.") for name in sorted(surplus)})
         return data

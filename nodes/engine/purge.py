@@ -15,6 +15,7 @@ from nodes.models import (
     Operation,
     SmartReading,
     Snapshot,
+    UnfitTarget,
     UsedConfirmation,
 )
 from nodes.models.operation import UNFINISHED
@@ -48,6 +49,7 @@ def purge() -> dict[str, int]:
         "smart_readings": readings.delete()[0],
         "idempotency_keys": keys.delete()[0],
         "used_confirmations": confirmations.delete()[0],
+        "unfit_targets": UnfitTarget.objects.exclude(pk__in=UnfitTarget.objects.lasting()).delete()[0],
         "snapshots": purge_snapshots(),
     }
 

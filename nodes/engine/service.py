@@ -9,6 +9,7 @@ is open while hosts are asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
@@ -41,6 +42,7 @@ from nodes.models import HeldAutostart, IdempotencyKey, Node, Operation
 from nodes.operations.base import PlannedKind, removed
 from nodes.operations.candidates import still_possible
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, complete
+from nodes.operations.plan.named_targets import with_targets_as_uuids
 from nodes.operations.planning import plan_changed, plan_for, refuse_unknown_overrides
 from nodes.operations.plans import Action, Plan
 from nodes.operations.registry import kind_of
@@ -193,7 +195,7 @@ def _planned(
     """
     user = asking_user(actor)
     require(user, known_kind(kind).permission, node)
-    options = complete(kind, options)
+    options = with_targets_as_uuids(user, node, complete(kind, options), strict=retried is None)
     call = f"retry {retried.pk}" if retried is not None else kind
     confirmation = confirm.read(token, user, call, node, options) if token else None
     _refuse_busy(node)
@@ -216,7 +218,8 @@ def _planned(
                     actor=actor,
                     node=node,
                     params=options,
-                    plan=plan,
+                    # What others could have taken is of the moment; the decisions are what is kept.
+                    plan=replace(plan, targets=()),
                     request_id=request_id,
                     idempotency=idempotency,
                 )

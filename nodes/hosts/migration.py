@@ -34,6 +34,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt.convergence import Convergence, Patience, Sample, explained
 from nodes.hosts.libvirt.disk_paths import parameters_for
+from nodes.hosts.libvirt.refusal import refusal_of
 from nodes.hosts.libvirt_errors import readable, translate
 from nodes.hosts.migration_path import migration_uri, reachable
 from nodes.hosts.settling import Outcome, settle
@@ -410,6 +411,8 @@ class _Watch:
                 remedy="Put the certificates of QEMU right on both hosts (see qemu.conf, "
                 "migrate_tls_x509_cert_dir), refresh both nodes and plan it again.",
             )
-        return MigrationFailed(
+        failed = MigrationFailed(
             f"The migration from {call.source.address} to {call.target.address} failed: {text}"
         )
+        failed.refusal = refusal_of(error.get_error_code(), text)
+        return failed

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("nodes", "0006_unattended")]
+    dependencies = [("nodes", "0011_held_autostart")]
 
     operations = [
         migrations.AddField(

@@ -24,6 +24,7 @@ from nodes.models.operation import (
 from nodes.models.shared_storage import DeclaredSharedStorage
 from nodes.models.snapshot import Snapshot, SnapshotSection
 from nodes.models.token import ApiToken
+from nodes.models.unfit_target import UnfitTarget
 from nodes.models.user import User
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "SnapshotSection",
     "Status",
     "StepStatus",
+    "UnfitTarget",
     "UsedConfirmation",
     "User",
 ]

@@ -9,17 +9,13 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from nodes.operations.options import DELETE, DRAIN, REBOOT, RETURN, SHUTDOWN, Options
-from nodes.operations.placing import place
+from nodes.operations.placing import Choice, place, shown_targets
 from nodes.operations.plan.autostart import lost_marks, node_notes, with_autostart
 from nodes.operations.plan.encryption import Encryption
+from nodes.operations.plan.estimates import Pace
 from nodes.operations.plan.power_blockers import with_power
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
 from nodes.operations.world import PlannedVm, Target, World
-
-ASSUMED_MIB_S = 100
-"""What a migration moves in a second over a network of 1 Gbit/s; estimates alone depend on it."""
-SETUP_S = 2.0
-AT_ONCE = 2
 
 
 def decide(
@@ -28,12 +24,14 @@ def decide(
     given: Mapping[str, Any],
     *,
     prefer: Mapping[str, str] | None = None,
-    bandwidth_mib_s: int | None = None,
+    pace: Pace | None = None,
 ) -> Plan:
     """The plan of an operation of ``kind`` with the options ``given``.
 
-    ``prefer`` are the targets of a plan that was shown before, as node UUIDs by VM UUID.
+    ``prefer`` are the targets of a plan that was shown before, as node UUIDs by VM UUID; ``pace`` is what
+    estimates are made by.
     """
+    pace = pace or Pace()
     options = Options.of(kind, given)
     plan = Plan(
         kind=kind,
@@ -46,33 +44,54 @@ def decide(
     )
     if not world.vms_known:
         return with_power(_unseen(world, plan, options), world.power, options)
-    decisions = _decisions(world, kind, options, dict(prefer or {}), bandwidth_mib_s or ASSUMED_MIB_S)
-    moving = [vm.estimate_s for vm in decisions if vm.action == Action.MIGRATE and vm.estimate_s is not None]
+    decisions = _decisions(world, kind, options, dict(prefer or {}), pace)
     made = replace(
         plan,
         decisions=decisions,
         blockers=_node_blockers(world, kind, options, decisions),
         losses=_losses(world, decisions),
-        notes=(*plan.notes, *_notes(kind), *node_notes(world, kind)),
-        estimate_s=round(sum(moving) / min(AT_ONCE, len(moving)), 1) if moving else None,
+        notes=(*plan.notes, *_targets_asked(world), *_notes(kind), *node_notes(world, kind)),
+        estimate_s=pace.of_all(decisions, world.node_uuid),
+        targets=shown_targets(world.targets),
+        targets_asked=world.targets_asked,
+        targets_eligible=world.targets_eligible,
     )
     return with_power(made, world.power, options)
+
+
+def _targets_asked(world: World) -> tuple[str, ...]:
+    if not world.targets_asked or world.targets_asked >= world.targets_eligible:
+        return ()
+    words = {"asked": world.targets_asked, "eligible": world.targets_eligible}
+    return (_("%(asked)d of %(eligible)d nodes that could take VMs were asked.") % words,)
+
+
+def places_of(world: World, options: Options, prefer: Mapping[str, str]) -> dict[str, Target | Reason]:
+    """Where each VM that is to migrate goes, or why nowhere, by its UUID."""
+    wishes = {vm.uuid: options.wish(vm.uuid, vm.name) for vm in world.vms}
+    movable = [
+        vm
+        for vm in world.vms
+        if vm.active and wishes[vm.uuid].action == "migrate" and not vm.busy and not vm.held
+    ]
+    choice = Choice(
+        only=frozenset(options.targets),
+        named={uuid: wish.target for uuid, wish in wishes.items() if wish.target},
+        prefer=prefer,
+    )
+    return place(movable, world.targets, others=world.others, choice=choice)
 
 
 # -- VM by VM --------------------------------------------------------------------------------------
 
 
 def _decisions(
-    world: World, kind: str, options: Options, prefer: Mapping[str, str], rate_mib_s: int
+    world: World, kind: str, options: Options, prefer: Mapping[str, str], pace: Pace
 ) -> tuple[VmDecision, ...]:
-    wishes = {vm.uuid: options.wish(vm.uuid, vm.name) for vm in world.vms}
-    movable = [
-        vm for vm in world.vms if vm.active and wishes[vm.uuid] == "migrate" and not vm.busy and not vm.held
-    ]
-    places = place(movable, world.targets, others=world.others, prefer=prefer)
+    places = places_of(world, options, prefer)
     rows = (
         with_autostart(
-            _decision(vm, wishes[vm.uuid], places.get(vm.uuid), kind, options, rate_mib_s),
+            _decision(vm, options.wish(vm.uuid, vm.name).action, places.get(vm.uuid), kind, options, pace),
             vm,
             world,
             kind,
@@ -89,7 +108,7 @@ def _decision(
     place: Target | Reason | None,
     kind: str,
     options: Options,
-    rate_mib_s: int,
+    pace: Pace,
 ) -> VmDecision:
     row = VmDecision(
         vm_uuid=vm.uuid,
@@ -115,7 +134,6 @@ def _decision(
         # A VM that cannot come back is no reason to keep its node out of service.
         return replace(row, blockers=reasons) if kind == RETURN else _blocked(row, reasons)
     sent = place.encryption.get(vm.uuid, Encryption())
-    seconds = SETUP_S + (vm.memory_bytes or 0) / (rate_mib_s << 20)
     return replace(
         row,
         action=Action.MIGRATE,
@@ -127,15 +145,15 @@ def _decision(
         auto_converge=options.auto_converge,
         shape=vm.shape.digest,
         parts=vm.shape.parts,
-        estimate_s=round(seconds, 1),
+        estimate_s=pace.of_vm(vm.memory_bytes),
         disk_paths=place.disk_paths.get(vm.uuid, {}),
         skip_storage_check=vm.skip_storage_check,
     )
 
 
 def _at_rest(row: VmDecision, vm: PlannedVm, options: Options) -> VmDecision:
-    override = options.vm_overrides.get(vm.uuid) or options.vm_overrides.get(vm.name)
-    if override == "migrate":
+    override = options.override(vm.uuid, vm.name)
+    if override is not None and override.action == "migrate":
         text = _("It is shut off; only running VMs are migrated.")
         return _blocked(row, (Reason("override_not_possible", text, _("Leave it out of vm_overrides.")),))
     return row

@@ -25,6 +25,7 @@ from nodes.inventory.mounts import Mount, read_mounts
 from nodes.operations.networks import HostNetworks
 from nodes.operations.plan.host_files import HostFile
 from nodes.operations.plan.host_readers import Asking, read_more
+from nodes.operations.plan.refusals import Refusal
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.storage import DeclaredShare, HostStorage
 
@@ -38,8 +39,9 @@ class Host:
     """A host to be asked; ``address`` is where its QEMU takes migrations, "" where that is unknown, and
     ``address_forced`` whether an administrator has set it against the inventory.
 
-    ``inventory`` are facts of its newest inventory by section, ``declared`` is storage that was declared
-    shared with it: for the constraints.
+    For the constraints: ``inventory`` are facts of its newest inventory by section, ``declared`` is storage
+    that was declared shared with it, ``refusals`` are the VMs that it has refused before, and ``named_for``
+    those that people want to go there.
     """
 
     uuid: str
@@ -49,6 +51,8 @@ class Host:
     address_forced: bool = False
     inventory: Mapping[str, Any] = field(default_factory=dict)
     declared: tuple[DeclaredShare, ...] = ()
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    named_for: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)

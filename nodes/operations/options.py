@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ POLICIES: Mapping[str, tuple[str, ...]] = {
 
 OVERRIDES: Mapping[str, tuple[str, ...]] = {
     DRAIN: ("migrate", "stop", "leave"),
+    DELETE: ("migrate",),
     # A VM that still runs when its host goes down is not left: it dies.
     REBOOT: ("migrate", "stop"),
     SHUTDOWN: ("migrate", "stop"),
@@ -32,12 +33,8 @@ OVERRIDES: Mapping[str, tuple[str, ...]] = {
 
 STOP_TIMEOUT_S = 120.0
 _MIGRATING: Mapping[str, Any] = {"auto_converge": False}
-_STOPPING: Mapping[str, Any] = {
-    **_MIGRATING,
-    "vm_overrides": {},
-    "stop_timeout_s": STOP_TIMEOUT_S,
-    "force_stop": False,
-}
+_TARGETS: Mapping[str, Any] = {**_MIGRATING, "vm_overrides": {}, "targets": []}
+_STOPPING: Mapping[str, Any] = {**_TARGETS, "stop_timeout_s": STOP_TIMEOUT_S, "force_stop": False}
 _DOWN: Mapping[str, Any] = {
     **_STOPPING,
     "accept_unknown_vms": False,
@@ -49,7 +46,7 @@ _DOWN: Mapping[str, Any] = {
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     DRAIN: {**_STOPPING, "reason": ""},
     RETURN: _MIGRATING,
-    DELETE: {**_MIGRATING, "force": False},
+    DELETE: {**_TARGETS, "force": False},
     REBOOT: {**_DOWN, "restart_vms": False},
     SHUTDOWN: _DOWN,
 }
@@ -57,8 +54,25 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for one VM: an ``action``, and the node that it is to migrate to, by name or UUID; ""
+    leaves the choice to the plan."""
+
+    action: str
+    target: str = ""
+
+    @classmethod
+    def of(cls, given: str | Mapping[str, str]) -> Self:
+        """From an override as calls write it: ``"stop"``, ``{"action": "migrate", "target": "kvm-02"}``."""
+        if isinstance(given, str):
+            return cls(given)
+        return cls(given["action"], given.get("target") or "")
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
-    """``vm_overrides`` are wishes by name or UUID of a VM; ``force`` is for deleting a host that is gone.
+    """``vm_overrides`` are wishes by name or UUID of a VM; ``targets`` are the nodes that VMs may migrate to,
+    empty for any; a VM's own target counts for more. ``force`` is for deleting a host that is gone.
 
     ``restart_vms``: those that were stopped are started after a *successful* reboot. Where the power command
     is refused they are started in any case, unless ``keep_stopped_on_refusal``.
@@ -67,7 +81,8 @@ class Options:
     """
 
     vm_policy: str
-    vm_overrides: Mapping[str, str] = field(default_factory=dict)
+    vm_overrides: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
+    targets: Sequence[str] = ()
     restart_vms: bool = False
     stop_timeout_s: float = STOP_TIMEOUT_S
     force_stop: bool = False
@@ -85,14 +100,26 @@ class Options:
         known = {name: given[name] for name in cls.__slots__ if given.get(name) is not None}
         return cls(**{"vm_policy": POLICIES[kind][0]} | known)
 
-    def wish(self, uuid: str, name: str) -> str:
-        """What is asked for the VM; its UUID counts for more than its name."""
-        return self.vm_overrides.get(uuid) or self.vm_overrides.get(name) or self.vm_policy
+    def override(self, uuid: str, name: str) -> Wish | None:
+        """What is asked for this VM alone; its UUID counts for more than its name."""
+        given = self.vm_overrides.get(uuid) or self.vm_overrides.get(name)
+        return Wish.of(given) if given else None
+
+    def wish(self, uuid: str, name: str) -> Wish:
+        """What is asked for the VM: its own override, else the policy."""
+        return self.override(uuid, name) or Wish(self.vm_policy)
+
+    @property
+    def named_targets(self) -> frozenset[str]:
+        """The nodes that single VMs are to migrate to."""
+        wishes = (Wish.of(given) for given in self.vm_overrides.values())
+        return frozenset(wish.target for wish in wishes if wish.target)
 
     @property
     def may_migrate(self) -> bool:
         """Whether any VM could have to move."""
-        return self.vm_policy == "migrate" or "migrate" in self.vm_overrides.values()
+        wishes = (Wish.of(given) for given in self.vm_overrides.values())
+        return self.vm_policy == "migrate" or any(wish.action == "migrate" for wish in wishes)
 
 
 def complete(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:

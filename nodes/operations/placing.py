@@ -6,18 +6,20 @@ possible: figures that waver by some megabytes do not make another plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from django.utils.translation import gettext as _
 
-from nodes.operations.plans import Reason
+from nodes.operations.plans import PlanTarget, Reason, Unfit
 from nodes.operations.world import PlannedVm, Reasons, Target
 
 MIB = 1 << 20
 STEP_BYTES = 256 * MIB
 OVERHEAD_BYTES = 64 * MIB
 """What QEMU takes beside the guest's memory."""
+MOST_SHOWN = 256
+"""Targets that a plan lists at most, for people to choose from."""
 
 
 @dataclass(slots=True)
@@ -50,30 +52,54 @@ class _Room:
         self.placed += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What people chose of the targets, by UUID or name: ``only`` these (empty: any), and the one ``named``
+    for a VM by its UUID, which counts for more. ``prefer`` are target UUIDs that were shown before."""
+
+    only: frozenset[str] = frozenset()
+    named: Mapping[str, str] = field(default_factory=dict)
+    prefer: Mapping[str, str] = field(default_factory=dict)
+
+    def allows(self, vm: PlannedVm, target: Target) -> bool:
+        """Whether the VM may go there as far as people are concerned."""
+        named = self.named.get(vm.uuid)
+        if named:
+            return named in (target.uuid, target.name)
+        return not self.only or target.uuid in self.only or target.name in self.only
+
+
 def place(
-    vms: Sequence[PlannedVm], targets: Sequence[Target], *, others: bool, prefer: Mapping[str, str]
+    vms: Sequence[PlannedVm], targets: Sequence[Target], *, others: bool, choice: Choice
 ) -> dict[str, Target | Reason]:
     """A target for each VM, or why there is none, by the VM's UUID.
 
-    ``prefer`` are target UUIDs by VM UUID; ``others`` tells "none that you may use" from "none at all".
+    ``others`` tells "none that you may use" from "none at all".
     """
     rooms = [
         _Room(target, target.memory_free_bytes, target.vcpus_free, dict(target.supplies))
         for target in targets
-        if not target.obstacles and target.memory_free_bytes is not None
+        if target.asked and not target.obstacles and target.memory_free_bytes is not None
     ]
-    kept = [vm for vm in vms if vm.uuid in prefer]
-    rest = [vm for vm in vms if vm.uuid not in prefer]
     placed: dict[str, Target | Reason] = {}
-    # Those that were shown a target first: a newcomer does not push them away from it.
-    for vm in (*_biggest_first(kept), *_biggest_first(rest)):
-        room = _choose(vm, rooms, prefer.get(vm.uuid))
+    for vm in _in_turn(vms, choice):
+        allowed = [room for room in rooms if choice.allows(vm, room.target)]
+        room = _choose(vm, allowed, choice.prefer.get(vm.uuid))
         if room is None:
-            placed[vm.uuid] = _why_nowhere(vm, targets, rooms, others)
+            placed[vm.uuid] = _why_nowhere(vm, targets, rooms, others, choice)
         else:
             room.take(vm)
             placed[vm.uuid] = room.target
     return placed
+
+
+def _in_turn(vms: Sequence[PlannedVm], choice: Choice) -> Iterator[PlannedVm]:
+    """Those whose target was named, then those that were shown one, which a newcomer does not push away."""
+    named = [vm for vm in vms if vm.uuid in choice.named]
+    kept = [vm for vm in vms if vm.uuid in choice.prefer and vm.uuid not in choice.named]
+    rest = [vm for vm in vms if vm.uuid not in choice.prefer and vm.uuid not in choice.named]
+    for part in (named, kept, rest):
+        yield from _biggest_first(part)
 
 
 def need_of(vm: PlannedVm) -> int:
@@ -102,30 +128,74 @@ def _rank(room: _Room, need: int) -> tuple[int, int, str, str]:
     return (-left, room.placed, room.target.name, room.target.uuid)
 
 
-def _why_nowhere(vm: PlannedVm, targets: Sequence[Target], rooms: Sequence[_Room], others: bool) -> Reason:
+def _why_nowhere(
+    vm: PlannedVm, targets: Sequence[Target], rooms: Sequence[_Room], others: bool, choice: Choice
+) -> Reason:
     if vm.memory_bytes is None:
         text = _("How much memory it takes could not be read.")
         return Reason("vm_state_unknown", text, _("Look at it on the host."))
-    if not targets:
+    allowed = [target for target in targets if choice.allows(vm, target)]
+    chosen = bool(choice.only) or vm.uuid in choice.named
+    if not allowed and chosen:
+        return _none_of_the_chosen()
+    # Of those that nobody chose, the ones in maintenance and the like are no reason of the VM's.
+    told = allowed if chosen else [row for row in allowed if row.asked or not row.obstacles]
+    if not told:
         return _none_allowed() if others else _none_at_all()
-    room_of = {room.target.uuid: room for room in rooms}
+    return _all_refuse(vm, told, {room.target.uuid: room for room in rooms}, named=vm.uuid in choice.named)
+
+
+def _all_refuse(
+    vm: PlannedVm, targets: Sequence[Target], room_of: Mapping[str, _Room], *, named: bool
+) -> Reason:
     reasons: dict[str, Reasons] = {}
     for target in targets:
         room = room_of.get(target.uuid)
         found = target.obstacles or target.unfit.get(vm.uuid, ())
-        if not found and room is None:
-            found = (Reason("no_room", _("its free memory could not be read")),)
-        elif not found and room is not None:
+        if not found and room is not None:
             found = (_no_room(vm, room),)
+        elif not found:
+            text = _("its free memory could not be read") if target.asked else _("was not asked in time")
+            found = (Reason("no_room", text),)
         reasons[target.name] = found
     codes = {reason.code for found in reasons.values() for reason in found[:1]}
     code = codes.pop() if len(codes) == 1 else "no_target"
     told = "; ".join(f"{name}: {found[0].message}" for name, found in list(reasons.items())[:5])
     remedies = [reason.remedy for found in reasons.values() for reason in found if reason.remedy]
-    return Reason(
-        "no_target" if code == "no_room" else code,
-        _("No node can take it. %s") % told,
-        remedies[0] if remedies else _("Free room on another node, or stop the VM."),
+    text = _("The node chosen for it cannot take it. %s") if named else _("No node can take it. %s")
+    otherwise = _("Choose another target, or stop the VM.") if named else _free_room()
+    return Reason("no_target" if code == "no_room" else code, text % told, next(iter(remedies), otherwise))
+
+
+def _free_room() -> str:
+    return _("Free room on another node, or stop the VM.")
+
+
+def shown_targets(targets: Sequence[Target]) -> tuple[PlanTarget, ...]:
+    """The targets for people to choose from: those that take VMs first, by name; a reason once, with its
+    VMs."""
+    found = [
+        PlanTarget(
+            uuid=target.uuid,
+            name=target.name,
+            memory_free_bytes=target.memory_free_bytes,
+            vcpus_free=target.vcpus_free,
+            asked=target.asked,
+            obstacles=tuple(target.obstacles),
+            unfit=_by_reason(target.unfit),
+        )
+        for target in targets
+    ]
+    return tuple(sorted(found, key=lambda row: (bool(row.obstacles), row.name)))[:MOST_SHOWN]
+
+
+def _by_reason(unfit: Mapping[str, Reasons]) -> tuple[Unfit, ...]:
+    vms: dict[Reason, list[str]] = {}
+    for uuid, reasons in sorted(unfit.items()):
+        for reason in reasons:
+            vms.setdefault(reason, []).append(uuid)
+    return tuple(
+        Unfit(reason.code, reason.message, reason.remedy, tuple(uuids)) for reason, uuids in vms.items()
     )
 
 
@@ -158,4 +228,12 @@ def _none_allowed() -> Reason:
         "no_target_permission",
         _("There are other nodes, but none that you may maintain."),
         _("Ask an administrator for the permission “maintain_node” on one of them."),
+    )
+
+
+def _none_of_the_chosen() -> Reason:
+    return Reason(
+        "unknown_node",
+        _("The target chosen for it is no node that you may use."),
+        _("Choose another target."),
     )

@@ -13,7 +13,9 @@ from django.utils.translation import gettext as _
 from nodes.errors import InvalidInput, PlanChanged
 from nodes.models import Node, Operation, User
 from nodes.operations.deciding import decide
-from nodes.operations.options import OVERRIDES, RETURN, Options
+from nodes.operations.options import OVERRIDES, RETURN, Options, Wish
+from nodes.operations.plan.estimates import ASSUMED_MIB_S, Pace
+from nodes.operations.plan.named_targets import with_targets_as_uuids
 from nodes.operations.plan.power_reading import COMMANDS, PowerAsking
 from nodes.operations.plans import Action, Plan, drift
 from nodes.operations.world_reading import read_return, read_world
@@ -35,17 +37,25 @@ def plan_for(
     What cannot be read becomes a blocker of the plan.
     """
     keep = dict(prefer or (targets_of(before) if before is not None else {}))
+    options = with_targets_as_uuids(user, node, options, strict=False)
     if kind == RETURN:
         world = read_return(user, node, before=before)
     else:
         checked = Options.of(kind, options)
         asking = PowerAsking(node, kind, checked) if kind in COMMANDS else None
-        world = read_world(user, node, targets=checked.may_migrate, prefer=keep, before=before)
+        world = read_world(user, node, options=checked, prefer=keep, before=before)
         if asking is not None and world.fault is None:
             world = replace(world, power=asking.answer())
-    rate = settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None
-    plan = decide(world, kind, options, prefer=keep, bandwidth_mib_s=rate)
+    plan = decide(world, kind, options, prefer=keep, pace=_pace())
     return replace(plan, made_at=timezone.now().isoformat())
+
+
+def _pace() -> Pace:
+    return Pace(
+        out=settings.NODEADMIN_MIGRATIONS_OUT,
+        into=settings.NODEADMIN_MIGRATIONS_IN,
+        mib_s=settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or ASSUMED_MIB_S,
+    )
 
 
 def plan_changed(confirmed: Plan, found: Plan, **extra: Any) -> PlanChanged:
@@ -69,14 +79,20 @@ def targets_of(operation: Operation) -> dict[str, str]:
 
 def refuse_unknown_overrides(plan: Plan) -> None:
     """Raise InvalidInput where ``vm_overrides`` name what is no VM of the node, or wish what cannot be."""
-    wishes = plan.options.get("vm_overrides") or {}
     allowed = OVERRIDES.get(plan.kind, ())
     names = {name for vm in plan.decisions for name in (vm.vm_uuid, vm.vm_name)}
-    for name, wish in wishes.items():
-        if wish not in allowed:
+    for name, given in (plan.options.get("vm_overrides") or {}).items():
+        wish = Wish.of(given)
+        if wish.action not in allowed:
             text = _("“%(wish)s” is not possible here; it can be: %(allowed)s.")
-            words = {"wish": wish, "allowed": ", ".join(allowed)}
+            words = {"wish": wish.action, "allowed": ", ".join(allowed)}
             raise InvalidInput(text % words, field=f"vm_overrides.{name}")
+        if wish.target and wish.action != "migrate":
+            raise InvalidInput(
+                _("A target goes only with “migrate”."),
+                remedy=_("Leave the target out."),
+                field=f"vm_overrides.{name}.target",
+            )
         if plan.vms_known and name not in names:
             raise InvalidInput(
                 _("The node has no VM “%s”.") % name,

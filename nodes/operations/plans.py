@@ -92,6 +92,39 @@ class VmDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfit:
+    """One reason for which a target does not take the VMs ``vm_uuids``."""
+
+    code: str
+    message: str
+    remedy: str
+    vm_uuids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTarget:
+    """A node that VMs could go to, for people to choose from.
+
+    ``memory_free_bytes`` and ``vcpus_free`` are its room before anything of this plan, what is promised to
+    other operations taken off; None where unknown. ``asked`` False: it was not asked, and its memory is that
+    of its newest inventory. ``obstacles`` keep every VM from it, ``unfit`` single ones.
+    """
+
+    uuid: str
+    name: str
+    memory_free_bytes: int | None = None
+    vcpus_free: int | None = None
+    asked: bool = True
+    obstacles: tuple[Reason, ...] = ()
+    unfit: tuple[Unfit, ...] = ()
+
+    def why_not(self, vm_uuid: str) -> tuple[str, ...]:
+        """Why it does not take this VM, in words; empty where nothing is known against it."""
+        found = [reason.message for reason in self.obstacles]
+        return (*found, *(row.message for row in self.unfit if vm_uuid in row.vm_uuids))
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The whole plan of one operation of kind ``kind`` on one node.
 
@@ -99,6 +132,8 @@ class Plan:
     codes are the API's error codes where one exists. ``losses`` are sentences about what is lost for good.
     ``ignored_inhibitors`` would block it, and are overridden by an option: who confirms it confirms them.
     ``options`` are the call's checked options. ``boot_id`` is the host's at the time, None where unknown.
+    ``targets`` are the nodes that VMs could go to, ``targets_eligible`` how many may take VMs of those that
+    the user may use, and ``targets_asked`` how many of these were asked; no part of what is confirmed.
     """
 
     kind: str
@@ -114,6 +149,9 @@ class Plan:
     made_at: str = ""
     estimate_s: float | None = None
     vms_known: bool = True
+    targets: tuple[PlanTarget, ...] = ()
+    targets_asked: int = 0
+    targets_eligible: int = 0
 
     @property
     def is_blocked(self) -> bool:
@@ -187,6 +225,7 @@ class Plan:
         known["ignored_inhibitors"] = tuple(Inhibitor(**row) for row in data.get("ignored_inhibitors", ()))
         for name in ("losses", "notes"):
             known[name] = tuple(data.get(name, ()))
+        known["targets"] = tuple(_target(row) for row in data.get("targets", ()))
         return cls(**known)
 
 
@@ -254,6 +293,16 @@ def _decision(row: Mapping[str, Any]) -> VmDecision:
     known["notes"] = tuple(row.get("notes", ()))
     known["parts"] = tuple((name, text) for name, text in row.get("parts", ()))
     return VmDecision(**known)
+
+
+def _target(row: Mapping[str, Any]) -> PlanTarget:
+    known = {name: row[name] for name in PlanTarget.__slots__ if name in row}
+    known["obstacles"] = _reasons(row.get("obstacles", ()))
+    known["unfit"] = tuple(
+        Unfit(found["code"], found["message"], found.get("remedy", ""), tuple(found["vm_uuids"]))
+        for found in row.get("unfit", ())
+    )
+    return PlanTarget(**known)
 
 
 def _reasons(rows: Sequence[Mapping[str, Any]]) -> tuple[Reason, ...]:

@@ -25,6 +25,8 @@ from nodes.hosts import domains, migration
 from nodes.hosts.migration import Outcome, Progress
 from nodes.models import Node, Scheduling
 from nodes.operations.base import ClaimLost, JsonObject, OperationCancelled, Run, StepHandle, check_claim
+from nodes.operations.plan.refusals import description_digest, forget, remember
+from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import VmDecision
 from nodes.operations.run.vm_comparison import require_as_planned
 from nodes.operations.slots import migration_place
@@ -57,6 +59,7 @@ def move_vm(run: Run, vm: VmDecision, source: Node, target: Node) -> None:
             _refuse_cordoned(target, source)
             started = time.monotonic()
             if _migrate(run, step, vm, source, target) is Outcome.MOVED:
+                forget(vm.vm_uuid, target)
                 _moved(step, _("It runs on %s.") % target.name, seconds=time.monotonic() - started)
             else:
                 _ended(step)
@@ -196,6 +199,8 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
         return outcome
     if isinstance(error, MigrationAborted):
         run.check_cancelled()
+    if isinstance(error, MigrationFailed) and error.refusal:
+        _remember_refusal(run, vm, source, target, error)
     if error is None:
         error = MigrationFailed(_("libvirt called the migration done, but the VM has not arrived."))
     # The cause first, and then what everybody wants to know: where the VM is.
@@ -214,6 +219,20 @@ def _manner(vm: VmDecision) -> migration.Manner:
         auto_converge=vm.auto_converge,
         bandwidth_mib_s=settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None,
     )
+
+
+def _remember_refusal(run: Run, vm: VmDecision, source: Node, target: Node, error: MigrationFailed) -> None:
+    """Keep the VM from the target in the next plans, as long as neither changes."""
+    try:
+        facts = domains.find_domain(hypervisor_of(source), vm.vm_uuid)
+    except HostError:
+        return
+    state = VmState.of(facts) if facts is not None else None
+    if state is None or state.element is None:
+        return
+    digest = description_digest(state.element)
+    with run.fenced():
+        remember(vm.vm_uuid, vm.vm_name, target, error.refusal, error.message, digest)
 
 
 class _Pulse:

@@ -60,7 +60,8 @@ class Target:
     where unknown: of memory that rules the target out, of vCPUs it sets no bound. ``obstacles`` keep every
     VM from it, ``unfit`` the VM of that UUID; ``notes`` are what could not be told, by VM, and
     ``disk_paths`` where a VM's block devices are there under other paths. ``supplies`` are
-    what it has of the VMs' demands; what is not named there is not known, and sets no bound.
+    what it has of the VMs' demands; what is not named there is not known, and sets no bound. ``asked`` False:
+    nobody has asked it, so nothing is placed on it, and its memory is that of its newest inventory.
     ``encryption`` is how they would be sent there.
     """
 
@@ -74,6 +75,7 @@ class Target:
     disk_paths: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     supplies: Mapping[str, int] = field(default_factory=dict)
     encryption: Mapping[str, Encryption] = field(default_factory=dict)
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,9 @@ class World:
 
     ``fault``: why the host cannot be reached; ``libvirt_fault``: why libvirt cannot, where the host can.
     With either, ``vms`` are those last known, with states unknown. ``others``: whether any other node that
-    takes VMs is enabled and online, whoever may use it; ``targets`` are those that the user may use.
-    ``takes_vms``: whether VMs are placed on the node itself (it is no storage node).
+    takes VMs is enabled and online, whoever may use it; ``targets`` are those that the user may use, and
+    ``targets_asked`` of ``targets_eligible`` of them were asked. ``takes_vms``: whether VMs are placed on the
+    node itself (it is no storage node).
     ``power`` is what the host says of a power command, where one is to be sent.
     ``held_autostart`` are the names, by UUID, of the VMs whose autostart nodeadmin holds. ``starts_guests``:
     another service of the host starts VMs at boot, None where that could not be read.
@@ -103,6 +106,8 @@ class World:
     in_maintenance: bool = False
     held_autostart: Mapping[str, str] = field(default_factory=dict)
     starts_guests: bool | None = False
+    targets_asked: int = 0
+    targets_eligible: int = 0
 
     @property
     def vms_known(self) -> bool:

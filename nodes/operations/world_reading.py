@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -22,14 +23,20 @@ from nodes.models import (
     SnapshotSection,
     User,
 )
+from nodes.models.node import as_uuid
 from nodes.operations.candidates import Candidates, Promised, candidates, moved_away, promised
+from nodes.operations.deciding import places_of
 from nodes.operations.host_reading import Host, SeenHost
-from nodes.operations.looking import Seen, host_state, look
+from nodes.operations.looking import Seen, Survey, host_state, look
+from nodes.operations.options import Options, Wish
+from nodes.operations.placing import need_of
 from nodes.operations.plan.constraints import judge
 from nodes.operations.plan.disk_paths import moved_paths
 from nodes.operations.plan.encryption import Encryption, encryption
 from nodes.operations.plan.host_readers import SECTIONS
 from nodes.operations.plan.host_resources import HostResources
+from nodes.operations.plan.refusals import Refusal, remembered
+from nodes.operations.plan.target_search import Questions, find_targets
 from nodes.operations.plan.vm_needs import demands_of, supplies_of
 from nodes.operations.plans import Reason
 from nodes.operations.storage import DeclaredShare
@@ -41,10 +48,16 @@ Prefer = Mapping[str, str]
 
 
 def read_world(
-    user: User | None, node: Node, *, targets: bool, prefer: Prefer, before: Operation | None
+    user: User | None,
+    node: Node,
+    *,
+    options: Options,
+    prefer: Prefer,
+    before: Operation | None,
 ) -> World:
-    """The world for taking VMs off ``node``; with ``targets`` False nobody asks where they could go."""
-    found = candidates(user, node, prefer, before) if targets else Candidates((), True)
+    """The world for taking VMs off ``node``; where ``options`` migrate none, no targets are asked."""
+    migrate = options.may_migrate
+    found = _candidates(user, node, options, prefer, before) if migrate else Candidates((), True)
     own = _host(node)
     if isinstance(own, NodeAdminError):
         held = held_on(node)
@@ -56,21 +69,70 @@ def read_world(
             fault=_reason(own),
             held_autostart=held,
         )
-    hosts = [host for row in found.nodes if isinstance(host := _host(row), Host)]
     # Before the hosts are asked: a VM that arrives meanwhile may count twice, but never not at all.
-    room = promised(before) if targets else {}
-    seen = look([own], hosts, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+    room = promised(before) if migrate else {}
+    refusals = remembered() if migrate else {}
+    survey = Survey([own], timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+    known = cache(lambda: _source_world(own, survey))
+    questions = Questions(
+        host_of=lambda row: _host(row, refusals.get(row.pk), _named_for(row, options)),
+        target_of=lambda host, seen: _target(host, seen, room.get(host.uuid, Promised())),
+        unplaced=lambda targets: _unplaced(known(), targets, options, prefer),
+    )
+    targets = find_targets(survey, found, questions, batch_size=settings.NODEADMIN_PLAN_TARGETS)
+    return replace(
+        known() if survey.knows_vms else _unknown_world(node, own, survey),
+        others=found.others,
+        takes_vms=node.node_type in TAKES_VMS,
+        targets=targets.targets,
+        targets_asked=targets.asked,
+        targets_eligible=targets.eligible,
+        in_maintenance=node.scheduling == Scheduling.MAINTENANCE,
+        held_autostart=held_on(node),
+        starts_guests=survey.seen.hosts[own.uuid].starts_guests,
+    )
+
+
+def _candidates(
+    user: User | None, node: Node, options: Options, prefer: Prefer, before: Operation | None
+) -> Candidates:
+    active = [need_of(vm) for vm in last_known(node) if vm.active and vm.memory_bytes is not None]
+    return candidates(
+        user,
+        node,
+        prefer,
+        before,
+        only=_uuids(options.targets),
+        named=_uuids(options.named_targets),
+        need_bytes=min(active, default=0),
+    )
+
+
+def _uuids(targets: Iterable[str]) -> set[str]:
+    """Those that are UUIDs of nodes; a name that nobody could resolve is no candidate."""
+    return {str(uuid) for name in targets if (uuid := as_uuid(name)) is not None}
+
+
+def _source_world(own: Host, survey: Survey) -> World:
+    """What the node itself told, without targets."""
+    seen = survey.seen
     source = seen.hosts[own.uuid]
-    known = source.domains is not None
     here = host_state(source, seen)
-    vms = tuple(planned_vm(vm, here) for vm in source.domains or ())
+    return World(
+        node_uuid=own.uuid,
+        node_name=own.name,
+        vms=tuple(planned_vm(vm, here) for vm in source.domains or ()),
+        boot_id=source.boot_id,
+    )
+
+
+def _unknown_world(node: Node, own: Host, survey: Survey) -> World:
+    """The node whose VMs could not be read, with those last known."""
+    source = survey.seen.hosts[own.uuid]
     return World(
         node_uuid=own.uuid,
         node_name=node.name,
-        vms=vms if known else last_known(node),
-        targets=tuple(_target(host, seen, room.get(host.uuid, Promised())) for host in hosts),
-        others=found.others,
-        takes_vms=node.node_type in TAKES_VMS,
+        vms=last_known(node),
         fault=_reason(source.fault) if source.fault is not None else None,
         libvirt_fault=_libvirt_reason(source),
         boot_id=source.boot_id,
@@ -80,12 +142,24 @@ def read_world(
     )
 
 
+def _unplaced(world: World, targets: Sequence[Target], options: Options, prefer: Prefer) -> list[PlannedVm]:
+    """The VMs that none of ``targets`` takes and that another one might."""
+    places = places_of(replace(world, targets=tuple(targets)), options, prefer)
+    return [
+        vm
+        for vm in world.vms
+        if isinstance(places.get(vm.uuid), Reason)
+        and vm.memory_bytes is not None
+        and not options.wish(vm.uuid, vm.name).target
+    ]
+
+
 def read_return(user: User | None, node: Node, *, before: Operation | None) -> World:
     """The world for bringing back to ``node`` what was moved off it, from where it is now."""
     moved = moved_away(node)
     places = Node.objects.filter(uuid__in={row.to for row in moved.values()})
     allowed = places & nodes_for(user, MAINTAIN) if user is not None else places
-    own = _host(node)
+    own = _host(node, remembered().get(node.pk))
     if isinstance(own, NodeAdminError):
         return World(str(node.uuid), node.name, fault=_reason(own))
     sources = [host for row in allowed if isinstance(host := _host(row), Host)]
@@ -159,14 +233,31 @@ def last_known(node: Node) -> tuple[PlannedVm, ...]:
 # -- one host --------------------------------------------------------------------------------------
 
 
-def _host(node: Node) -> Host | NodeAdminError:
+def _host(
+    node: Node, refusals: Mapping[str, Refusal] | None = None, named_for: frozenset[str] = frozenset()
+) -> Host | NodeAdminError:
     try:
         target = access.target_for(node)
     except NodeAdminError as error:
         return error
     address = node.migration_address or access.read_uri(node.uri).host
-    forced = node.migration_address_forced
-    return Host(str(node.uuid), node.name, target, address, forced, _inventory(node), _declared(node))
+    return Host(
+        uuid=str(node.uuid),
+        name=node.name,
+        target=target,
+        address=address,
+        address_forced=node.migration_address_forced,
+        inventory=_inventory(node),
+        declared=_declared(node),
+        refusals=refusals or {},
+        named_for=named_for,
+    )
+
+
+def _named_for(node: Node, options: Options) -> frozenset[str]:
+    """The VMs, by the name or UUID that the options have, whose own target the node is."""
+    wishes = {vm: Wish.of(given) for vm, given in options.vm_overrides.items()}
+    return frozenset(vm for vm, wish in wishes.items() if wish.target in (str(node.uuid), node.name))
 
 
 def _declared(node: Node) -> tuple[DeclaredShare, ...]:

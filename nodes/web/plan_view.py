@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 
 from nodes.operations.plan.told_once import CommonNote, CommonReason, common_notes, common_reasons
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
+from nodes.web.display.target_choice import TargetOption, target_options
 from nodes.web.tones import Shown, Tone, of_vm
 
 OFF = ("shutoff", "crashed")
@@ -27,7 +28,8 @@ class PlanLine:
     action: Shown
     was: str = ""
     choice: str = ""
-    """What the user wants for it: ``migrate``, ``stop``, or "" for what the policy says."""
+    """What the user wants for it: ``migrate``, ``stop``, ``migrate:`` and a node's UUID, or "" for what the
+    policy says."""
     can_choose: bool = False
     reasons: tuple[Reason, ...] = ()
     """Its blockers that no other VM has; ``common`` are the numbers of those that others have too."""
@@ -36,6 +38,8 @@ class PlanLine:
     """Its notes that no other VM has."""
     autostart: str = ""
     """Whether libvirt starts it with its host, in words; "" where it does not."""
+    targets: tuple[TargetOption, ...] = ()
+    """The nodes that it could be told to move to."""
 
     @property
     def is_new(self) -> bool:
@@ -101,7 +105,7 @@ def show(
     many = [row for row in common_reasons(plan.decisions) if len(row.vm_uuids) > 1]
     told = [row for row in common_notes(plan.decisions) if len(row.vm_uuids) > 1]
     lines = tuple(
-        _own_words(_line(vm, before, choices), many, told) for vm in sorted(plan.decisions, key=_rank)
+        _own_words(_line(plan, vm, before, choices), many, told) for vm in sorted(plan.decisions, key=_rank)
     )
     here = {vm.vm_uuid for vm in plan.decisions}
     gone = tuple(row["name"] for uuid, row in (before or {}).items() if uuid not in here)
@@ -172,14 +176,19 @@ def _rank(vm: VmDecision) -> tuple[int, str]:
     return order.index(vm.action), vm.vm_name
 
 
-def _line(vm: VmDecision, before: Mapping[str, Any] | None, choices: Mapping[str, str] | None) -> PlanLine:
+def _line(
+    plan: Plan, vm: VmDecision, before: Mapping[str, Any] | None, choices: Mapping[str, str] | None
+) -> PlanLine:
+    choice = (choices or {}).get(vm.vm_uuid, "")
+    can_choose = choices is not None and vm.state not in OFF
     return PlanLine(
         vm=vm,
         state=of_vm(vm.state),
         action=of_action(vm.action, restart=vm.restart),
         was=_was(vm, before),
-        choice=(choices or {}).get(vm.vm_uuid, ""),
-        can_choose=choices is not None and vm.state not in OFF,
+        choice=choice,
+        can_choose=can_choose,
+        targets=target_options(plan, vm.vm_uuid, choice) if can_choose else (),
         autostart=_autostart(vm),
     )
 

@@ -61,7 +61,7 @@
   dialog.addEventListener("input", (event) => {
     const field = event.target;
     // The plan was made for the options as they were: it is no longer what would be agreed to.
-    if (field.closest("[data-options], .plan-choice") && dialog.querySelector("[data-plan-shown]")) outdate();
+    if (field.closest("[data-options], #plan-choices") && dialog.querySelector("[data-plan-shown]")) outdate();
     if (field.matches("[data-must-be]")) armed();
   });
   function outdate() {
@@ -77,13 +77,44 @@
     const old = dialog.querySelector("[data-plan-shown].is-outdated");
     button.disabled = Boolean(old) || (name !== null && name.value.trim() !== name.dataset.mustBe);
   }
+  // A choice within the plan re-plans at once: whoever chose stays where they are, and hears what has come of it.
+  const parts = [".dialog-body", ".plan-scroll", ".target-list"];
+  let place = null;
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const choices = event.detail.requestConfig?.elt;
+    place = null;
+    if (choices?.id !== "plan-choices") return;
+    place = {
+      open: dialog.querySelector(".plan-targets")?.open,
+      tops: parts.map((name) => dialog.querySelector(name)?.scrollTop),
+    };
+  });
+  function stay() {
+    const targets = dialog.querySelector(".plan-targets");
+    if (targets && place.open) targets.open = true;
+    parts.forEach((name, number) => {
+      const part = dialog.querySelector(name);
+      if (part && place.tops[number]) part.scrollTop = place.tops[number];
+    });
+    place = null;
+    let status = dialog.querySelector("[data-replanned]");
+    if (!status) {
+      status = document.createElement("p");
+      status.className = "visually-hidden";
+      status.setAttribute("role", "status");
+      status.dataset.replanned = "";
+      dialog.append(status);
+    }
+    status.textContent = dialog.querySelector("#plan-choices")?.dataset.summary ?? "";
+  }
   document.addEventListener("htmx:afterSettle", () => {
     if (!dialog.open) return;
     armed();
-    const place = dialog.querySelector("[data-focus]");
-    if (!place) return;
-    place.removeAttribute("data-focus");
-    place.focus({ preventScroll: true });
-    place.scrollIntoView({ block: "start" });
+    if (place) stay();
+    const first = dialog.querySelector("[data-focus]");
+    if (!first) return;
+    first.removeAttribute("data-focus");
+    first.focus({ preventScroll: true });
+    first.scrollIntoView({ block: "start" });
   });
 })();

@@ -498,6 +498,23 @@ def test_a_retry_needs_the_right_that_the_operation_needed(operator, api, node):
         ("reboot-node", {"stop_timeout_s": "120"}, "stop_timeout_s"),
         ("reboot-node", {"force_stop": "yes"}, "force_stop"),
         ("reboot-node", {"vm_overrides": ["test"]}, "vm_overrides"),
+        (
+            "reboot-node",
+            {"vm_overrides": {"test": {"action": "stop", "target": "beta"}}},
+            "vm_overrides.test.action",
+        ),
+        ("reboot-node", {"vm_overrides": {"test": {"action": "migrate"}}}, "vm_overrides.test.target"),
+        (
+            "delete-node",
+            {"vm_overrides": {"test": {"action": "migrate", "target": "no"}}},
+            "vm_overrides.test.target",
+        ),
+        ("delete-node", {"vm_overrides": {"test": "stop"}}, "vm_overrides.test"),
+        ("reboot-node", {"targets": ["no-such-node"]}, "targets.0"),
+        ("reboot-node", {"targets": [NODE]}, "targets.0"),
+        ("reboot-node", {"targets": "beta"}, "targets"),
+        ("reboot-node", {"targets": ["beta"] * 257}, "targets"),
+        ("disable-node", {"targets": ["beta"]}, "targets"),
         ("reboot-node", {"vm_overrides": {"test": "leave"}}, "vm_overrides.test"),
         ("reboot-node", {"vm_overrides": {"nobody": "stop"}}, "vm_overrides.nobody"),
         ("disable-node", {"vm_policy": "stop"}, "vm_policy"),
@@ -513,6 +530,59 @@ def test_what_does_not_fit_is_refused_by_name(administrator, api, node, name, bo
     assert (status, answer["code"]) == (400, "invalid_input")
     assert answer["errors"][0]["field"] == field
     assert unchanged(node)
+
+
+def test_targets_are_part_of_what_is_confirmed_by_the_node_and_not_by_its_name(administrator, api, node):
+    beta = make_node("beta", uri="test:///default")
+    make_node("gamma", uri="test:///default")
+    call = api(administrator)
+    body = STOP | {"targets": ["beta"], "vm_overrides": {"test": "stop"}}
+    status, answer = call("reboot-node", body)
+    assert (status, answer["plan"]["options"]["targets"]) == (428, [str(beta.uuid)])
+    token = {"confirm_token": answer["confirm_token"]}
+    assert refused(call("reboot-node", body | token | {"targets": ["gamma"]}))
+    assert refused(call("reboot-node", STOP | token | {"vm_overrides": {"test": "stop"}}))
+    Node.objects.filter(pk=beta.pk).update(name="delta")
+    assert call("reboot-node", body | token | {"targets": [str(beta.uuid)]})[0] == 202
+    operation = Operation.objects.get(kind="reboot-node")
+    assert operation.params["targets"] == [str(beta.uuid)]
+    assert operation.plan["targets"] == []  # of the moment, and not kept
+
+
+def test_a_plan_tells_each_target_with_its_room_and_what_keeps_vms_from_it(administrator, api, node):
+    make_node("beta", uri="test:///default")
+    make_node("gamma", uri="test:///default", scheduling=Scheduling.MAINTENANCE)
+    body = {"node": NODE, "drain": True, "vm_overrides": {"test": {"action": "migrate", "target": "beta"}}}
+    status, answer = api(administrator)("disable-node", body)
+    assert (status, answer["code"]) == (409, "plan_blocked")
+    plan = answer["plan"]
+    beta, gamma = plan["targets"]
+    assert (beta["name"], beta["asked"], beta["obstacles"][0]["code"]) == ("beta", True, "migration_network")
+    assert (gamma["name"], gamma["asked"], gamma["obstacles"][0]["code"]) == (
+        "gamma",
+        False,
+        "target_in_maintenance",
+    )
+    assert (plan["targets_asked"], plan["targets_eligible"]) == (1, 1)
+
+
+def test_a_target_that_one_may_see_and_not_maintain_is_refused_and_a_hidden_one_is_unknown(
+    operator, api, node
+):
+    seen, hidden = make_node("beta"), make_node("gamma")
+    grant(operator, node, VIEW, POWER)
+    grant(operator, seen, VIEW)
+    call = api(operator)
+    status, answer = call("reboot-node", STOP | {"targets": ["beta"]})
+    assert (status, answer["code"]) == (403, "permission_denied")
+    for name in ("gamma", str(hidden.uuid)):
+        status, answer = call("reboot-node", STOP | {"targets": [name]})
+        assert (status, answer["errors"][0]["field"]) == (400, "targets.0")
+
+
+def test_a_retry_does_not_stumble_over_targets_that_have_gone(administrator, api, node):
+    old = failed(node, targets=["6695eb01-f6a4-8304-79aa-97f2502e193a"])
+    assert api(administrator)("retry-operation", {"operation": str(old.pk)})[0] == 428
 
 
 def test_vms_may_be_named_by_name_or_uuid(administrator, api, node):
@@ -546,5 +616,5 @@ def test_plans_cost_the_same_queries_however_many_nodes_there_are(
     call("reboot-node", STOP)
     for number in range(10):
         make_operation(make_node(f"other-{number}", connection=Connection.OFFLINE), "disable-node")
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(14):
         assert call("reboot-node", STOP | {"vm_policy": "migrate"})[0] == 409

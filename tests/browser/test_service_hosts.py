@@ -105,3 +105,55 @@ def test_vms_leave_come_back_and_stay_while_their_host_reboots(window, pair):
     page.goto("/nodes/light1/")
     page.wait_for_selector("#node-title:has-text('Online')", timeout=END_MS)
     assert window.faults == []
+
+
+AGAIN = """
+from nodes.models import Credential, Node
+node = Node.objects.get(name="light2")
+credential = node.credential
+node.pk, node.uuid, node.name = None, __import__("uuid").uuid4(), "light3"
+node.save()
+credential.pk, credential.node = None, node
+credential.save()
+Node.objects.filter(name="light4").delete()
+node.pk, node.uuid, node.name, node.scheduling = None, __import__("uuid").uuid4(), "light4", "maintenance"
+node.save()
+"""
+
+
+def test_a_target_is_chosen_by_the_keyboard_for_one_vm_and_for_all_and_the_plan_follows(window, server, pair):
+    page, one = window.page, pair[0]
+    server.manage("shell", "-c", AGAIN)
+    vm = TinyVm("chosen")
+    one.start_vm(vm)
+    try:
+        open_dialog(page, "light1", "Reboot")
+        page.check("dialog [name=vm_policy][value=migrate]")
+        show_plan(page)
+        choice = f"#choice-{vm.uuid}"
+        labels = page.locator(f"{choice} optgroup option").all_inner_texts()
+        assert len(labels) == 3 and all("free" in label for label in labels[:2]), labels
+        assert labels[2] == "light4 · is in maintenance"
+        assert page.locator(f"{choice} optgroup option[disabled]").count() == 1
+        page.focus(choice)
+        with page.expect_response("**/service/reboot/") as replanned:
+            page.select_option(choice, label=next(label for label in labels if label.startswith("light3")))
+        assert replanned.value.ok
+        page.wait_for_selector("dialog .plan-target:has-text('light3')")
+        assert page.evaluate("document.activeElement.id") == choice[1:]
+        page.wait_for_selector("dialog [data-replanned]:has-text('1 VM moves')", state="attached")
+        page.click("dialog .plan-targets summary")
+        window.keep("targets-light", whole=False)
+        page.focus("dialog .target-list li:has-text('light2') input")
+        page.keyboard.press("Space")
+        page.wait_for_selector("dialog .plan-targets summary:has-text('1 chosen node')")
+        # The VM's own target counts for more; without it the chosen one does.
+        assert page.inner_text("dialog .plan-target") == "light3"
+        page.select_option(choice, "")
+        page.wait_for_selector("dialog .plan-target:has-text('light2')")
+        assert page.locator("dialog [data-confirm]").count() == 1
+        page.emulate_media(color_scheme="dark")
+        window.keep("targets-dark", whole=False)
+        assert window.faults == []
+    finally:
+        one.virsh("-q", "destroy", vm.uuid)

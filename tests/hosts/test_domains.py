@@ -15,7 +15,9 @@ from nodes.errors import HostTimeout, LibvirtUnavailable, MigrationFailed
 from nodes.hosts import domains
 from nodes.hosts.connection import connect
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.hosts.libvirt.host_cpu import UNSEEN_BY_GUESTS, read_host_cpu
 from nodes.hosts.libvirt_errors import LibvirtCallFailed
+from nodes.hosts.local import LocalShell
 from tests.hosts.migration_driver import Order, driven
 from tests.lighthosts import AVAILABLE, LightHost, TinyVm, comes_true, guest_kernel, light_pair
 
@@ -212,7 +214,6 @@ def test_a_host_is_asked_whether_it_can_take_a_vm(host: LightHost, hypervisor: H
             "<feature policy='require' name='avx512f'/></cpu>",
             False,
         ),
-        ("<cpu mode='host-passthrough'/>", None),
         ("<cpu mode='custom'><model>no-such-model</model></cpu>", None),
         ("", True),
     ],
@@ -221,6 +222,22 @@ def test_processors_are_compared_by_libvirt(hypervisor: Hypervisor, cpu: str, fi
     verdict, why = domains.compare_cpu(hypervisor, TinyVm("any", cpu=cpu).xml())
     assert verdict is fits, why
     assert bool(why) is (fits is not True)
+
+
+def test_a_processor_without_a_model_is_nothing_that_libvirt_compares(hypervisor: Hypervisor) -> None:
+    for mode in ("host-passthrough", "maximum"):
+        xml = TinyVm("any", cpu=f"<cpu mode='{mode}'/>").xml()
+        assert domains.compare_cpu(hypervisor, xml) == (None, "")
+
+
+def test_the_hosts_processor_is_read_from_its_kernel_and_from_libvirt(
+    host: LightHost, hypervisor: Hypervisor
+) -> None:
+    kernel = read_host_cpu(LocalShell(), hypervisor, timeout_s=10)
+    told = read_host_cpu(None, hypervisor, timeout_s=10)
+    assert kernel is not None and kernel.maker and kernel.of_kernel
+    assert {"sse2", "fpu"} <= kernel.flags and not kernel.flags & UNSEEN_BY_GUESTS
+    assert told is not None and not told.of_kernel and {"sse2", "fpu"} <= told.flags
 
 
 def test_a_frozen_libvirt_is_an_error_of_the_list_in_bounded_time(

@@ -289,6 +289,76 @@ def test_a_reboot_of_the_only_node_is_no_drain():
     assert not plan(world(others=False), REBOOT, vm_policy="migrate").is_blocked
 
 
+# -- targets that people choose --------------------------------------------------------------------
+
+
+def to(name: str) -> dict[str, str]:
+    return {"action": "migrate", "target": name}
+
+
+def test_vms_go_to_the_chosen_targets_alone_however_much_is_free_elsewhere():
+    seen = world(vm("web"), vm("db"), targets=(target("b", 64), target("c", 4), target("d", 2)))
+    assert where(plan(seen, DRAIN, targets=["c", "node-d"])) == {"web": "c", "db": "c"}
+    assert where(plan(seen, DRAIN, targets=["node-d"])) == {"db": "d"}
+    full = plan(seen, DRAIN, targets=["d"])
+    assert codes(full) == {"web": ["no_target"]}
+    assert "b:" not in full.of(Action.BLOCKED)[0].blockers[0].message
+
+
+def test_a_vms_own_target_counts_for_more_than_the_list_and_is_filled_first():
+    seen = world(vm("web"), vm("big", 3), targets=(target("b", 4), target("c", 64)))
+    made = plan(seen, DRAIN, targets=["b"], vm_overrides={"web": to("c")})
+    assert where(made) == {"web": "c", "big": "b"}
+    first = plan(seen, DRAIN, vm_overrides={"web": to("b")}, prefer={"uuid-big": "node-b"})
+    assert where(first) == {"web": "b", "big": "c"}
+
+
+def test_a_vms_own_target_that_cannot_take_it_blocks_it_with_the_reason():
+    seen = world(vm("web", 4), targets=(target("b", 1), target("c", unfit={"uuid-web": (CPU,)}), target("d")))
+    full = plan(seen, DRAIN, vm_overrides={"web": to("b")})
+    assert codes(full) == {"web": ["no_target"]}
+    assert "b: needs 4160 MiB" in full.decisions[0].blockers[0].message
+    assert codes(plan(seen, DRAIN, vm_overrides={"web": to("c")})) == {"web": ["cpu_incompatible"]}
+    assert codes(plan(seen, DRAIN, vm_overrides={"web": to("node-x")})) == {"web": ["unknown_node"]}
+
+
+def test_a_target_that_nobody_asked_takes_nothing_and_is_shown():
+    seen = world(
+        vm("web", 4),
+        targets=(target("b", 64, asked=False), target("c", 8)),
+        targets_asked=1,
+        targets_eligible=2,
+    )
+    made = plan(seen, DRAIN)
+    assert where(made) == {"web": "c"}
+    assert [(row.name, row.asked) for row in made.targets] == [("b", False), ("c", True)]
+    assert "1 of 2 nodes that could take VMs were asked." in made.notes
+    only = plan(world(vm("web"), targets=(target("b", 64, asked=False),)), DRAIN)
+    assert "b: was not asked in time" in only.decisions[0].blockers[0].message
+
+
+def test_one_reason_for_many_vms_is_told_once_of_a_target_with_the_vms_it_concerns():
+    unfit = {f"uuid-vm-{n}": (CPU,) for n in range(5)} | {"uuid-odd": (DEVICE, CPU)}
+    (shown,) = plan(world(vm("odd"), targets=(target("b", unfit=unfit),)), DRAIN).targets
+    assert [(row.code, len(row.vm_uuids)) for row in shown.unfit] == [
+        ("device_passthrough", 1),
+        ("cpu_incompatible", 6),
+    ]
+    assert shown.why_not("uuid-vm-1") == ("lacks avx512f",)
+    assert shown.why_not("uuid-other") == ()
+
+
+def test_a_target_goes_with_a_migration_alone():
+    made = plan(
+        world(vm("web"), targets=(target("b"),)),
+        DRAIN,
+        vm_overrides={"web": {"action": "stop", "target": "b"}},
+    )
+    with pytest.raises(InvalidInput) as raised:
+        refuse_unknown_overrides(made)
+    assert raised.value.field == "vm_overrides.web.target"
+
+
 # -- what cannot be seen ---------------------------------------------------------------------------
 
 DOWN = Reason("libvirt_unavailable", "libvirt does not answer.")

@@ -275,8 +275,7 @@ def test_others_count_though_the_user_may_not_use_them(operator):
     assert candidates(operator, node, {}, None).others is False
 
 
-def test_the_emptiest_are_asked_and_those_that_were_shown_whatever_else(settings):
-    settings.NODEADMIN_PLAN_TARGETS = 2
+def test_those_that_were_shown_are_asked_before_all_others_and_then_the_emptiest():
     node = make_node("kvm-a")
     rows = [
         make_node(f"kvm-{number}", memory_total_bytes=100 * MIB, memory_used_bytes=number * MIB)
@@ -284,7 +283,8 @@ def test_the_emptiest_are_asked_and_those_that_were_shown_whatever_else(settings
     ]
     shown = {"u-1": str(rows[4].uuid)}
     found = candidates(None, node, shown, None)
-    assert [row.name for row in found.nodes] == ["kvm-1", "kvm-2", "kvm-5"]
+    assert [row.name for row in found.nodes] == ["kvm-5", "kvm-1", "kvm-2", "kvm-3", "kvm-4"]
+    assert found.first == 1
 
 
 def test_candidates_and_promises_cost_the_same_queries_however_many_there_are(
@@ -295,7 +295,7 @@ def test_candidates_and_promises_cost_the_same_queries_however_many_there_are(
     for row in nodes_for_ada[:3]:
         drain_of(row, node, memory_bytes=MIB)
     candidates(administrator, node, {}, None)
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(2):
         candidates(administrator, node, {}, None)
     with django_assert_num_queries(2):
         promised(None)

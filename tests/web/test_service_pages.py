@@ -16,8 +16,9 @@ from nodes import access
 from nodes.hosts import domains
 from nodes.hosts.libvirt.autostart import set_autostart
 from nodes.models import Bmc, Event, HeldAutostart, Node, Operation, UsedConfirmation
-from nodes.operations.plans import Action, Plan, Reason, VmDecision
+from nodes.operations.plans import Action, Plan, PlanTarget, Reason, VmDecision
 from nodes.web import plan_view
+from nodes.web.display import target_choice
 from tests.factories import grant, make_node, make_operation
 from tests.web.conftest import HTMX
 
@@ -179,6 +180,65 @@ def test_a_single_vm_is_decided_on_in_the_plans_table(admin_page, node):
     )  # fmt: skip
     assert done.status_code == 204
     assert Operation.objects.get().params["vm_overrides"] == {uuid: "stop"}
+
+
+def test_targets_are_chosen_in_the_plan_for_all_vms_and_for_one(admin_page, node, read):
+    here = make_node("kvm-02", uri="test:///default")
+    make_node("kvm-03", uri="test:///default", scheduling="maintenance")
+    shown = send(admin_page, node, "reboot", vm_policy="migrate", step="plan")
+    rows = shown.context["targets"]
+    assert [(row.name, row.offered) for row in rows] == [("kvm-02", False), ("kvm-03", False)]
+    assert "has no address for migrations" in read(shown).text
+    assert "is in maintenance" in read(shown).text
+    line = shown.context["shown"].lines[0]
+    (move, _other) = line.targets
+    assert (move.value, move.offered) == (f"migrate:{here.uuid}", False)
+    chosen = send(
+        admin_page, node, "reboot", vm_policy="migrate", step="plan", targets=[str(here.uuid)],
+        **{f"override-{line.vm.vm_uuid}": move.value},
+    )  # fmt: skip
+    plan = chosen.context["shown"].plan
+    assert plan.options["targets"] == [str(here.uuid)]
+    assert plan.options["vm_overrides"] == {line.vm.vm_uuid: {"action": "migrate", "target": str(here.uuid)}}
+    # What was chosen stays chosen, and can be given up, though it fits no longer.
+    assert [row.offered for row in chosen.context["targets"]] == [True, False]
+    assert chosen.context["shown"].lines[0].choice == move.value
+    assert "VMs may move to 1 chosen node" in read(chosen).text
+
+
+def test_a_choice_within_the_plan_leaves_the_focus_where_it_is(admin_page, node):
+    asked = {"vm_policy": "stop", "step": "plan"}
+    by_button = admin_page.post(address(node, "reboot"), asked, headers=HTMX)
+    by_choice = admin_page.post(
+        address(node, "reboot"), asked, headers={**HTMX, "HX-Trigger": "plan-choices"}
+    )
+    for mark in ("data-focus", "autofocus"):
+        assert mark in by_button.content.decode()
+        assert mark not in by_choice.content.decode()
+
+
+def test_a_target_that_does_not_exist_is_refused_in_the_dialog(admin_page, node, read):
+    wrong = send(admin_page, node, "reboot", vm_policy="migrate", step="plan", targets=["no-such-node"])
+    assert wrong.status_code == 422
+    assert "There is no node “no-such-node”" in read(wrong).text
+
+
+def test_a_retry_keeps_the_targets_that_were_chosen(admin_page, node):
+    there = make_node("kvm-02", uri="test:///default")
+    failed = make_operation(
+        node, "reboot-node", "failed", params={"vm_policy": "migrate", "targets": [str(there.uuid)]}
+    )
+    opened = open_dialog(admin_page, node, "reboot", retry=str(failed.pk))
+    assert f'<input type="hidden" name="targets" value="{there.uuid}">' in opened.content.decode()
+
+
+def test_of_a_very_large_plan_each_vm_is_offered_the_targets_with_most_room():
+    targets = tuple(PlanTarget(f"t-{n:03}", f"kvm-{n:03}", n << 30) for n in range(200))
+    decisions = tuple(VmDecision(f"u-{n}", f"vm-{n}", "running", Action.LEAVE) for n in range(300))
+    plan = Plan("disable-node", "kvm-a", "n-a", {}, decisions, targets=targets)
+    few = target_choice.target_options(plan, "u-1", "migrate:t-001")
+    assert [option.value for option in few[:2]] == ["migrate:t-199", "migrate:t-198"]
+    assert few[-1].value == "migrate:t-001" and len(few) == 4000 // 300 + 1
 
 
 def test_a_confirmation_that_has_expired_shows_the_plan_again(admin_page, node, read, monkeypatch):

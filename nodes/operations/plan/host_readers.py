@@ -20,6 +20,7 @@ from nodes.hosts import probe
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.hosts.libvirt.host_cpu import HostCpu, read_host_cpu
 from nodes.hosts.libvirt.secrets import known_secrets
 from nodes.inventory.block import identity
 from nodes.inventory.block.identity import HostBlockIdentities
@@ -98,7 +99,14 @@ def read_secrets(asking: Asking) -> frozenset[str]:
     return known_secrets(asking.hypervisor, asking.within_s)
 
 
+def read_cpu(asking: Asking) -> HostCpu | None:
+    """The host's processor, for VMs that are given it unchanged."""
+    shell = asking.connection.shell if asking.connection.has_shell else None
+    return read_host_cpu(shell, asking.hypervisor, timeout_s=asking.within_s)
+
+
 READERS: Mapping[str, Reader] = {
+    "cpu": read_cpu,
     "capabilities": read_capabilities,
     "blocks": read_blocks,
     "resources": read_resources,

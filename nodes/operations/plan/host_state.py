@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nodes.hosts.domains import Room
+from nodes.hosts.libvirt.host_cpu import HostCpu
 from nodes.inventory.block.identity import HostBlockIdentities
 from nodes.inventory.capabilities import Capabilities
 from nodes.operations.networks import HostNetworks
 from nodes.operations.plan.host_files import HostFile
 from nodes.operations.plan.host_resources import HostResources
+from nodes.operations.plan.refusals import Refusal
 from nodes.operations.storage import DeclaredShare, HostStorage
 
 Verdict = tuple[bool | None, str]
@@ -59,6 +61,12 @@ class HostState:
     declared: tuple[DeclaredShare, ...] = ()
     files: Mapping[str, HostFile] = field(default_factory=dict)
     """Of the paths that the VMs name, those that the host was asked about and told."""
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    """VMs that it has refused before, by UUID (of a target)."""
+    named_for: frozenset[str] = frozenset()
+    """UUIDs and names of the VMs for which a person has named it as the target."""
+    cpu: HostCpu | None = None
+    """Its processor, as guests that are given it unchanged find it."""
     capabilities: Capabilities | None = None
     """libvirt's capabilities of the host: NUMA cells with their CPUs and pages, security models …"""
     blocks: HostBlockIdentities | None = None

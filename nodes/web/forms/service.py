@@ -14,6 +14,7 @@ from nodes.web.forms.fields import control
 
 OVERRIDE = "override-"
 MOST_OVERRIDES = 2000
+MOST_TARGETS = 256
 POLICIES = {
     "refuse": (_("Refuse"), _("Nothing happens while a VM runs here.")),
     "migrate": (_("Move"), _("Running VMs move to other nodes, live.")),
@@ -97,16 +98,33 @@ def autostart() -> forms.TypedChoiceField:
     )
 
 
+def _wish(choice: str) -> str | dict[str, str]:
+    """An option of a VM's select as the call takes it: an action, or one with a target after a colon."""
+    action, colon, target = choice.partition(":")
+    return {"action": action, "target": target} if colon else choice
+
+
 class ServiceForm(forms.Form):
     """Base. ``options`` are what the call takes; a field that was left out keeps the call's default."""
 
     def options(self) -> dict[str, Any]:
         found = {name: value for name, value in self.cleaned_data.items() if value not in ("", None)}
-        overrides = self.overrides(self.data)
-        return found | ({"vm_overrides": overrides} if overrides else {})
+        overrides = {uuid: _wish(choice) for uuid, choice in self.choices(self.data).items()}
+        targets = self.targets(self.data)
+        return (
+            found
+            | ({"vm_overrides": overrides} if overrides else {})
+            | ({"targets": targets} if targets else {})
+        )
 
     @staticmethod
-    def overrides(data: QueryDict | Mapping[str, Any]) -> dict[str, str]:
+    def targets(data: QueryDict | Mapping[str, Any]) -> list[str]:
+        """The UUIDs of the nodes that VMs are limited to, none for any node."""
+        found = data.getlist("targets") if isinstance(data, QueryDict) else data.get("targets", [])
+        return list(dict.fromkeys(str(value) for value in found if value))[:MOST_TARGETS]
+
+    @staticmethod
+    def choices(data: QueryDict | Mapping[str, Any]) -> dict[str, str]:
         """What is wanted for single VMs, by UUID: the selects of the plan's table."""
         found = {
             name.removeprefix(OVERRIDE): str(value)
@@ -118,7 +136,7 @@ class ServiceForm(forms.Form):
     @classmethod
     def again(cls, params: Mapping[str, Any]) -> dict[str, Any]:
         """The form's initial values for asking once more for what an operation was asked for."""
-        return {name: params[name] for name in cls.base_fields if name in params}
+        return {name: params[name] for name in (*cls.base_fields, "targets") if name in params}
 
 
 class DisableForm(ServiceForm):

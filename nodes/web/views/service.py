@@ -30,6 +30,7 @@ from nodes.operations.node_state.meaning import MAINTENANCE
 from nodes.operations.options import OVERRIDES
 from nodes.permissions import DELETE, MAINTAIN, POWER, get_node
 from nodes.web import plan_view
+from nodes.web.display.target_choice import target_rows
 from nodes.web.forms import service as forms
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.node_detail import operation_of
@@ -189,6 +190,7 @@ def _show(
         "submit": found.submit,
         "form": form,
         "policies": forms.POLICIES,
+        "targets_before": form.targets(form.data if form.is_bound else form.initial),
         "error": error,
         "wrong_name": wrong_name,
         "typed": request.POST.get("typed", ""),
@@ -208,10 +210,15 @@ def _plan(
         planned.extra["plan"],
         before=before,
         differences=planned.extra.get("changes", ()),
-        choices=form.overrides(form.data) if choices else None,
+        choices=form.choices(form.data) if choices else None,
     )
+    chosen = form.targets(form.data)
     return {
         "shown": shown,
+        "targets": target_rows(shown.plan, chosen),
+        "targets_chosen": len(chosen),
+        # A choice in the plan keeps the focus where it is.
+        "replanned": request.headers.get("HX-Trigger") == "plan-choices",
         "choosing": bool(choices) and any(line.can_choose for line in shown.lines),
         "choices": plan_view.choices_of(choices or ()),
         "token": planned.extra.get("confirm_token", ""),

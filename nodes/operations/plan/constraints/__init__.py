@@ -35,8 +35,10 @@ from dataclasses import dataclass
 
 from nodes.operations.plan.constraints import (
     cpu_model,
+    cpu_passthrough,
     cpu_pinning,
     display,
+    earlier_refusal,
     firmware,
     huge_pages,
     machine_type,
@@ -61,6 +63,7 @@ Constraint = Callable[[VmState, HostState, HostState], Iterable[Reason | Note]]
 CONSTRAINTS: tuple[Constraint, ...] = (
     machine_type.check,
     cpu_model.check,
+    cpu_passthrough.check,
     vm_name.check,
     storage_source.check,
     storage_check.check,
@@ -76,6 +79,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     security_model.check,
     migration_address.check,
     not_verified.check,
+    earlier_refusal.check,
 )
 
 

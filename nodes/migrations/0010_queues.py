@@ -10,7 +10,7 @@ def mark_automatic(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("nodes", "0008_declared_storage")]
+    dependencies = [("nodes", "0009_unfit_targets")]
 
     operations = [
         migrations.AddField(

@@ -1,0 +1,1 @@
+"""Facts, states and plans as words and tones for pages."""
