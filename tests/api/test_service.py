@@ -616,5 +616,5 @@ def test_plans_cost_the_same_queries_however_many_nodes_there_are(
     call("reboot-node", STOP)
     for number in range(10):
         make_operation(make_node(f"other-{number}", connection=Connection.OFFLINE), "disable-node")
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(16):
         assert call("reboot-node", STOP | {"vm_policy": "migrate"})[0] == 409
