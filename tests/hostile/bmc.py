@@ -90,8 +90,8 @@ class MisbehavingBmc:
     """One machine, behind a Redfish service.
 
     ``basic``, ``sessions``: which logins it takes. ``etags``: "header" or "body" demands If-Match with the
-    ETag that it gives there. ``late_s``: for so long it tells of the power state before a change. ``is_on``
-    and ``switch_on`` are the machine, by default one of its own.
+    ETag that it gives there. ``late_s``: for so long it tells of the power state before a change.
+    ``switch_on`` is called where it switches the machine on.
     """
 
     def __init__(
@@ -102,7 +102,6 @@ class MisbehavingBmc:
         sessions: bool = True,
         etags: str = "",
         late_s: float = 0.0,
-        is_on: Callable[[], bool] | None = None,
         switch_on: Callable[[], None] | None = None,
         system: str = SYSTEM,
     ) -> None:
@@ -117,7 +116,7 @@ class MisbehavingBmc:
         """So many of the next connections are reset before TLS is spoken."""
         self.state = "Off"
         self.system = system
-        self._is_on, self._switch_on = is_on, switch_on
+        self._switch_on = switch_on
         self._told: tuple[str, float] | None = None
         self._etag = 1
         self._faults: dict[tuple[str, str], deque[Fault]] = {}
@@ -159,7 +158,7 @@ class MisbehavingBmc:
 
     @property
     def on(self) -> bool:
-        return self._is_on() if self._is_on is not None else self.state == "On"
+        return self.state == "On"
 
     def set_state(self, state: str) -> None:
         """The machine's power changes, of which the BMC tells ``late_s`` later."""
@@ -170,8 +169,6 @@ class MisbehavingBmc:
     def told_state(self) -> str:
         if self._told is not None and time.monotonic() < self._told[1]:
             return self._told[0]
-        if self._is_on is not None:
-            return "On" if self._is_on() else "Off"
         return self.state
 
     def carry_out(self, body: Mapping[str, Any]) -> None:

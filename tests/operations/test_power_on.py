@@ -219,7 +219,6 @@ def odd(machine: Machine, node: Node, tmp_path: Path) -> Iterator[MisbehavingBmc
     bmc = MisbehavingBmc(
         tmp_path,
         system=f"/redfish/v1/Systems/{MACHINE}",
-        is_on=lambda: machine.on,
         switch_on=lambda: machine.host.virsh("start", "machine") and None,
     )
     with bmc:
