@@ -588,3 +588,10 @@ def test_what_else_starts_vms_at_boot_is_a_note_where_the_host_goes_down(starts,
     notes = [note for note in plan(world(starts_guests=starts), SHUTDOWN).notes if "libvirt-guests" in note]
     assert bool(notes) == bool(told) and told in " ".join(notes)
     assert not plan(world(starts_guests=starts), DRAIN).notes
+
+
+@pytest.mark.parametrize("kind", [RETURN, DELETE])
+def test_a_plan_that_ends_the_holding_says_that_the_marks_are_put_back(kind):
+    seen = world(held_autostart={"uuid-web": "web", "uuid-db": "db"})
+    assert "The autostart of 2 VMs, which is held, is put back." in plan(seen, kind).notes
+    assert not any("autostart" in note for note in plan(seen, DRAIN).notes)

@@ -68,7 +68,7 @@ def node_notes(world: World, kind: str) -> tuple[str, ...]:
                 "start with the host."
             )
         )
-    if kind == RETURN and world.held_autostart:
+    if kind in (RETURN, DELETE) and world.held_autostart:
         count = len(world.held_autostart)
         text = ngettext(
             "The autostart of %d VM, which is held, is put back.",

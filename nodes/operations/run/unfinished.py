@@ -13,8 +13,10 @@ def settle_unfinished(operation: Operation) -> bool:
 
     True where there is something that a refresh of the node can put back now.
     """
-    steps = {step.code: step for step in operation.steps.filter(code__in=("command", "back"))}
+    steps = {step.code: step for step in operation.steps.filter(code__in=("command", "back", "way_back"))}
     sent = "command" in steps and bool(steps["command"].data.get("sent_at"))
+    if "way_back" in steps:
+        sent = False  # it has seen its host go on running
     is_back = "back" in steps and steps["back"].status == StepStatus.SUCCEEDED
     if operation.node is not None and operation.plan is not None and not sent:
         forget(operation.node)
