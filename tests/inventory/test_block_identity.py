@@ -239,7 +239,12 @@ def test_volumes_that_two_hosts_must_not_open_have_no_identity():
     host.volume("dm-1", ["sdb"], known_as="vms-thin_tdata", uuid=f"LVM-{VG}{pool}-tdata")
     host.volume("dm-2", ["dm-1"], known_as="vms-thin-tpool", uuid=f"LVM-{VG}{pool}-tpool")
     host.volume("dm-3", ["dm-2"], known_as="vms-guest", uuid=f"LVM-{VG}{'g' * 32}")
+    for number, part in enumerate(("rimage", "rmeta"), 4):
+        uuid = f"LVM-{VG}{part[1] * 32}"
+        host.volume(f"dm-{number}", ["sdb"], known_as=f"vms-mirror_{part}_0", uuid=uuid)
+    host.volume("dm-6", ["dm-4", "dm-5"], known_as="vms-mirror", uuid=f"LVM-{VG}{'w' * 32}")
     assert read(host).at("/dev/mapper/vms-guest") is None
+    assert read(host).at("/dev/mapper/vms-mirror") is None
     assert read(host).at("/dev/vms/web-1") is not None
 
 
