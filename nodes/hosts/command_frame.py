@@ -36,6 +36,11 @@ _BEGIN = r"""set +vx
 printf '\002%s%s!\n' "$1" "$2" >&2 && printf '\002%s%s\n' "$1" "$2" || exit 74
 c=$(printf %b "$4")
 """
+# A command that changes something is to run for those alone who know that it does: its first line is
+# answered before it begins. So one that was given up, because its login shell was late or prints elsewhere,
+# never runs.
+_AWAIT_GO_AHEAD = """read -r go && [ "$go" = "$1" ] || exit 74
+"""
 # What this shell itself has to say (that a child was killed) goes nowhere.
 _ASIDE = "exec 3>&2 2>/dev/null\n"
 _FINISH = r"""s=$?
@@ -153,13 +158,16 @@ def _beginning_at_end(data: bytes, line: bytes) -> int:
 class CommandFrame:
     """One run of one command: the line for the login shell, and readers that fit it."""
 
-    def __init__(self, script: str, command: str, *, ends: bool) -> None:
+    def __init__(self, script: str, command: str, *, ends: bool, waits: bool = False) -> None:
         self._nonce = secrets.token_hex(_NONCE_BYTES)
         self._ends = ends
         half = len(self._nonce) // 2
+        self.go_ahead = f"{self._nonce[:half]}\n".encode("ascii") if waits else b""
+        """What has to come first on standard input, once the command's first line was seen."""
+        script = _BEGIN + (_AWAIT_GO_AHEAD if waits else "") + script
         self.line = (
             'exec /bin/sh -c \'eval "$(printf %b "$3")"\' sh '
-            f"{self._nonce[:half]} {self._nonce[half:]} {quoted(_BEGIN + script)} {quoted(command)}"
+            f"{self._nonce[:half]} {self._nonce[half:]} {quoted(script)} {quoted(command)}"
         )
 
     def output(self) -> FrameReader:
@@ -186,12 +194,13 @@ def bounded(command: str, timeout_s: float) -> CommandFrame:
     """
     # First asked to end, which lets a script remove its temporary files, then killed.
     run = f'(exec timeout -k 1 {math.ceil(timeout_s)} sh -c "$c") 2>&3 3>&-\n'
-    return CommandFrame(_ASIDE + run + _FINISH, command, ends=True)
+    return CommandFrame(_ASIDE + run + _FINISH, command, ends=True, waits=True)
 
 
 def unbounded(command: str) -> CommandFrame:
     """``command`` for a process that is ended by whoever started it."""
-    return CommandFrame(_ASIDE + '(exec sh -c "$c") 2>&3 3>&-\n' + _FINISH, command, ends=True)
+    run = '(exec sh -c "$c") 2>&3 3>&-\n'
+    return CommandFrame(_ASIDE + run + _FINISH, command, ends=True, waits=True)
 
 
 def watched(command: str, *, sudo: bool) -> CommandFrame:

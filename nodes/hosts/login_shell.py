@@ -10,7 +10,7 @@ _START_UP_FILES = "~/.bashrc, ~/.zshenv, ~/.tcshrc, ~/.config/fish/config.fish, 
 
 
 def silent(user: str, address: str, timeout_s: float, result: CommandResult) -> CommandTimeout:
-    """It had not begun the command at its deadline. Whether it still does is open."""
+    """It had not begun the command at its deadline, and will not: it gets no go-ahead any more."""
     return CommandTimeout(
         f"The login shell of “{user}” on {address} had not begun the command after {timeout_s:g} s"
         f"{_quoted(result.outside)}.",
@@ -40,7 +40,7 @@ def refusing(user: str, address: str, exit_status: int, result: CommandResult) -
         f"/bin/bash {user}” sets one that runs commands (nologin, false and rbash run none). “chage -l "
         f"{user}” shows whether the password or the account has expired. sshd may also run another command "
         "instead (ForceCommand in sshd_config, command= in authorized_keys), or a start-up file end the "
-        f"shell ({_START_UP_FILES}).",
+        f"shell or send its output elsewhere ({_START_UP_FILES}).",
     )
 
 

@@ -31,7 +31,7 @@ class CommandResult:
     duration_s: float
     truncated: bool = False
     started: bool = True
-    """False: the login shell had not begun the command, as far as is known."""
+    """False: the login shell had not begun the command. One of :meth:`Shell.run` will never run then."""
     outside: bytes = field(default=b"", repr=False)
 
     @property
@@ -53,7 +53,7 @@ def last_line(output: bytes) -> str:
 class CommandTimeout(HostTimeout):
     """The command still ran at its deadline and has been ended; ``partial`` is what came till then.
 
-    Where ``partial.started`` is False, the login shell had not even begun it.
+    Where ``partial.started`` is False, the login shell had not even begun it, and it will never run.
     """
 
     def __init__(self, message: str, partial: CommandResult, *, remedy: str = "") -> None:

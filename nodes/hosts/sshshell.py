@@ -155,7 +155,7 @@ class SshShell:
         try:
             # Not before: a start-up file that reads its standard input would swallow the command's.
             await_start(channel, self._connection, clock)
-            _feed(channel, stdin, clock)
+            _feed(channel, frame.go_ahead + stdin, clock)
             truncated = _take(channel, stdout, max_bytes, clock)
             timed_out = not truncated and not _await_end(channel, clock)
         except TimeoutError:
@@ -270,7 +270,9 @@ def await_start(channel: WireChannel, connection: ExecConnection, clock: Clock) 
         raise login_shell.silent(user, address, clock.timeout_s, result)
     if channel.flooded:
         raise login_shell.flooding(user, address, result)
-    if not channel.status_event.wait(min(clock.left, _ERRORS_S)) or channel.lost:
+    # Its status, if it has one: a shell whose output goes elsewhere has only ended that.
+    channel.status_event.wait(min(clock.left, _ERRORS_S))
+    if not channel.ended_by_server and not channel.closed_by_server:
         raise ConnectionLost(f"The connection to {address} was lost.", result)
     raise login_shell.refusing(user, address, channel.exit_status, result)
 

@@ -228,6 +228,36 @@ def test_a_start_up_file_that_waits_for_input_is_told_at_the_deadline_and_gets_n
 
 
 @needs_root
+@pytest.mark.parametrize("elsewhere", ["exec >/dev/null 2>&1", "exec >&- 2>&-", "exec >/dev/null"])
+def test_a_command_whose_output_a_start_up_file_sends_elsewhere_never_runs(
+    account: Account, elsewhere: str
+) -> None:
+    (account.user.home / ".bashrc").write_text(f"{elsewhere}\n")
+    ran = account.user.home / "ran-unseen"
+    with account.entered() as connection:
+        with pytest.raises((LoginShellUnusable, CommandTimeout)) as caught:
+            connection.shell.run(f"touch {ran}", timeout_s=3)
+        assert "login shell" in caught.value.message
+    time.sleep(0.3)
+    assert not ran.exists()
+
+
+@needs_root
+def test_a_command_that_was_given_up_before_it_began_never_runs(account: Account) -> None:
+    """What switches a host off must not do so minutes after its operation has ended."""
+    account.start_up(".bashrc", "sleep 2")
+    ran = account.user.home / "ran-late"
+    # Kept open: what is given up must not depend on the end of the channel alone.
+    with account.entered() as connection:
+        with pytest.raises(CommandTimeout) as caught:
+            connection.shell.run(f"touch {ran}", timeout_s=0.5)
+        assert not caught.value.partial.started
+        time.sleep(2.5)
+        assert not ran.exists()
+        assert connection.shell.run("echo late", timeout_s=10).stdout == b"late\n"
+
+
+@needs_root
 @pytest.mark.parametrize("to", ["", " >&2"])
 def test_a_start_up_file_that_prints_without_an_end_is_given_up(account: Account, to: str) -> None:
     account.start_up(".bashrc", f"yes 'Out of order'{to}")

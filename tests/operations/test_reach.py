@@ -234,6 +234,54 @@ def test_a_host_without_libvirt_is_named_at_its_step_and_leaves_nothing(administ
     assert not Credential.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("shell", "says"),
+    [
+        ("/usr/sbin/nologin", "“This account is currently not available.”"),
+        ("/bin/false", "(exit status 1)"),
+        ("/bin/rbash", "restricted"),
+    ],
+)
+def test_a_login_shell_that_runs_nothing_is_refused_at_the_rights_and_leaves_nothing(
+    administrator, host, shell, says
+):
+    with (
+        TemporaryUser("nodeadmin-ls", shell=shell) as user,
+        LoopbackSshd(host.folder / "shell", prefix=host.inside) as sshd,
+    ):
+        ended = Wizard(Api(administrator), sshd).add(
+            uri=f"qemu+ssh://{user.name}@127.0.0.1:{sshd.port}/system"
+        )
+    assert (failed_step(ended), ended.error["code"]) == ("rights", "login_shell_unusable")
+    assert says in ended.error["detail"]
+    assert "usermod -s" in ended.error["remedy"]
+    assert "Install libvirt" not in str(ended.error)
+    assert ended.steps.get(code="rights").message != "Everything needed is allowed."
+    assert not Node.objects.exists()
+
+
+@pytest.mark.parametrize(("sessions", "connections"), [(1, 3), (2, 2)])
+def test_a_host_that_allows_few_sessions_joins_and_says_so(administrator, host, sessions, connections):
+    options = {"MaxSessions": str(sessions)}
+    with LoopbackSshd(host.folder / "few", options=options, prefix=host.inside) as sshd:
+        wizard = Wizard(Api(administrator), sshd)
+        ended = wizard.add()
+        assert ended.status == OperationStatus.SUCCEEDED, (failed_step(ended), ended.error)
+        assert f"(MaxSessions): {connections} are used" in ended.steps.get(code="rights").message
+        wizard.api("refresh-node", {"node": "kvm-01"})
+        assert run_queued()[0].status == OperationStatus.SUCCEEDED
+        access.close_pool()
+
+
+def test_a_host_that_allows_no_session_is_refused_at_the_rights(administrator, host):
+    with LoopbackSshd(host.folder / "none", options={"MaxSessions": "0"}, prefix=host.inside) as sshd:
+        ended = Wizard(Api(administrator), sshd).add()
+    assert (failed_step(ended), ended.error["code"]) == ("rights", "host_unreachable")
+    assert "MaxSessions" in ended.error["detail"]
+    assert "sshd -T" in ended.error["remedy"]
+    assert not Node.objects.exists()
+
+
 def test_the_same_host_under_another_name_is_a_duplicate(wizard):
     wizard.add()
     ended = wizard.add(name="kvm-02")
