@@ -27,6 +27,8 @@ _CLOSING_S = 0.3
 """For so long a session that was closed is taken to be still counted by sshd: until its process is gone."""
 _FULL_S = 1.0
 """So long a connection that goes on refusing is left alone: a heartbeat ends with its next line."""
+_NONE_S = 3.0
+"""A server that has opened no session at all until then will open none."""
 _DIAL_AGAIN_S = 10.0
 
 Opener = Callable[[Wire, float], WireChannel]
@@ -90,7 +92,8 @@ class SshLinks:
         Raises HostTimeout, HostUnreachable (``extra["reason"]``: ``lost``, ``no_session``).
         """
         refused: ChannelRefused | None = None
-        while refused is None or clock.left > _RETRY_S:
+        first_tries = Clock(_NONE_S)
+        while refused is None or (clock.left > _RETRY_S and (self._has_opened or not first_tries.passed)):
             link, channel = self._place(clock), None
             try:
                 channel = opener(link.wire, clock.left)
