@@ -34,7 +34,6 @@ _PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b"'\\!")
 # of standard output, should a start-up file have joined both. Where nobody takes the first, nothing is run.
 _BEGIN = r"""set +vx
 printf '\002%s%s!\n' "$1" "$2" >&2 && printf '\002%s%s\n' "$1" "$2" || exit 74
-c=$(printf %b "$4")
 """
 # A command that changes something is to run for those alone who know that it does: its first line is
 # answered before it begins. So one that was given up, because its login shell was late or prints elsewhere,
@@ -164,10 +163,14 @@ class CommandFrame:
         half = len(self._nonce) // 2
         self.go_ahead = f"{self._nonce[:half]}\n".encode("ascii") if waits else b""
         """What has to come first on standard input, once the command's first line was seen."""
-        script = _BEGIN + (_AWAIT_GO_AHEAD if waits else "") + script
+        begin = _BEGIN + (_AWAIT_GO_AHEAD if waits else "")
+        halves = (self._nonce[:half], self._nonce[half:])
+        self.arguments = ("/bin/sh", "-c", f"{begin}c=$3\n{script}", "sh", *halves, command)
+        """The same for a process that is started without a login shell."""
+        script = f'{begin}c=$(printf %b "$4")\n{script}'
         self.line = (
             'exec /bin/sh -c \'eval "$(printf %b "$3")"\' sh '
-            f"{self._nonce[:half]} {self._nonce[half:]} {quoted(script)} {quoted(command)}"
+            f"{' '.join(halves)} {quoted(script)} {quoted(command)}"
         )
 
     def output(self) -> FrameReader:

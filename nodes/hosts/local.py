@@ -213,7 +213,7 @@ class _Exchange:
 def _start(frame: CommandFrame) -> subprocess.Popen[bytes]:
     environment = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
     return subprocess.Popen(
-        ["/bin/sh", "-c", frame.line],
+        frame.arguments,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
