@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from nodes import access
-from nodes.hosts.handshake import scan_host_keys
+from nodes.hosts.host_key_scan import scan_host_keys
 from nodes.models import Credential, Node, OperationStatus, Scheduling
 from nodes.operations.power_steps import PowerSteps
 from tests.engine.running import run_queued
