@@ -153,7 +153,10 @@ def add_components(result: dict[str, Any], generator: Any, request: Any, public:
     schemas["ProblemAnswer"]["properties"]["code"] |= {"description": _codes_explained()}
     schemas["OperationAnswer"]["properties"]["error"] |= {
         "description": "Why it failed, in the words of a problem document: `code`, `title`, `detail`, "
-        "`remedy`, `retryable`."
+        "`remedy`, `retryable`. Of a reboot or shutdown that was not carried out it also has the node's "
+        "`scheduling`, and `vms`: for each VM its name `vm`, `uuid`, `outcome` (`started_again`, "
+        "`start_failed`, `left_off`, `still_running`, `migrated`, `untouched`), a `message`, and the `code` "
+        "of its own failure. A cancelled one has the same two in `result`."
     }
     return result
 

@@ -87,6 +87,9 @@ class PlanRun:
             )
             if found.digest() != self.plan.digest():
                 raise plan_changed(self.plan, found)
+            for note in found.notes:
+                if note not in self.plan.notes:
+                    self.run.log(note, "warning", step_code="check")
             count = len(found.decisions)
             text = ngettext("%d VM, as confirmed.", "%d VMs, as confirmed.", count) % count
             step.report(text, data={"boot_id": found.boot_id})

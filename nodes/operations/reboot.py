@@ -20,6 +20,7 @@ from nodes.operations.base import (
     Run,
     StepPlan,
 )
+from nodes.operations.connection_state import note_back
 from nodes.operations.maintenance import enter_maintenance, maintenance_step, was_enabled
 from nodes.operations.node_state.maintenance_vms import expect_after_boot, note_running
 from nodes.operations.plan_run import PlanRun, check_step
@@ -163,6 +164,8 @@ def wait_for(work: PlanRun, power: PowerSteps, wait: Callable[[], None]) -> None
         wait()
     except HostError as error:
         if isinstance(error, HostStayedUp) and power.is_going_on():
+            with work.run.fenced():
+                note_back(work.node)  # it counted as away since it was told to go
             raise WayBack(work).go(error) from error
         owed = ", ".join(vm.vm_name for vm in work.stopped_here())
         if owed:

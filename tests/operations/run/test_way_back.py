@@ -263,12 +263,13 @@ def test_a_host_that_takes_the_command_and_goes_on_gets_its_vms_back(
     settings.NODEADMIN_POWER_OFF_S = 2.0
     one, _two = pair
     vm = run_vm("web", kernel=obedient)
-    ask("shutdown-node", nodes[0], vm_policy="stop")
-    with one.systemctl_that("case $1 in poweroff) exit 0;; *) echo running;; esac"):
+    ask("reboot-node", nodes[0], vm_policy="stop")
+    with one.systemctl_that("case $1 in reboot) exit 0;; *) echo running;; esac"):
         (ended,) = run_queued()
     assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "host_stayed_up")
     assert [row["outcome"] for row in ended.error["vms"]] == ["started_again"]
     assert_as_before(nodes[0], one, len(one.power_commands), vm)
+    assert Node.objects.get(pk=nodes[0].pk).connection == "online"
 
 
 @pytest.mark.parametrize(("kind", "waits"), [("reboot-node", "gone"), ("shutdown-node", "off")])
@@ -298,6 +299,20 @@ def test_vms_that_stay_off_with_a_host_that_does_not_come_back_are_told_one_by_o
     (ended,) = run_queued()
     assert [(row["vm"], row["outcome"]) for row in ended.error["vms"]] == [("web", "left_off")]
     assert pair[0].wait_on()
+
+
+def test_a_package_manager_is_a_warning_in_the_plan_and_in_the_log_where_it_begins_later(pair, nodes) -> None:
+    one, _two = pair
+    with one.installing_packages() as pid:
+        plan = plan_of("shutdown-node", nodes[0])
+    assert not plan.is_blocked
+    assert f"(process {pid}) holds /var/lib/dpkg/lock-frontend" in plan.notes[0]
+    operation = ask("reboot-node", nodes[0])
+    with one.installing_packages() as pid:
+        (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    (line,) = operation.log_entries.filter(step_code="check", level="warning")
+    assert f"(process {pid})" in line.message
 
 
 def test_an_operation_that_has_taken_nothing_needs_no_way_back(pair, nodes, monkeypatch) -> None:
