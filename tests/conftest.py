@@ -11,8 +11,9 @@ import pytest
 _skipped: list[str] = []
 
 
-LONGEST_FIRST = ("scale/", "engine/test_kill", "browser/", "script/", "hosts/test_migration", "operations/")
-"""Begun last, a file that takes minutes would leave all processes but its own without work."""
+FIRST = ("engine/test_kill", "scale/", "browser/", "script/", "hosts/test_migration", "operations/")
+"""Tests that fork need a process that has not used libvirt yet. Of the others, those whose files take long:
+begun last, they would leave all processes but their own without work."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -20,7 +21,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
     names = {item: item.nodeid.removeprefix("tests/") for item in items}
-    items.sort(key=lambda item: [not names[item].startswith(part) for part in LONGEST_FIRST])
+    items.sort(key=lambda item: [not names[item].startswith(part) for part in FIRST])
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from nodeadmin.scale.databases import Postgres
+from tests.patience import Deadline
 from tests.script.serving import ROOT, log_in, server
 
 SECOND_START_S = 60
@@ -49,9 +50,9 @@ def workers(data_dir: Path) -> set[int]:
 
 
 def wait_until(true: Callable[[], bool], timeout_s: float, words: Callable[[], object]) -> None:
-    deadline = time.monotonic() + timeout_s
+    deadline = Deadline(timeout_s)
     while not true():
-        assert time.monotonic() < deadline, words()
+        assert not deadline.over(), words()
         time.sleep(0.2)
 
 
