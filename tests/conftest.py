@@ -7,6 +7,11 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# An example that takes long is no fault of what it tries on a machine that has other work besides.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 _skipped: list[str] = []
 
