@@ -37,13 +37,13 @@ from tests.engine.running import run_queued  # noqa: E402
 from tests.light_nodes import ask, light_node  # noqa: E402
 from tests.lighthosts import AVAILABLE, TinyVm, light_pair  # noqa: E402
 
-RATIO = 0.7
+RATIO = 0.6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vms", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     report = Report()
     if AVAILABLE:

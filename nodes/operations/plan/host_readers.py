@@ -5,17 +5,17 @@ To have a constraint know something more of a host: add a field to ``HostState``
 here a function that reads it, with one entry in ``READERS`` under the field's name. A reader asks the host
 (``asking.connection.shell``, ``asking.hypervisor``) within ``asking.within_s`` and changes nothing on it.
 Where it raises a HostError its field stays None: the plan goes on, and the constraint says what it could not
-verify. Readers run in the host's own thread, one after the other; the database is out of their reach.
+verify. Readers run side by side in threads of their own; the database is out of their reach.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from nodes.errors import HostError
+from nodes.errors import NodeAdminError
 from nodes.hosts import probe
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
@@ -27,6 +27,7 @@ from nodes.inventory.block.identity import HostBlockIdentities
 from nodes.inventory.capabilities import Capabilities, parse_capabilities
 from nodes.operations.plan import host_resources
 from nodes.operations.plan.host_resources import HostResources
+from nodes.operations.side_by_side import side_by_side
 
 READER_S = 5.0
 """What one reader may take at most, in seconds."""
@@ -58,14 +59,11 @@ Reader = Callable[[Asking], Any]
 
 
 def read_more(asking: Asking) -> dict[str, Any]:
-    """The values of the readers by field; None where a reader failed or its turn came too late."""
-    found: dict[str, Any] = {}
-    for name, reader in READERS.items():
-        found[name] = None
-        if asking.in_time:
-            with contextlib.suppress(HostError):
-                found[name] = reader(asking)
-    return found
+    """The values of the readers by field; None where a reader failed, was late, or its turn came too late."""
+    if not asking.in_time:
+        return dict.fromkeys(READERS)
+    answers = side_by_side({name: partial(reader, asking) for name, reader in READERS.items()}, asking.clock)
+    return {name: None if isinstance(answer, NodeAdminError) else answer for name, answer in answers.items()}
 
 
 def read_capabilities(asking: Asking) -> Capabilities | None:

@@ -215,7 +215,7 @@ def _plan(
     chosen = form.targets(form.data)
     return {
         "shown": shown,
-        "targets": target_rows(shown.plan, chosen),
+        "targets": target_rows(shown.plan, chosen) if choices else (),
         "targets_chosen": len(chosen),
         # A choice in the plan keeps the focus where it is.
         "replanned": request.headers.get("HX-Trigger") == "plan-choices",
