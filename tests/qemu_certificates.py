@@ -22,15 +22,15 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         usage = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
         self._certificate = (
-            _draft(name, name, self._key, days=30)
+            _draft(name, name, self._key)
             .add_extension(x509.BasicConstraints(True, None), critical=True)
             .add_extension(usage, critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
-    def equip(self, folder: Path, name: str, *, names: Sequence[str] = (), days: int = 30) -> None:
-        """Write all five files for the host ``name`` into ``folder``. ``names``: DNS names and addresses that
-        its certificate has beside; ``days`` until it ends, negative: it has ended."""
+    def equip(self, folder: Path, name: str, *, names: Sequence[str] = ()) -> None:
+        """Write all five files for the host ``name`` into ``folder``. ``names``: the DNS names and addresses
+        that its certificate is for."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "ca-cert.pem").write_bytes(_pem(self._certificate))
         for side, purpose in (
@@ -38,7 +38,7 @@ class Authority:
             ("client", ExtendedKeyUsageOID.CLIENT_AUTH),
         ):
             key = ec.generate_private_key(ec.SECP256R1())
-            draft = _draft(name, self._certificate.subject, key, days=days)
+            draft = _draft(name, self._certificate.subject, key)
             draft = draft.add_extension(x509.BasicConstraints(False, None), critical=True)
             draft = draft.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             if names:
@@ -54,19 +54,16 @@ class Authority:
             )
 
 
-def _draft(
-    name: str, issuer: str | x509.Name, key: ec.EllipticCurvePrivateKey, *, days: int
-) -> x509.CertificateBuilder:
+def _draft(name: str, issuer: str | x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
-    end = now + days * DAY
     return (
         x509.CertificateBuilder()
         .subject_name(_named(name))
         .issuer_name(_named(issuer) if isinstance(issuer, str) else issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(min(now, end) - DAY)
-        .not_valid_after(end)
+        .not_valid_before(now - DAY)
+        .not_valid_after(now + 30 * DAY)
     )
 
 
