@@ -16,7 +16,7 @@ settings.load_profile("no deadline")
 _skipped: list[str] = []
 
 
-FIRST = ("engine/test_kill", "scale/", "browser/", "script/", "hosts/test_migration", "operations/")
+FIRST = ("engine/test_kill", "scale/", "script/", "hosts/test_migration", "operations/")
 """Tests that fork need a process that has not used libvirt yet. Of the others, those whose files take long:
 begun last, they would leave all processes but their own without work."""
 
