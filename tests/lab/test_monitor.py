@@ -139,7 +139,7 @@ def test_a_power_cut_is_unreachable_within_ten_seconds(lab_plain: LabHost, node:
 
 
 def test_a_stopped_sshd_is_unreachable_within_eight_seconds(lab_plain: LabHost, node: Node) -> None:
-    later(lab_plain, f"systemctl stop ssh; pkill -x sshd; {UNPLUGGED}; systemctl start ssh")
+    later(lab_plain, f"pkill -x sshd; systemctl stop ssh; pkill -x sshd; {UNPLUGGED}; systemctl start ssh")
     found = until(node, Connection.OFFLINE, ConnectionReason.UNREACHABLE, 90) - 1
     signal(lab_plain)
     lab_plain.wait_for_ssh()
