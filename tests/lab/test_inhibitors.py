@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.lab]
 
 @pytest.fixture
 def node(lab_trixie: LabHost) -> Iterator[Node]:
-    """The lab host as a node, entered as a user who is root by sudo."""
+    """The lab host as a node, entered as root."""
     keys = scan_host_keys("127.0.0.1", lab_trixie.ssh_port, timeout_s=60)
     made = make_node("lab-trixie", uri=lab_trixie.uri())
     access.pin(made, next(key for key in keys if "25519" in key.type))
@@ -49,7 +49,8 @@ def inhibited(host: LabHost) -> Iterator[None]:
 def test_an_inhibitor_blocks_the_plan_stops_roots_command_and_is_ignored_where_that_was_confirmed(
     lab_trixie: LabHost, node: Node, monkeypatch: pytest.MonkeyPatch, settings
 ) -> None:
-    settings.NODEADMIN_HOST_TIMEOUT_S = 60.0
+    # An emulated host takes seconds for each command.
+    settings.NODEADMIN_HOST_TIMEOUT_S = settings.NODEADMIN_LEASE_S = 60.0
     vm.start(lab_trixie, vm.VmSpec("web", obedient=True))
     boot = lab_trixie.boot_id()
     assert plan_of("reboot-node", node, vm_policy="stop").blockers == ()
