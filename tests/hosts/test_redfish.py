@@ -351,7 +351,7 @@ def test_a_call_that_was_cut_off_harms_neither_the_next_one_nor_another_bmc(tmp_
                 redfish.find_system()
             with https_peer(tmp_path, answering(service(), [])) as other, Redfish(other) as second:
                 assert second.find_system().power_state == "Off"
-            redfish._timeout_s = 5.0
+            redfish._service.timeout_s = 5.0
             assert redfish.find_system().power_state == "Off"
     deadline = time.monotonic() + 5
     while threading.active_count() > threads and time.monotonic() < deadline:
