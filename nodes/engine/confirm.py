@@ -12,7 +12,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,11 +22,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.errors import ConfirmationInvalid
+from nodes.hosts.power_preflight import Inhibitor
 from nodes.models import Node, UsedConfirmation, User
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
 
 LIVES_S = 300
 SALT = "nodeadmin.confirmation"
+FORM = 2
+"""Of what a token carries: one of another version is refused, whatever its members mean there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +51,13 @@ def issue(user: User, call: str, node: Node, options: Mapping[str, Any], plan: P
     targets = sorted({(vm.target_uuid, vm.target) for vm in plan.of(Action.MIGRATE)})
     place = {uuid: number for number, (uuid, _name) in enumerate(targets)}
     agreed = {
+        "form": FORM,
         "nonce": secrets.token_urlsafe(18),
         "bound": _bound(user, call, node, options),
         "plan": plan.digest(),
         "targets": targets,
-        "vms": [
-            [
-                vm.vm_uuid,
-                vm.vm_name,
-                vm.action.value,
-                place.get(vm.target_uuid),
-                vm.restart,
-                [reason.code for reason in vm.blockers],
-                vm.source_uuid,
-                vm.encrypted,
-                vm.shape,
-            ]
-            for vm in plan.decisions
-        ],
+        "inhibitors": [asdict(row) for row in plan.ignored_inhibitors],
+        "vms": [[place.get(vm.target_uuid), *_agreed(vm)] for vm in plan.decisions],
     }
     expires_at = timezone.now() + timedelta(seconds=LIVES_S)
     return signing.dumps(agreed, salt=SALT, compress=True), expires_at
@@ -83,31 +75,47 @@ def read(token: str, user: User, call: str, node: Node, options: Mapping[str, An
         raise _invalid(_("The confirmation is older than five minutes.")) from None
     except signing.BadSignature:
         raise _invalid(_("This is no confirmation that was given out here.")) from None
+    if agreed.get("form") != FORM:
+        raise _invalid(_("The confirmation was given by another version of nodeadmin."))
     if not secrets.compare_digest(agreed["bound"], _bound(user, call, node, options)):
         raise _invalid(_("The confirmation was given for another call, other options or by somebody else."))
     if UsedConfirmation.objects.filter(nonce=agreed["nonce"]).exists():
         raise _used()
     decisions = tuple(_decision(row, agreed["targets"]) for row in agreed["vms"])
-    shown = Plan(call, node.name, str(node.uuid), dict(options), decisions)
+    shown = Plan(
+        call,
+        node.name,
+        str(node.uuid),
+        dict(options),
+        decisions,
+        ignored_inhibitors=tuple(Inhibitor(**row) for row in agreed["inhibitors"]),
+    )
     return Confirmation(agreed["nonce"], agreed["plan"], shown)
 
 
+_AGREED = (
+    "vm_uuid", "vm_name", "source_uuid", "restart", "encrypted", "verified_name", "auto_converge", "shape",
+    "skip_storage_check", "autostart", "hold_autostart",
+)  # fmt: skip
+"""Members of a decision that a token carries as they are."""
+
+
+def _agreed(vm: VmDecision) -> list[Any]:
+    codes = [reason.code for reason in vm.blockers]
+    return [vm.action.value, codes, dict(vm.disk_paths), *(getattr(vm, name) for name in _AGREED)]
+
+
 def _decision(row: Sequence[Any], targets: Sequence[Sequence[str]]) -> VmDecision:
-    uuid, name, action, place, restart, codes, source, encrypted, shape = row
+    place, action, codes, disk_paths, *members = row
     target_uuid, target = targets[place] if place is not None else ("", "")
-    blockers = tuple(Reason(code, code) for code in codes)
     return VmDecision(
-        vm_uuid=uuid,
-        vm_name=name,
         state=None,
         action=Action(action),
         target=target,
         target_uuid=target_uuid,
-        source_uuid=source,
-        restart=restart,
-        blockers=blockers,
-        encrypted=encrypted,
-        shape=shape,
+        blockers=tuple(Reason(code, code) for code in codes),
+        disk_paths=disk_paths,
+        **dict(zip(_AGREED, members, strict=True)),
     )
 
 

@@ -184,8 +184,12 @@ class Plan:
                     vm.source_uuid,
                     vm.restart,
                     vm.encrypted,
+                    vm.verified_name,
                     vm.auto_converge,
                     vm.shape,
+                    # What the target would open is as much of a decision as the target.
+                    sorted(vm.disk_paths.items()),
+                    vm.skip_storage_check,
                     sorted(reason.code for reason in vm.blockers),
                     *self._at_boot(vm),
                 )
@@ -273,6 +277,9 @@ def _decided(vm: VmDecision) -> tuple[Any, ...]:
         vm.source_uuid,
         vm.restart,
         vm.encrypted,
+        vm.verified_name,
+        dict(vm.disk_paths),
+        vm.skip_storage_check,
         sorted(reason.code for reason in vm.blockers),
         vm.autostart,
         vm.hold_autostart,
@@ -282,8 +289,16 @@ def _decided(vm: VmDecision) -> tuple[Any, ...]:
 def _in_words(vm: VmDecision) -> str:
     blocked = f" ({', '.join(reason.code for reason in vm.blockers)})" if vm.blockers else ""
     autostart = f", autostart {'held' if vm.hold_autostart else 'on'}" if vm.autostart else ""
+    target = f" to {vm.target}" if vm.target else ""
+    return f"{vm.action.value}{target}{_manner_in_words(vm)}{autostart}{blocked}"
+
+
+def _manner_in_words(vm: VmDecision) -> str:
     sent = {None: "", True: ", encrypted", False: ", not encrypted"}[vm.encrypted]
-    return f"{vm.action.value}{f' to {vm.target}' if vm.target else ''}{sent}{autostart}{blocked}"
+    name = f", certificate of {vm.verified_name}" if vm.verified_name else ""
+    disks = "".join(f", {path} as {there}" for path, there in sorted(vm.disk_paths.items()))
+    unchecked = ", without libvirt's check of shared storage" if vm.skip_storage_check else ""
+    return f"{disks}{unchecked}{name}{sent}"
 
 
 def _decision(row: Mapping[str, Any]) -> VmDecision:

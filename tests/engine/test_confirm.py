@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from django.db import transaction
 
 from nodes.engine import confirm
 from nodes.errors import ConfirmationInvalid
+from nodes.hosts.power_preflight import Inhibitor
 from nodes.models import Node, UsedConfirmation, User
-from nodes.operations.plans import Action, Plan, Reason, VmDecision
+from nodes.operations.plans import Action, Plan, Reason, VmDecision, drift
 from tests.factories import make_node, make_user
 
 pytestmark = pytest.mark.django_db
@@ -51,6 +53,37 @@ def test_a_token_brings_back_what_was_shown(user, node):
         ("gpu", Action.LEAVE),
     ]
     assert 295 < expires_at.timestamp() - time.time() <= 300
+
+
+def test_what_was_agreed_to_differs_in_nothing_from_the_plan_that_was_shown(user, node):
+    """Else a plan that has changed in one VM tells of all the others too."""
+    sent = replace(
+        moving(1),
+        encrypted=True,
+        verified_name="kvm-b.example",
+        auto_converge=True,
+        shape="0123456789abcdef",
+        disk_paths={"/dev/mapper/a": "/dev/mapper/b"},
+        skip_storage_check=True,
+    )
+    held = VmDecision(
+        "uuid-2", "web", "running", Action.STOP, restart=True, autostart=True, hold_autostart=True
+    )
+    inhibitor = Inhibitor("backup", "a dump is being written", "block", 0, 17, "root")
+    plan = replace(plan_of(node, sent, held), ignored_inhibitors=(inhibitor,))
+    token, _end = confirm.issue(user, "reboot-node", node, OPTIONS, plan)
+    shown = confirm.read(token, user, "reboot-node", node, OPTIONS).shown
+    assert drift(shown, plan).changed == ()
+    assert shown.digest() == plan.digest()
+
+
+def test_a_token_of_another_version_is_refused_and_not_guessed_at(user, node):
+    row = ["uuid-1", "web", "stop", None, False, [], ""]
+    bound = confirm._bound(user, "reboot-node", node, OPTIONS)
+    old = {"nonce": "x", "bound": bound, "plan": "y", "targets": [], "vms": [row]}
+    token = signing.dumps(old, salt=confirm.SALT, compress=True)
+    with pytest.raises(ConfirmationInvalid, match="another version"):
+        confirm.read(token, user, "reboot-node", node, OPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -595,3 +595,23 @@ def test_a_plan_that_ends_the_holding_says_that_the_marks_are_put_back(kind):
     seen = world(held_autostart={"uuid-web": "web", "uuid-db": "db"})
     assert "The autostart of 2 VMs, which is held, is put back." in plan(seen, kind).notes
     assert not any("autostart" in note for note in plan(seen, DRAIN).notes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"disk_paths": {"/dev/mapper/a": "/dev/mapper/c"}}, "/dev/mapper/a as /dev/mapper/c"),
+        ({"skip_storage_check": True}, "without libvirt's check of shared storage"),
+        ({"encrypted": True, "verified_name": "other.example"}, "certificate of other.example"),
+    ],
+)
+def test_what_a_vm_opens_and_whom_it_trusts_on_its_target_is_confirmed(fields, words):
+    made = plan(world(vm("web"), targets=(target("b"),)), DRAIN)
+    (row,) = made.decisions
+    confirmed = replace(row, disk_paths={"/dev/mapper/a": "/dev/mapper/b"}, encrypted=True)
+    before = replace(made, decisions=(confirmed,))
+    after = replace(made, decisions=(replace(confirmed, **fields),))
+    assert before.digest() != after.digest()
+    assert before.digest() == Plan.from_dict(before.to_row()).digest()
+    (told,) = drift(before, after).changed
+    assert words in told.partition(" → ")[2] and words not in told.partition(" → ")[0]
