@@ -14,12 +14,33 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount: ``number`` is the device's ``major:minor``, which is no block device's for btrfs or ZFS."""
+    """One mount: ``number`` is the device's ``major:minor``, which is no block device's for btrfs or ZFS;
+    ``root`` the directory of the file system that is mounted, another than ``/`` of a bind mount."""
 
     point: str
     number: str
     fs_type: str
     source: str
+    root: str = "/"
+
+
+_OWN_HOST = re.compile(r"(localhost(\.localdomain)?|ip6-localhost|127(\.\d+){3}|\[?::1\]?)\Z", re.IGNORECASE)
+_TAGGED = frozenset({"9p", "virtiofs"})
+"""Their source is a word that the host of a VM has made up."""
+
+
+def is_own_host(name: str) -> bool:
+    """Whether ``name`` is how every host calls itself."""
+    return bool(_OWN_HOST.match(name))
+
+
+def names_a_server(mount: Mount) -> bool:
+    """Whether the source of a network file system means the same on every host."""
+    if mount.fs_type in _TAGGED:
+        return False
+    told = mount.source.removeprefix("//")
+    server = told.partition("]")[0] if told.startswith("[") else re.split("[:/]", told, maxsplit=1)[0]
+    return not is_own_host(server.strip("[]"))
 
 
 def read_mounts(lines: Iterable[str]) -> tuple[Mount, ...]:
@@ -29,7 +50,7 @@ def read_mounts(lines: Iterable[str]) -> tuple[Mount, ...]:
         head, _, tail = line.partition(" - ")
         fields, rest = head.split(" "), tail.split(" ")
         if len(fields) >= 5 and len(rest) >= 2:
-            found.append(Mount(_plain(fields[4]), fields[2], rest[0], _plain(rest[1])))
+            found.append(Mount(_plain(fields[4]), fields[2], rest[0], _plain(rest[1]), _plain(fields[3])))
     return tuple(found)
 
 

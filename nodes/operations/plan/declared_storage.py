@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 
 from nodes.inventory.domain_devices import Disk
@@ -17,15 +18,31 @@ def declared_for(disk: Disk, host: HostState) -> tuple[DeclaredShare, ...]:
 
 
 def shared_by_declaration(disk: Disk, source: HostState, target: HostState) -> DeclaredShare | None:
-    """A declaration by which ``disk`` lies on the same storage on both hosts."""
+    """A declaration by which ``disk`` lies on the same storage on both hosts, at the same place in it."""
     there = {share.id for share in declared_for(disk, target)}
-    return next((share for share in declared_for(disk, source) if share.id in there), None)
+    shares = (share for share in declared_for(disk, source) if share.id in there)
+    return next((share for share in shares if _same_place(share, disk, source, target)), None)
+
+
+def _same_place(share: DeclaredShare, disk: Disk, source: HostState, target: HostState) -> bool:
+    """Whether what is declared leads to the same file on both: a pool of one name may be another directory
+    below a declared path, and a path may lie at another place in a declared pool."""
+    on_volume = disk.source_kind == "volume"
+    if (share.kind == "path" and on_volume) or (share.kind == "pool" and not on_volume):
+        name = disk.pool if on_volume else share.name
+        one, other = source.storage.pool(name), target.storage.pool(name)
+        return one is not None and other is not None and _folder(one) == _folder(other)
+    return True
+
+
+def _folder(pool: Pool) -> str:
+    return posixpath.normpath(pool.target_path or "/")
 
 
 def _covers(share: DeclaredShare, disk: Disk, host: HostState) -> bool:
     if disk.source_kind == "volume":
-        pool = host.storage.pool(disk.pool)
-        return _covers_volume(share, disk, pool)
+        whole = all(_covers_path(share, path, host) for path in disk.backing)
+        return whole and _covers_volume(share, disk, host.storage.pool(disk.pool))
     if disk.source_kind not in ("file", "block") or not disk.source:
         return False
     return all(_covers_path(share, path, host) for path in (disk.source, *disk.backing))

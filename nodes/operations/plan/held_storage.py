@@ -31,10 +31,11 @@ def held_by_disks(disks: Sequence[Disk], host: HostState) -> tuple[Reason, ...]:
 def _held(disk: Disk, host: HostState) -> Reason | None:
     if disk.source_kind in WITHOUT_STORAGE or declared_for(disk, host):
         return None
-    if disk.source_kind == "volume":
-        return _held_by_pool(disk, host)
-    paths = [disk.source or "?", *disk.backing]
-    if disk.source_kind not in ("file", "block"):
+    on_volume = disk.source_kind == "volume"
+    if on_volume and (reason := _held_by_pool(disk, host)) is not None:
+        return reason
+    paths = [*([] if on_volume else [disk.source or "?"]), *disk.backing]
+    if disk.source_kind not in ("file", "block", "volume"):
         return _local(disk, paths[0])
     local = next((path for path in paths if not _may_be_shared(path, host)), None)
     return _local(disk, local) if local is not None else None

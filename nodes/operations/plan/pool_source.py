@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Mapping
 
+from nodes.inventory.mounts import is_own_host
 from nodes.inventory.pools import Pool, PoolSource
 
 _PORTS = {"iscsi": "3260", "iscsi-direct": "3260", "rbd": "6789", "gluster": "24007"}
@@ -17,9 +18,12 @@ _NOTHING = PoolSource((), (), None, None, None, None, None)
 
 def same_source(one: Pool, other: Pool) -> bool | None:
     """Whether two pools of one of the types that come over the network have the same source; None where
-    their descriptions do not tell."""
+    their descriptions do not tell, as where the server is each host itself."""
     compare = _COMPARISONS.get(one.type or "")
     if compare is None or one.source is None or other.source is None:
+        return None
+    # Members of a Gluster volume take it from themselves as a rule.
+    if one.type != "gluster" and any(is_own_host(name) for name in (*_hosts(one), *_hosts(other))):
         return None
     return compare(one, other)
 

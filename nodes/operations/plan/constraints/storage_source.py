@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from django.utils.translation import gettext as _
 
 from nodes.inventory.domain_devices import Disk
-from nodes.inventory.mounts import Mount
+from nodes.inventory.mounts import Mount, names_a_server
 from nodes.inventory.pools import Pool
 from nodes.operations.plan.declared_storage import declared_for, group_of_pool, shared_by_declaration
 from nodes.operations.plan.disk_paths import path_on_target
@@ -38,8 +38,9 @@ def _disk(disk: Disk, source: HostState, target: HostState) -> Found:
         yield from _declared(disk, declared.declared_by, target)
     elif disk.source_kind == "volume":
         yield from _volume(disk, source, target)
+        yield from _paths(disk, disk.backing, source, target)
     else:
-        yield from _paths(disk, source, target)
+        yield from _paths(disk, (disk.source or "?", *disk.backing), source, target)
 
 
 def _declared(disk: Disk, who: str, target: HostState) -> Found:
@@ -55,11 +56,10 @@ def _declared(disk: Disk, who: str, target: HostState) -> Found:
 # -- files and devices -----------------------------------------------------------------------------
 
 
-def _paths(disk: Disk, source: HostState, target: HostState) -> Found:
-    top = disk.source or "?"
-    for path in (top, *disk.backing):
+def _paths(disk: Disk, paths: Iterable[str], source: HostState, target: HostState) -> Found:
+    for path in paths:
         if path.startswith("/dev/"):
-            yield from _device(disk, path, source, target, may_differ=path == top)
+            yield from _device(disk, path, source, target, may_differ=path == disk.source)
         else:
             yield from _file(disk, path, source, target)
 
@@ -67,7 +67,7 @@ def _paths(disk: Disk, source: HostState, target: HostState) -> Found:
 def _device(disk: Disk, path: str, source: HostState, target: HostState, *, may_differ: bool) -> Found:
     device = source.blocks.at(path) if source.blocks is not None else None
     if device is None:
-        yield from _only_declared(disk, path, source)
+        yield from _only_declared(disk, path, source, target)
         return
     if target.blocks is None:
         yield _absent(_("did not tell its block devices, so %s may not be there") % path)
@@ -101,7 +101,7 @@ def _device(disk: Disk, path: str, source: HostState, target: HostState, *, may_
 def _file(disk: Disk, path: str, source: HostState, target: HostState) -> Found:
     here = source.storage.shared_mount(path)
     if here is None:
-        yield from _only_declared(disk, path, source)
+        yield from _only_declared(disk, path, source, target)
     elif target.storage.mounts is None:
         yield _absent(_("did not tell what it has mounted, so %s may not be there") % path)
     else:
@@ -112,11 +112,19 @@ def _file(disk: Disk, path: str, source: HostState, target: HostState) -> Found:
             yield from _mounts(here, there, source, target)
 
 
-def _only_declared(disk: Disk, path: str, source: HostState) -> Found:
-    """Of storage that is shared by declaration alone, and not with this target."""
+def _only_declared(disk: Disk, path: str, source: HostState, target: HostState) -> Found:
+    """Of storage that is shared by declaration alone, and not with this target, or at another place there."""
     shares = declared_for(disk, source)
-    if shares:
-        what = {"path": path, "who": shares[0].declared_by}
+    if not shares:
+        return
+    what = {"path": path, "who": shares[0].declared_by}
+    if {share.id for share in shares} & {share.id for share in target.declared}:
+        yield Reason(
+            "storage_not_on_target",
+            _("does not have %(path)s, declared shared by %(who)s, under the same path") % what,
+            _("Give the pool the same path on both hosts, or stop the VM."),
+        )
+    else:
         yield Reason(
             "storage_not_on_target",
             _("is not among the nodes that %(path)s is shared with (declared by %(who)s)") % what,
@@ -130,15 +138,17 @@ def _mounts(here: Mount, there: Mount, source: HostState, target: HostState) -> 
         mine = source.blocks.at(here.source) if source.blocks is not None else None
         other = target.blocks.at(there.source) if target.blocks is not None else None
         if mine is not None and other is not None:
-            if mine != other:
+            if mine != other or here.root != there.root:
                 yield _not_mounted(here)
             return
         if here.source == there.source and (mine, other) == (None, None):
             what = {"source": here.source, "host": target.name}
             yield Note(_("Not verified: whether %(source)s is the same disk on %(host)s.") % what)
             return
-    if here.source != there.source:
+    if here.source != there.source or here.root != there.root:
         yield _not_mounted(here)
+    elif not names_a_server(here):
+        yield _no_server(here, target)
 
 
 # -- volumes of pools ------------------------------------------------------------------------------
@@ -147,6 +157,8 @@ def _mounts(here: Mount, there: Mount, source: HostState, target: HostState) -> 
 def _volume(disk: Disk, source: HostState, target: HostState) -> Found:
     here = source.storage.pool(disk.pool)
     if here is None:
+        # Known by declaration alone, which does not hold for this target.
+        yield from _only_declared(disk, f"{disk.pool}/{disk.volume}", source, target)
         return
     if target.storage.pools is None:
         yield _absent(_("did not tell its storage pools, so “%s” may not be there") % disk.pool)
@@ -170,7 +182,7 @@ def _directories(disk: Disk, here: Pool, there: Pool, source: HostState, target:
     one, other = here.target_path or "", there.target_path or ""
     mounted = source.storage.shared_mount(one)
     if mounted is None:
-        yield from _only_declared(disk, one or here.name, source)
+        yield from _only_declared(disk, one or here.name, source, target)
     elif target.storage.mounts is None:
         yield _absent(_("did not tell what it has mounted, so %s may not be there") % other)
     else:
@@ -188,7 +200,7 @@ def _inside(path: str, mount: Mount) -> str:
 def _logical(disk: Disk, here: Pool, there: Pool, source: HostState, target: HostState) -> Found:
     mine = source.blocks.groups.get(group_of_pool(here) or "") if source.blocks is not None else None
     if mine is None:
-        yield from _only_declared(disk, f"{here.name}/{disk.volume}", source)
+        yield from _only_declared(disk, f"{here.name}/{disk.volume}", source, target)
         return
     if target.blocks is None:
         yield _absent(_("did not tell its block devices, so the pool “%s” may be another one") % here.name)
@@ -231,6 +243,20 @@ def _other_source(here: Pool, there: Pool) -> Reason:
 def _not_mounted(mount: Mount) -> Reason:
     return _absent(
         _("has %(source)s not mounted on %(point)s") % {"source": mount.source, "point": mount.point}
+    )
+
+
+def _no_server(mount: Mount, target: HostState) -> Reason | Note:
+    """``localhost:/images`` and the tag of a VM's own file system are called alike on every host. Members of
+    a Gluster volume mount it from themselves as a rule."""
+    words = {"source": mount.source, "point": mount.point, "host": target.name}
+    if mount.fs_type in ("glusterfs", "fuse.glusterfs"):
+        return Note(_("Not verified: whether %(source)s is the same volume on %(host)s.") % words)
+    return Reason(
+        "storage_not_on_target",
+        _("has %(source)s mounted on %(point)s, which may be another storage of the same name") % words,
+        _("Where both hosts have the same storage, declare the path %s as shared; else stop the VM.")
+        % mount.point,
     )
 
 

@@ -392,3 +392,74 @@ def test_a_declared_pool_has_to_run_on_the_target():
 def test_what_both_hosts_were_found_to_share_needs_no_declaration_of_the_target():
     here = source(storage=HOST, **share("path", "/srv/images"))
     assert judged(disk("file='/srv/images/web.qcow2'"), here, target(storage=HOST)) == []
+
+
+# -- called alike, and another storage ---------------------------------------------------------------
+
+
+def test_a_pool_of_one_name_in_another_directory_of_declared_storage_is_another_pool():
+    devices, declared = disk("pool='local' volume='web'", "volume"), share("path", "/srv/shared")
+    here = source(storage=storage(pool("local", "dir", path="/srv/shared/a")), **declared)
+    for path, expected in (("/srv/shared/a", SAME), ("/srv/shared/b", DIFFERENT)):
+        there = target(storage=storage(pool("local", "dir", path=path)), **declared)
+        assert judged(devices, here, there) == expected
+
+
+def test_a_path_at_another_place_in_a_declared_pool_is_another_file():
+    devices, declared = disk("file='/srv/vms/a/web.qcow2'"), share("pool", "local")
+    here = source(storage=storage(pool("local", "dir", path="/srv/vms/a")), **declared)
+    for path, expected in (("/srv/vms/a", SAME), ("/srv/vms", DIFFERENT)):
+        there = target(storage=storage(pool("local", "dir", path=path)), **declared)
+        assert judged(devices, here, there) == expected
+
+
+def test_a_pool_that_is_known_by_its_declaration_alone_goes_to_no_node_outside_of_it():
+    devices = disk("pool='local' volume='web'", "volume")
+    here = source(storage=HostStorage(None, MOUNTS), **share("pool", "local"))
+    assert held(devices, here) == []
+    there = storage(pool("local", "dir", path="/var/lib/local"))
+    assert judged(devices, here, target(storage=there)) == DIFFERENT
+    assert judged(devices, here, target(storage=there, **share("pool", "local"))) == SAME
+
+
+def test_the_backing_files_of_a_volume_count_as_those_of_a_file_do():
+    def on_nfs(path: str) -> str:
+        below = f"<backingStore type='file'><source file='{path}'/></backingStore>"
+        return disk("pool='nfs' volume='web'", "volume", more=below)
+
+    assert held(on_nfs("/var/lib/base.qcow2"), source(storage=HOST)) == ["local_disk"]
+    assert missing(on_nfs("/srv/images/base.qcow2"), HOST) == SAME
+    assert missing(on_nfs("/srv/images/base.qcow2"), HostStorage({"nfs": NFS}, MOUNTS[:1])) == DIFFERENT
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        ("nfs4", "localhost:/images"),
+        ("nfs", "127.0.0.1:/images"),
+        ("nfs4", "[::1]:/images"),
+        ("cifs", "//localhost/images"),
+        ("virtiofs", "images"),
+        ("9p", "images"),
+    ],
+)
+def test_a_file_system_that_every_host_calls_alike_is_shared_by_declaration_alone(kind, of):
+    known = HostStorage({}, read_mounts([f"40 21 0:44 / /srv/images rw - {kind} {of} rw"]))
+    devices = disk("file='/srv/images/web.qcow2'")
+    assert missing(devices, known, known) == DIFFERENT
+    declared = share("path", "/srv/images")
+    assert judged(devices, source(storage=known, **declared), target(storage=known, **declared)) == SAME
+
+
+def test_a_network_pool_of_each_host_itself_is_not_taken_for_one():
+    own = storage(pool("nfs", "netfs", path="/var/lib/nfs", hosts=("localhost",), directory="/vms"))
+    assert missing(ON_NFS, own, own) == DIFFERENT
+
+
+def test_another_directory_of_the_same_file_system_on_the_same_mount_point_is_another_storage():
+    def bound(directory: str) -> HostStorage:
+        return HostStorage({}, read_mounts([f"40 21 0:44 {directory} /srv/images rw - ceph mon:/ rw"]))
+
+    devices = disk("file='/srv/images/web.qcow2'")
+    assert missing(devices, bound("/a"), bound("/a")) == SAME
+    assert missing(devices, bound("/b"), bound("/a")) == DIFFERENT
