@@ -25,6 +25,7 @@ from nodes.hosts import domains, migration
 from nodes.hosts.migration import Outcome, Progress
 from nodes.models import Node, Scheduling
 from nodes.operations.base import ClaimLost, JsonObject, OperationCancelled, Run, StepHandle, check_claim
+from nodes.operations.plan.encryption import REQUIRE
 from nodes.operations.plan.refusals import description_digest, forget, remember
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import VmDecision
@@ -161,6 +162,7 @@ def _refuse_cordoned(target: Node, source: Node) -> None:
 def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: Node) -> Outcome:
     """MOVED, or ENDED where the VM was shut down on its way; raises where it stayed."""
     known = domains.find_domain(hypervisor_of(target), vm.vm_uuid) is not None
+    _require_encrypted(vm, source)
     require_as_planned(hypervisor_of(source), vm, source.name)
     step.report(
         _("Moves to %s.") % target.name,
@@ -209,6 +211,20 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
         "source": source.name,
     }
     raise error
+
+
+def _require_encrypted(vm: VmDecision, source: Node) -> None:
+    """Nothing is sent plain once encryption is required, whatever was confirmed before: by a plan of an older
+    version, or under another setting."""
+    if vm.encrypted is not True and settings.NODEADMIN_MIGRATION_TLS == REQUIRE:
+        raise PlanChanged(
+            _(
+                "The plan sends %(vm)s without encryption, which NODEADMIN_MIGRATION_TLS now requires. It runs "
+                "on %(source)s as before."
+            )
+            % {"vm": vm.vm_name, "source": source.name},
+            remedy=_("Re-plan."),
+        )
 
 
 def _manner(vm: VmDecision) -> migration.Manner:

@@ -136,6 +136,26 @@ def test_where_encryption_is_required_its_lack_blocks_and_says_what_helps(
     assert any(note.startswith("Not encrypted: light2 lacks") for note in vm.notes)
 
 
+def test_what_was_confirmed_as_plain_is_not_sent_once_encryption_is_required(
+    pair, nodes, run_vm, monkeypatch, settings
+):
+    vm = run_vm("web")
+    settings.NODEADMIN_MIGRATION_TLS = "off"
+    ask("disable-node", nodes[0])
+    checked = PlanRun.check
+
+    def then_required(work: PlanRun) -> None:
+        checked(work)
+        settings.NODEADMIN_MIGRATION_TLS = "require"
+
+    monkeypatch.setattr(PlanRun, "check", then_required)
+    (ended,) = run_queued()
+    (row,) = ended.error["vms"]
+    assert row["code"] == "plan_changed"
+    assert "It runs on light1 as before." in row["message"]
+    assert_exactly_once(pair, vm, on=pair[0])
+
+
 def test_an_address_that_both_inventories_show_leads_back_to_the_source(pair, nodes, run_vm, certified):
     """Light hosts share this machine's addresses."""
     certified()
