@@ -6,14 +6,15 @@ Everything that reaches out asks here for a target or a connection; nothing else
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from nodes.errors import InvalidInput, UnknownNode
+from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
 from nodes.hosts.bmc_target import BmcTarget, parse_bmc_url
 from nodes.hosts.connection import ConnectionPool, HostConnection
 from nodes.hosts.connection import connect as open_connection
@@ -54,7 +55,11 @@ class Login:
         """
         row = Node.objects.select_related("credential").filter(pk=node.pk).first()
         if row is None:
-            raise UnknownNode(_("The node has been removed."), field="node")
+            raise _removed()
+        return cls._of_row(row)
+
+    @classmethod
+    def _of_row(cls, row: Node) -> Login:
         credential: Credential | None = getattr(row, "credential", None)
         return cls(
             uri=read_uri(row.uri),
@@ -83,29 +88,39 @@ class Login:
         """What is stored: nothing for nodeadmin's own key, which has a row of its own."""
         return None if self.kind == CredentialKind.NODEADMIN_KEY else self.secret
 
-    def credential(self) -> HostCredential | None:
-        """The secret in the form that ``hosts`` takes."""
+    def credential(self, own_key: str | None = None) -> HostCredential | None:
+        """The secret in the form that ``hosts`` takes; ``own_key`` is nodeadmin's own private key, where the
+        caller has it already."""
         secret = self.secret or {}
         if self.kind == CredentialKind.NODEADMIN_KEY:
-            return SshKeyCredential(_opened(own_key_pair().secret)["private_key"])
+            return SshKeyCredential(own_key or _own_private_key())
         if self.kind == CredentialKind.PASSWORD:
             return PasswordCredential(secret["password"])
         if self.kind == CredentialKind.SSH_KEY:
             return SshKeyCredential(secret["private_key"], secret.get("passphrase"))
         return None
 
-    def target(self) -> HostTarget:
-        """The target to connect to."""
+    def target(self, own_key: str | None = None) -> HostTarget:
+        """The target to connect to; ``own_key`` as in :meth:`credential`."""
         return HostTarget(
             key=self.key,
             transport=self.uri.transport,
             host=self.uri.host,
             port=self.uri.port,
             user=self.uri.user or DEFAULT_USER,
-            credential=self.credential() if self.uri.transport == "ssh" else None,
+            credential=self.credential(own_key) if self.uri.transport == "ssh" else None,
             host_key=self.host_key,
             libvirt_uri=self.uri.libvirt_uri,
         )
+
+
+def _removed() -> UnknownNode:
+    return UnknownNode(_("The node has been removed."), field="node")
+
+
+def _own_private_key() -> str:
+    key: str = _opened(own_key_pair().secret)["private_key"]
+    return key
 
 
 def _opened(secret: Any) -> Mapping[str, Any]:
@@ -161,6 +176,28 @@ def with_user(uri: NodeUri, user: str) -> NodeUri:
 def target_for(node: Node) -> HostTarget:
     """The target of a node, by what the database says now. Raises UnknownNode, CredentialUnreadable."""
     return Login.of_node(node).target()
+
+
+def targets_for(nodes: Collection[Node]) -> dict[int, HostTarget | NodeAdminError]:
+    """The targets of nodes by primary key, or why there is none (UnknownNode, CredentialUnreadable), in two
+    queries however many there are."""
+    rows = {row.pk: row for row in Node.objects.select_related("credential").filter(pk__in=_keys(nodes))}
+    own_key = cache(_own_private_key)
+    found: dict[int, HostTarget | NodeAdminError] = {}
+    for key in _keys(nodes):
+        try:
+            if key not in rows:
+                raise _removed()
+            login = Login._of_row(rows[key])
+            of_own = login.kind == CredentialKind.NODEADMIN_KEY
+            found[key] = login.target(own_key() if of_own else None)
+        except NodeAdminError as error:
+            found[key] = error
+    return found
+
+
+def _keys(nodes: Collection[Node]) -> list[int]:
+    return [node.pk for node in nodes]
 
 
 def bmc_target(node: Node) -> BmcTarget | None:

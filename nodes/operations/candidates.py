@@ -85,7 +85,8 @@ def candidates(
 
 
 _COLUMNS = (
-    "uuid", "name", "uri", "migration_address", "snapshot", "memory_total_bytes", "memory_used_bytes",
+    "uuid", "name", "uri", "migration_address", "migration_address_forced", "snapshot",
+    "memory_total_bytes", "memory_used_bytes",
 )  # fmt: skip
 
 

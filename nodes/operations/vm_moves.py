@@ -219,8 +219,8 @@ def _require_encrypted(vm: VmDecision, source: Node) -> None:
     if vm.encrypted is not True and settings.NODEADMIN_MIGRATION_TLS == REQUIRE:
         raise PlanChanged(
             _(
-                "The plan sends %(vm)s without encryption, which NODEADMIN_MIGRATION_TLS now requires. It runs "
-                "on %(source)s as before."
+                "The plan sends %(vm)s without encryption, but NODEADMIN_MIGRATION_TLS is “require”. "
+                "It runs on %(source)s as before."
             )
             % {"vm": vm.vm_name, "source": source.name},
             remedy=_("Re-plan."),

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from nodes import access
 from nodes.errors import NodeAdminError
 from nodes.models import (
     TAKES_VMS,
-    DeclaredSharedStorage,
     HeldAutostart,
     Node,
     Operation,
@@ -28,18 +25,17 @@ from nodes.operations.candidates import Candidates, Promised, candidates, moved_
 from nodes.operations.deciding import places_of
 from nodes.operations.host_reading import Host, SeenHost
 from nodes.operations.looking import Seen, Survey, host_state, look
-from nodes.operations.options import Options, Wish
+from nodes.operations.options import Options
 from nodes.operations.placing import need_of
 from nodes.operations.plan.constraints import judge
 from nodes.operations.plan.disk_paths import moved_paths
 from nodes.operations.plan.encryption import Encryption, encryption
-from nodes.operations.plan.host_readers import SECTIONS
 from nodes.operations.plan.host_resources import HostResources
-from nodes.operations.plan.refusals import Refusal, remembered
+from nodes.operations.plan.hosts_to_ask import host_of, hosts_of
+from nodes.operations.plan.refusals import remembered
 from nodes.operations.plan.target_search import Questions, find_targets
 from nodes.operations.plan.vm_needs import demands_of, supplies_of
 from nodes.operations.plans import Reason
-from nodes.operations.storage import DeclaredShare
 from nodes.operations.vm_facts import planned_vm
 from nodes.operations.world import PlannedVm, Reasons, Target, World
 from nodes.permissions import MAINTAIN, nodes_for
@@ -58,7 +54,7 @@ def read_world(
     """The world for taking VMs off ``node``; where ``options`` migrate none, no targets are asked."""
     migrate = options.may_migrate
     found = _candidates(user, node, options, prefer, before) if migrate else Candidates((), True)
-    own = _host(node)
+    own = host_of(node)
     if isinstance(own, NodeAdminError):
         held = held_on(node)
         return World(
@@ -75,7 +71,7 @@ def read_world(
     survey = Survey([own], timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
     known = cache(lambda: _source_world(own, survey))
     questions = Questions(
-        host_of=lambda row: _host(row, refusals.get(row.pk), _named_for(row, options)),
+        hosts_of=lambda rows: hosts_of(rows, refusals, options),
         target_of=lambda host, seen: _target(host, seen, room.get(host.uuid, Promised())),
         unplaced=lambda targets: _unplaced(known(), targets, options, prefer),
     )
@@ -159,10 +155,10 @@ def read_return(user: User | None, node: Node, *, before: Operation | None) -> W
     moved = moved_away(node)
     places = Node.objects.filter(uuid__in={row.to for row in moved.values()})
     allowed = places & nodes_for(user, MAINTAIN) if user is not None else places
-    own = _host(node, remembered().get(node.pk))
+    own = host_of(node, remembered())
     if isinstance(own, NodeAdminError):
         return World(str(node.uuid), node.name, fault=_reason(own))
-    sources = [host for row in allowed if isinstance(host := _host(row), Host)]
+    sources = [host for host in hosts_of(list(allowed)).values() if isinstance(host, Host)]
     room = promised(before).get(own.uuid, Promised())
     seen = look(sources, [own], timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S, only=frozenset(moved))
     vms: list[PlannedVm] = []
@@ -231,48 +227,6 @@ def last_known(node: Node) -> tuple[PlannedVm, ...]:
 
 
 # -- one host --------------------------------------------------------------------------------------
-
-
-def _host(
-    node: Node, refusals: Mapping[str, Refusal] | None = None, named_for: frozenset[str] = frozenset()
-) -> Host | NodeAdminError:
-    try:
-        target = access.target_for(node)
-    except NodeAdminError as error:
-        return error
-    address = node.migration_address or access.read_uri(node.uri).host
-    return Host(
-        uuid=str(node.uuid),
-        name=node.name,
-        target=target,
-        address=address,
-        address_forced=node.migration_address_forced,
-        inventory=_inventory(node),
-        declared=_declared(node),
-        refusals=refusals or {},
-        named_for=named_for,
-    )
-
-
-def _named_for(node: Node, options: Options) -> frozenset[str]:
-    """The VMs, by the name or UUID that the options have, whose own target the node is."""
-    wishes = {vm: Wish.of(given) for vm, given in options.vm_overrides.items()}
-    return frozenset(vm for vm, wish in wishes.items() if wish.target in (str(node.uuid), node.name))
-
-
-def _declared(node: Node) -> tuple[DeclaredShare, ...]:
-    return tuple(
-        DeclaredShare(row.pk, row.kind, row.name, row.declared_by_name or "?")
-        for row in DeclaredSharedStorage.objects.filter(nodes=node)
-    )
-
-
-def _inventory(node: Node) -> dict[str, Any]:
-    """The newest facts of the sections that constraints ask for, by slug."""
-    if not SECTIONS:
-        return {}
-    rows = SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug__in=SECTIONS)
-    return dict(rows.exclude(facts=None).values_list("slug", "facts"))
 
 
 def _reason(error: NodeAdminError) -> Reason:

@@ -10,15 +10,25 @@ import pytest
 
 from nodes import access
 from nodes.engine import shared_storage
+from nodes.errors import UnknownNode
 from nodes.events import SYSTEM, Actor
-from nodes.models import Connection, Node, OperationStatus, Scheduling, SnapshotSection, StepStatus
+from nodes.models import (
+    Connection,
+    Credential,
+    Node,
+    OperationStatus,
+    Scheduling,
+    SnapshotSection,
+    StepStatus,
+)
 from nodes.operations.candidates import candidates, moved_away, promised
+from nodes.operations.host_reading import Host
 from nodes.operations.looking import host_state, look
 from nodes.operations.placing import OVERHEAD_BYTES
+from nodes.operations.plan.hosts_to_ask import host_of, hosts_of
 from nodes.operations.planning import plan_for
 from nodes.operations.plans import Action, Plan, VmDecision
 from nodes.operations.scheduling import uncordon
-from nodes.operations.world_reading import _host
 from nodes.permissions import MAINTAIN, VIEW
 from tests.factories import grant, make_node, make_operation, make_snapshot
 from tests.light_nodes import ask
@@ -301,6 +311,35 @@ def test_candidates_and_promises_cost_the_same_queries_however_many_there_are(
         promised(None)
 
 
+def test_what_the_database_tells_of_candidates_costs_the_same_queries_however_many_there_are(
+    administrator, django_assert_num_queries
+):
+    node, one, two = make_node("kvm-a"), make_node("kvm-b"), make_node("kvm-c")
+    for row in (one, two):
+        make_snapshot(row)
+        Credential.objects.create(node=row, kind="nodeadmin_key")
+    shared_storage.declare(Actor(administrator), kind="path", name="/srv/images", nodes=[one, two])
+    access.own_key_pair()
+    rows = candidates(administrator, node, {}, None).nodes
+    assert len(rows) == 2
+    with django_assert_num_queries(4):
+        hosts_of(rows[:1])
+    with django_assert_num_queries(4):
+        found = hosts_of(rows)
+    for row in rows:
+        alone = host_of(Node.objects.get(pk=row.pk))
+        assert isinstance(alone, Host) and alone == found[row.pk]
+        assert alone.inventory and [share.name for share in alone.declared] == ["/srv/images"]
+
+
+def test_a_candidate_that_is_removed_meanwhile_is_told_as_such(administrator):
+    node, gone = make_node(), make_node()
+    Node.objects.filter(pk=gone.pk).delete()
+    found = hosts_of([node, gone])
+    assert isinstance(found[node.pk], Host)
+    assert isinstance(found[gone.pk], UnknownNode)
+
+
 # -- what may come back ----------------------------------------------------------------------------
 
 
@@ -381,7 +420,7 @@ def test_storage_that_an_administrator_declared_shared_takes_its_vms_along(
 
 
 def test_what_constraints_know_of_a_host_is_read_of_it(pair, nodes):
-    host = _host(nodes[1])
+    host = host_of(nodes[1])
     seen = look([], [host], timeout_s=15.0)
     state = host_state(seen.hosts[host.uuid], seen)
     assert state.capabilities is not None and state.capabilities.cells

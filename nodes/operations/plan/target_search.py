@@ -6,7 +6,7 @@ could not take all VMs, and only within the plan's deadline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
@@ -36,10 +36,10 @@ class FoundTargets:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """What the search does not know by itself: how a node is reached, or why not; what its answer means; and
-    which VMs have no place among the targets given."""
+    """What the search does not know by itself: how nodes are reached, by their keys, or why not; what an
+    answer means; and which VMs have no place among the targets given."""
 
-    host_of: Callable[[Node], Host | NodeAdminError]
+    hosts_of: Callable[[Sequence[Node]], Mapping[int, Host | NodeAdminError]]
     target_of: Callable[[Host, Seen], Target]
     unplaced: Callable[[Sequence[Target]], Sequence[PlannedVm]]
 
@@ -79,8 +79,9 @@ class _Search:
 
     def hosts_of(self, rows: Sequence[Node]) -> list[Host]:
         found = []
+        hosts = self._questions.hosts_of(rows)
         for row in rows:
-            host = self._questions.host_of(row)
+            host = hosts[row.pk]
             if isinstance(host, Host):
                 self._hosts[host.uuid] = host
                 found.append(host)
