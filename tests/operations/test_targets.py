@@ -116,7 +116,7 @@ def test_where_the_first_batch_takes_not_all_vms_the_next_is_asked_and_the_plan_
     assert [shown[row.name].asked for row in others] == [False, False]
     assert shown["kvm-a"].memory_free_bytes == GIB
     assert "has another VM of the name" in shown["light2"].unfit[0].message
-    assert Plan.from_dict(plan.to_dict()) == plan
+    assert Plan.from_dict(plan.to_row()) == plan
 
 
 def test_a_silent_candidate_delays_nobody_and_is_told(pair, nodes, run_vm, settings, silent):
