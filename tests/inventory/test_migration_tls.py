@@ -109,6 +109,12 @@ def test_a_certificate_tells_its_names_times_and_issuer() -> None:
     assert not server.valid_at(datetime(2050, 1, 1, tzinfo=UTC))
 
 
+@pytest.mark.parametrize("content", ["", "MAA=", "MAIwAA=="])
+def test_an_element_that_is_empty_costs_the_certificate_and_nothing_else(content: str) -> None:
+    empty = f"-----BEGIN CERTIFICATE-----\n{content}\n-----END CERTIFICATE-----\n"
+    assert read_certificates(empty + SERVER) == read_certificates(SERVER) != ()
+
+
 def test_an_authority_of_the_same_name_and_another_key_is_another() -> None:
     other = replace(certificate(AUTHORITY), key_id="00" * 20)
     assert not certificate(SERVER).may_be_signed_by(other)

@@ -102,9 +102,17 @@ def _elements(data: bytes) -> Iterator[_Element]:
         position += length
 
 
+def _first(data: bytes) -> _Element:
+    """The first element of ``data``. Raises ValueError where there is none."""
+    found = next(_elements(data), None)
+    if found is None:
+        raise ValueError("empty")
+    return found
+
+
 def _certificate(der: bytes) -> Certificate:
-    outer = next(_elements(der))
-    body = next(_elements(outer.content))
+    outer = _first(der)
+    body = _first(outer.content)
     if outer.tag != _SEQUENCE or body.tag != _SEQUENCE:
         raise ValueError("no certificate")
     fields = list(_elements(body.content))
@@ -165,7 +173,7 @@ def _extensions(fields: list[_Element]) -> dict[str, bytes]:
     for field in fields:
         if field.tag != _EXTENSIONS:
             continue
-        for extension in _elements(next(_elements(field.content)).content):
+        for extension in _elements(_first(field.content).content):
             parts = list(_elements(extension.content))
             if parts[0].tag == _OID and parts[-1].tag == _OCTETS:
                 found[_oid(parts[0].content)] = parts[-1].content
@@ -175,7 +183,7 @@ def _extensions(fields: list[_Element]) -> dict[str, bytes]:
 def _alternative_names(value: bytes) -> Iterator[str]:
     if not value:
         return
-    for name in _elements(next(_elements(value)).content):
+    for name in _elements(_first(value).content):
         if name.tag == _DNS_NAME:
             yield name.content.decode("ascii", "replace").lower()
         elif name.tag == _IP_ADDRESS:
@@ -183,9 +191,9 @@ def _alternative_names(value: bytes) -> Iterator[str]:
 
 
 def _key_id(value: bytes | None) -> str | None:
-    return next(_elements(value)).content.hex() if value else None
+    return _first(value).content.hex() if value else None
 
 
 def _issuer_key_id(value: bytes | None) -> str | None:
-    parts = _elements(next(_elements(value)).content) if value else iter(())
+    parts = _elements(_first(value).content) if value else iter(())
     return next((part.content.hex() for part in parts if part.tag == _KEY_ID), None)
