@@ -50,7 +50,7 @@ def declare(
         declared_by_name=user.get_username(),
     )
     row.nodes.set(members)
-    text = _("%(storage)s declared shared by %(nodes)s")
+    text = _("%(storage)s declared shared by %(nodes)s"), _("%(storage)s declared shared by %(count)d nodes")
     _tell("shared_storage_declared", text, row, members, members, actor)
     return row
 
@@ -66,7 +66,7 @@ def change(actor: Actor, row: DeclaredSharedStorage, nodes: Sequence[Node]) -> D
     row.nodes.set(members)
     row.declared_by, row.declared_by_name = user, user.get_username()
     row.save(update_fields=["declared_by", "declared_by_name"])
-    text = _("%(storage)s declared shared by %(nodes)s")
+    text = _("%(storage)s declared shared by %(nodes)s"), _("%(storage)s declared shared by %(count)d nodes")
     concerned = {node.pk: node for node in (*before, *members)}.values()
     _tell("shared_storage_changed", text, row, members, concerned, actor)
     return row
@@ -77,7 +77,10 @@ def withdraw(actor: Actor, row: DeclaredSharedStorage) -> None:
     """Take a declaration back. Raises PermissionDenied."""
     _require(actor, "delete")
     members = list(row.nodes.all())
-    text = _("%(storage)s no longer declared shared by %(nodes)s")
+    text = (
+        _("%(storage)s no longer declared shared by %(nodes)s"),
+        _("%(storage)s no longer declared shared by %(count)d nodes"),
+    )
     _tell("shared_storage_withdrawn", text, row, members, members, actor)
     row.delete()
 
@@ -101,15 +104,20 @@ def _members(nodes: Sequence[Node]) -> list[Node]:
 
 def _tell(
     kind: str,
-    text: str,
+    texts: tuple[str, str],
     row: DeclaredSharedStorage,
     members: Sequence[Node],
     concerned: Iterable[Node],
     actor: Actor,
 ) -> None:
-    """One event for each node that it concerns, so that everybody who sees the node sees it."""
+    """One event with the names of all nodes, which who may see all nodes sees, and one for each node that it
+    concerns: who sees that node need not be one who may know the others."""
     names = [node.name for node in members]
-    words = {"storage": f"{row.get_kind_display()} {row.name}", "nodes": ", ".join(names)}
-    data = {"kind": row.kind, "name": row.name, "nodes": names, "comment": row.comment}
+    storage = f"{row.get_kind_display()} {row.name}"
+    of_all, of_one = texts
+    told = {"kind": row.kind, "name": row.name, "comment": row.comment}
+    words = {"storage": storage, "nodes": ", ".join(names)}
+    record(kind, of_all % words, actor=actor, data={**told, "nodes": names})
     for node in concerned:
-        record(kind, text % words, node=node, actor=actor, data=data)
+        counted = {"storage": storage, "count": len(names)}
+        record(kind, of_one % counted, node=node, actor=actor, data=told)

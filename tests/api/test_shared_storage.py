@@ -39,9 +39,9 @@ def test_a_declaration_is_kept_shown_changed_and_withdrawn_and_each_is_recorded(
     assert list(told.values_list("kind", "node__name", "user_name")) == [
         (kind, name, administrator.username)
         for kind, names in (
-            ("shared_storage_declared", ("kvm-01", "kvm-02")),
-            ("shared_storage_changed", ("kvm-01", "kvm-02", "kvm-03")),
-            ("shared_storage_withdrawn", ("kvm-01", "kvm-03")),
+            ("shared_storage_declared", (None, "kvm-01", "kvm-02")),
+            ("shared_storage_changed", (None, "kvm-01", "kvm-02", "kvm-03")),
+            ("shared_storage_withdrawn", (None, "kvm-01", "kvm-03")),
         )
         for name in names
     ]
@@ -79,6 +79,12 @@ def test_nodes_that_one_may_not_see_stay_unknown(operator, api, administrator, n
     grant(operator, nodes[0], "view_node")
     (seen,) = api(operator)("list-shared-storage")[1]["results"]
     assert (seen["id"], seen["nodes"]) == (made["id"], ["kvm-01"])
+    (event,) = api(operator)("list-events", {"kind": "shared_storage_declared"})[1]["results"]
+    assert (event["node"], event["message"]) == (
+        "kvm-01",
+        "Path and all below it /srv/images declared shared by 2 nodes",
+    )
+    assert "kvm-02" not in str(event)
     give(operator, "add", "change")
     assert api(operator)("declare-shared-storage", PATH)[0] == 404
     grant(operator, nodes[2], "view_node")
