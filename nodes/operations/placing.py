@@ -162,7 +162,7 @@ def _all_refuse(
     code = codes.pop() if len(codes) == 1 else "no_target"
     told = "; ".join(f"{name}: {found[0].message}" for name, found in list(reasons.items())[:5])
     remedies = [reason.remedy for found in reasons.values() for reason in found if reason.remedy]
-    text = _("The node chosen for it cannot take it. %s") if named else _("No node can take it. %s")
+    text = _("The chosen target is not suitable. %s") if named else _("No suitable target. %s")
     otherwise = _("Choose another target, or stop the VM.") if named else _free_room()
     return Reason("no_target" if code == "no_room" else code, text % told, next(iter(remedies), otherwise))
 
@@ -234,6 +234,6 @@ def _none_allowed() -> Reason:
 def _none_of_the_chosen() -> Reason:
     return Reason(
         "unknown_node",
-        _("The target chosen for it is no node that you may use."),
+        _("The chosen target is unknown, or you may not use it."),
         _("Choose another target."),
     )

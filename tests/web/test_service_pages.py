@@ -407,7 +407,7 @@ def test_what_stands_in_the_way_comes_first_and_what_is_gone_is_named():
 
 
 def test_a_reason_of_many_vms_is_told_once_and_their_lines_refer_to_it():
-    many = Reason("network_not_on_target", "No node can take it. kvm-02: has no bridge.", "Set it up.")
+    many = Reason("network_not_on_target", "No suitable target. kvm-02: has no bridge.", "Set it up.")
     own = Reason("local_disk", "Disk vda is on this host alone.", "Stop the VM.")
     rows = [
         VmDecision(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nodes.operations.plans import Action, Plan, Reason, VmDecision
 
-LACKS = Reason("network_not_on_target", "No node can take it. kvm-2: has no bridge", "Set it up.")
+LACKS = Reason("network_not_on_target", "No suitable target. kvm-2: has no bridge", "Set it up.")
 LOCAL = Reason("local_disk", "Disk vda is on this host alone: /a.img.", "Stop the VM.")
 
 
