@@ -12,8 +12,10 @@ from collections.abc import Iterator
 
 from nodes.inventory.domain_devices import Disk
 from nodes.inventory.mounts import mount_of
+from nodes.operations.plan.declared_storage import declared_for
 from nodes.operations.plan.host_state import HostState
 from nodes.operations.plan.vm_state import VmState
+from nodes.operations.storage import SHARED_FILE_SYSTEMS
 
 _KNOWN = frozenset(
     {"nfs", "nfs4", "gfs2", "ocfs2", "afs", "cifs", "smb3", "ceph", "gpfs", "acfs"}
@@ -23,10 +25,12 @@ _DIRECTORY_POOLS = frozenset({"dir", "fs", "netfs", "vstorage"})
 
 
 def files_unknown_to_libvirt(vm: VmState, host: HostState) -> tuple[str, ...]:
-    """The image files for which libvirt on ``host`` would refuse the migration, as paths."""
+    """The image files for which libvirt on ``host`` would refuse the migration, though the plan knows that
+    they are shared, as paths. Of any other file libvirt's check is the last one that could notice."""
     disks = vm.xml.disks if vm.xml is not None else ()
-    paths = (path for disk in disks if not disk.readonly for path in _files(disk, host))
-    return tuple(dict.fromkeys(path for path in paths if not _is_known(path, host)))
+    writable = (disk for disk in disks if not disk.readonly)
+    paths = (path for disk in writable for path in _files(disk, host) if _plan_knows_better(path, disk, host))
+    return tuple(dict.fromkeys(paths))
 
 
 def _files(disk: Disk, host: HostState) -> Iterator[str]:
@@ -38,6 +42,9 @@ def _files(disk: Disk, host: HostState) -> Iterator[str]:
             yield f"{pool.target_path}/{disk.volume}"
 
 
-def _is_known(path: str, host: HostState) -> bool:
+def _plan_knows_better(path: str, disk: Disk, host: HostState) -> bool:
     mount = mount_of(path, host.storage.mounts or ())
-    return mount is not None and mount.fs_type in _KNOWN
+    fs_type = mount.fs_type if mount is not None else None
+    if fs_type in _KNOWN:
+        return False
+    return fs_type in SHARED_FILE_SYSTEMS or bool(declared_for(disk, host))

@@ -6,7 +6,7 @@ import pytest
 
 from nodes.inventory.mounts import read_mounts
 from nodes.operations.plan.constraints import storage_check
-from nodes.operations.storage import HostStorage
+from nodes.operations.storage import DeclaredShare, HostStorage
 from tests.operations.plan.constraints.states import disk, found, source, target, vm
 from tests.operations.plan.constraints.test_storage_source import pool
 
@@ -19,7 +19,8 @@ MOUNTS = read_mounts(
     ]
 )
 POOLS = {"local": pool("local", "dir", path="/srv/vms"), "nas": pool("nas", "netfs", path="/nfs")}
-HERE = source(storage=HostStorage(POOLS, MOUNTS))
+DECLARED = (DeclaredShare(1, "path", "/srv", "anna"), DeclaredShare(2, "pool", "local", "anna"))
+HERE = source(storage=HostStorage(POOLS, MOUNTS), declared=DECLARED)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,11 @@ def test_a_file_on_what_libvirt_does_not_take_for_shared_is_named(devices, told)
     notes = found(storage_check.check, vm(devices), HERE, target()).notes
     assert [path for path in told if any(path in note for note in notes)] == told
     assert len(notes) == len(told)
+
+
+@pytest.mark.parametrize("mounts", [MOUNTS, MOUNTS[:1], None])
+def test_libvirts_check_is_not_skipped_for_what_the_plan_does_not_know_to_be_shared(mounts):
+    """A pool of NFS whose directory is not mounted any more, or of which nobody knows whether it is."""
+    here = source(storage=HostStorage(POOLS, mounts))
+    devices = disk("pool='nas' volume='a'", "volume") + disk("file='/srv/a.qcow2'", target="vdb")
+    assert found(storage_check.check, vm(devices), here, target()).notes == ()
