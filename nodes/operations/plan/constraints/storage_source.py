@@ -35,7 +35,7 @@ def check(vm: VmState, source: HostState, target: HostState) -> Found:
 def _disk(disk: Disk, source: HostState, target: HostState) -> Found:
     declared = shared_by_declaration(disk, source, target)
     if declared is not None:
-        yield from _declared(disk, declared.declared_by, target)
+        yield from _declared(disk, declared.declared_by, source, target)
     elif disk.source_kind == "volume":
         yield from _volume(disk, source, target)
         yield from _paths(disk, disk.backing, source, target)
@@ -43,14 +43,28 @@ def _disk(disk: Disk, source: HostState, target: HostState) -> Found:
         yield from _paths(disk, (disk.source or "?", *disk.backing), source, target)
 
 
-def _declared(disk: Disk, who: str, target: HostState) -> Found:
+def _declared(disk: Disk, who: str, source: HostState, target: HostState) -> Found:
     if disk.source_kind == "volume" and target.storage.pools is not None:
         pool = target.storage.pool(disk.pool)
         if pool is None or pool.active is False:
             yield _absent(_("has no active pool “%s”") % disk.pool)
             return
+    if disk.source_kind == "block" and (differs := _another_disk(disk.source or "?", source, target)):
+        yield differs
+        return
     what = {"disk": disk.target or "?", "source": disk.source or "?", "who": who}
     yield Note(_("Disk %(disk)s (%(source)s) is on storage declared shared by %(who)s.") % what)
+
+
+def _another_disk(path: str, source: HostState, target: HostState) -> Reason | None:
+    """Why a declaration cannot be true: both disks have names that are the same on every host, and these
+    differ."""
+    mine = source.blocks.at(path) if source.blocks is not None else None
+    other = target.blocks.at(path) if target.blocks is not None else None
+    if mine is None or other is None or path_on_target(path, source, target) is not None:
+        return None
+    text = _("has another disk as %(path)s than was declared: %(there)s instead of %(here)s")
+    return _absent(text % {"path": path, "there": other, "here": mine})
 
 
 # -- files and devices -----------------------------------------------------------------------------

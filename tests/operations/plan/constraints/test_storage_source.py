@@ -463,3 +463,12 @@ def test_another_directory_of_the_same_file_system_on_the_same_mount_point_is_an
     devices = disk("file='/srv/images/web.qcow2'")
     assert missing(devices, bound("/a"), bound("/a")) == SAME
     assert missing(devices, bound("/b"), bound("/a")) == DIFFERENT
+
+
+def test_a_declaration_counts_for_nothing_where_the_disks_have_different_names():
+    devices, declared = disk("dev='/dev/sdb'", "block"), share("path", "/dev/sdb")
+    here = source(storage=HOST, **blocks(san_host("sdb", NAA)), **declared)
+    for wwid, expected in ((NAA, SAME), (OTHER, DIFFERENT)):
+        there = target(storage=HOST, **blocks(san_host("sdb", wwid)), **declared)
+        assert judged(devices, here, there) == expected
+    assert judged(devices, here, target(storage=HOST, **declared)) == SAME, "nothing speaks against it"
