@@ -231,6 +231,8 @@ def test_a_vm_that_is_another_when_the_drain_starts_asks_for_a_new_consent(pair,
     (ended,) = run_queued()
     assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "plan_changed")
     assert any("memory unit=KiB 32768 → memory unit=KiB 49152" in text for text in ended.error["changes"])
+    assert ended.error["plan"]["decisions"]
+    assert ended.error["plan"]["targets"] == [], "for who asks for a plan alone"
 
 
 def test_plans_of_answers_lack_the_parts_and_mean_the_same(pair, nodes, run_vm):
