@@ -350,18 +350,26 @@ def _or_late(answer: object, count: int) -> list[Verdicts]:
     return [Verdicts((None, LATE), (None, LATE))] * count
 
 
-def _leads_elsewhere(shell: Shell, target: Host, clock: Clock) -> str:
-    """Why the name at which the target takes migrations is, on the source, no address of the target's; ""
+def _leads_elsewhere(shell: Shell, source: Host, target: Host, clock: Clock) -> str:
+    """Why the name at which the target takes migrations is, on the source, no address of the target alone; ""
     where it is one, an address itself, or where that cannot be told. Raises InvalidInput."""
     if target.address_forced or literal(target.address) is not None:
         return ""
     found = addresses_there(shell, target.address, timeout_s=min(5.0, clock.left))
-    shown = shown_addresses(target.inventory.get("net"))
-    for text in found or ():
-        address = literal(text)
-        if address is not None and (leads_nowhere(address) or (shown is not None and address not in shown)):
-            words = {"address": text, "node": target.name}
-            return _("the name leads to %(address)s, which is no address of %(node)s") % words
+    return next((words for text in found or () if (words := fault_of_address(text, source, target))), "")
+
+
+def fault_of_address(text: str, source: Host, target: Host) -> str:
+    """Why ``text``, an IP address that the target's name leads to, is not the target's own; "" where it is, or
+    where the inventories do not tell."""
+    address, shown = literal(text), shown_addresses(target.inventory.get("net"))
+    words = {"address": text, "node": target.name, "source": source.name}
+    if address is None:
+        return ""
+    if leads_nowhere(address) or (shown is not None and address not in shown):
+        return _("the name leads to %(address)s, which is no address of %(node)s") % words
+    if address in (shown_addresses(source.inventory.get("net")) or ()):
+        return _("the name leads to %(address)s, which %(source)s has as well") % words
     return ""
 
 
@@ -372,7 +380,7 @@ def _reach(source: SeenHost, target: Host, clock: Clock) -> Verdict:
     if source.connection is None or not source.connection.has_shell:
         return None, ""
     try:
-        elsewhere = _leads_elsewhere(source.connection.shell, target, clock)
+        elsewhere = _leads_elsewhere(source.connection.shell, source.host, target, clock)
         if elsewhere:
             return False, elsewhere
         return migration.reachable(source.connection.shell, target.address, timeout_s=min(5.0, clock.left))

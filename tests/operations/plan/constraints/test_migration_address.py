@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from nodes.hosts.target import HostTarget
 from nodes.inventory import net
 from nodes.inventory.plain import to_plain
+from nodes.operations.host_reading import Host
+from nodes.operations.looking import fault_of_address
 from nodes.operations.plan.constraints import migration_address
 from nodes.operations.plan.host_state import HostState
 from nodes.operations.plan.migration_address import literal, shown_addresses
@@ -58,6 +61,23 @@ def test_an_address_that_both_hosts_have_leads_back_to_the_source() -> None:
     (reason,) = found(host("two", facts(OWN, bridge), bridge), host("one", facts(bridge, "192.0.2.10")))
     assert isinstance(reason, Reason)
     assert "which one has as well" in reason.message
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        (OWN, ""),
+        ("192.0.2.99", "which is no address of two"),
+        ("127.0.1.1", "which is no address of two"),
+        ("192.168.122.1", "which one has as well"),
+    ],
+)
+def test_a_name_is_judged_by_where_it_leads_on_the_source(address: str, words: str) -> None:
+    bridge, local = "192.168.122.1", HostTarget("", "local")
+    here = Host("one", "one", local, inventory={"net": facts("192.0.2.10", bridge)})
+    there = Host("two", "two", local, address="two.example", inventory={"net": facts(OWN, bridge)})
+    assert fault_of_address(address, here, there).endswith(words)
+    assert bool(fault_of_address(address, here, there)) == bool(words)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.99"])
