@@ -360,7 +360,7 @@ def _leads_elsewhere(shell: Shell, source: Host, target: Host, clock: Clock) -> 
 
 
 def fault_of_address(text: str, source: Host, target: Host) -> str:
-    """Why ``text``, an IP address that the target's name leads to, is not the target's own; "" where it is, or
+    """Why ``text``, an address that the target's name leads to, is not the target's alone; "" where it is, or
     where the inventories do not tell."""
     address, shown = literal(text), shown_addresses(target.inventory.get("net"))
     words = {"address": text, "node": target.name, "source": source.name}
