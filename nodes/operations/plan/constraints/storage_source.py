@@ -148,21 +148,28 @@ def _only_declared(disk: Disk, path: str, source: HostState, target: HostState) 
 
 def _mounts(here: Mount, there: Mount, source: HostState, target: HostState) -> Found:
     """Whether two mounts of shared file systems are one. A device is compared by what it is."""
-    if here.source.startswith("/dev/") and there.source.startswith("/dev/"):
-        mine = source.blocks.at(here.source) if source.blocks is not None else None
-        other = target.blocks.at(there.source) if target.blocks is not None else None
-        if mine is not None and other is not None:
-            if mine != other or here.root != there.root:
-                yield _not_mounted(here)
-            return
-        if here.source == there.source and (mine, other) == (None, None):
-            what = {"source": here.source, "host": target.name}
-            yield Note(_("Not verified: whether %(source)s is the same disk on %(host)s.") % what)
-            return
-    if here.source != there.source or here.root != there.root:
+    if here.root != there.root:
+        yield _not_mounted(here)
+    elif here.source.startswith("/dev/") or there.source.startswith("/dev/"):
+        yield from _mounted_devices(here, there, source, target)
+    elif here.source != there.source:
         yield _not_mounted(here)
     elif not names_a_server(here):
         yield _no_server(here, target)
+
+
+def _mounted_devices(here: Mount, there: Mount, source: HostState, target: HostState) -> Found:
+    mine = source.blocks.at(here.source) if source.blocks is not None else None
+    other = target.blocks.at(there.source) if target.blocks is not None else None
+    if mine is not None and mine == other:
+        return
+    # A disk that several hosts reach is not one that its host alone can hold.
+    differ = mine != other and source.blocks is not None and target.blocks is not None
+    if differ or here.source != there.source:
+        yield _not_mounted(here)
+    else:
+        what = {"source": here.source, "host": target.name}
+        yield Note(_("Not verified: whether %(source)s is the same disk on %(host)s.") % what)
 
 
 # -- volumes of pools ------------------------------------------------------------------------------

@@ -472,3 +472,17 @@ def test_a_declaration_counts_for_nothing_where_the_disks_have_different_names()
         there = target(storage=HOST, **blocks(san_host("sdb", wwid)), **declared)
         assert judged(devices, here, there) == expected
     assert judged(devices, here, target(storage=HOST, **declared)) == SAME, "nothing speaks against it"
+
+
+def test_a_cluster_file_system_on_a_disk_of_the_target_alone_is_another_one():
+    mounts = read_mounts(["40 21 8:16 / /srv/images rw - ocfs2 /dev/sdb rw"])
+    devices, known = disk("file='/srv/images/web.qcow2'"), HostStorage({}, mounts)
+    alone = DiskHost()
+    alone.sata("sda")
+    alone.sata("sdb")
+    here = source(storage=known, **blocks(san_host("sdb", NAA)))
+    assert judged(devices, here, target(storage=known, **blocks(san_host("sdb", NAA)))) == SAME
+    assert judged(devices, here, target(storage=known, **blocks(san_host("sdb", OTHER)))) == DIFFERENT
+    assert judged(devices, here, target(storage=known, **blocks(alone))) == DIFFERENT
+    unread = found(storage_source.check, vm(devices), here, target(storage=known))
+    assert unread.reasons == () and unread.notes[0].startswith("Not verified")
