@@ -7,7 +7,9 @@ after that a line with the same number and the exit status. What lies outside is
 
 The command line itself is one that every login shell takes for the same (bash, dash, zsh, fish, tcsh, ksh,
 busybox's ash): quoted texts without a quote, a backslash before anything but a digit or ``n``, an exclamation
-mark, a line break or a byte beyond ASCII, which printf puts back (``%b``, POSIX, printf utility).
+mark, a line break or a byte beyond ASCII, which printf puts back (``%b``, POSIX, printf utility). The frame's
+own script is written without them, and so is many a command: each text that printf has to put back costs the
+host a process.
 """
 
 from __future__ import annotations
@@ -30,40 +32,33 @@ _SIGNALLED = range(129, 193)
 _PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b"'\\!")
 
 # Printed as two halves that stand apart in the command line: a login shell that traces what it runs (set -x,
-# a DEBUG trap) prints the line, and never the number. Standard error has lines of its own ("!") outside those
+# a DEBUG trap) prints the line, and never the number. Standard error has lines of its own (".") outside those
 # of standard output, should a start-up file have joined both. Where nobody takes the first, nothing is run.
-_BEGIN = r"""set +vx
-printf '\002%s%s!\n' "$1" "$2" >&2 && printf '\002%s%s\n' "$1" "$2" || exit 74
-"""
+_BEGIN = r'set +vx; printf "\002%s%s.\n" "$1" "$2" >&2 && printf "\002%s%s\n" "$1" "$2" || exit 74; '
 # A command that changes something is to run for those alone who know that it does: its first line is
 # answered before it begins. So one that was given up, because its login shell was late or prints elsewhere,
-# never runs.
-_AWAIT_GO_AHEAD = """read -r go && [ "$go" = "$1" ] || exit 74
-"""
+# never runs. The answer also says for how many seconds the command is still waited for.
+_AWAIT_GO_AHEAD = 'read -r go t && [ "$go" = "$1" ] || exit 74; '
 # What this shell itself has to say (that a child was killed) goes nowhere.
-_ASIDE = "exec 3>&2 2>/dev/null\n"
-_FINISH = r"""s=$?
-printf '\003%s%s %s\n' "$1" "$2" "$s"
-printf '\003%s%s! %s\n' "$1" "$2" "$s" >&3
-exit "$s"
-"""
+_ASIDE = "exec 3>&2 2>/dev/null; "
+_FINISH = (
+    r's=$?; printf "\003%s%s %s\n" "$1" "$2" "$s"; printf "\003%s%s. %s\n" "$1" "$2" "$s" >&3; exit "$s"'
+)
+_RUN = '(exec sh -c "$c") 2>&3 3>&-; '
 # A follower (journalctl -f) that prints nothing never notices that its reader is gone. A watcher in the same
 # process group waits for the end of standard input, which comes when the channel closes for whatever reason,
 # and then ends the group. It holds neither output, so the end of the command is seen.
-_WATCH = r"""exec 4<&0
-(trap '' TERM; read -r _ <&4; kill -TERM 0; sleep 2; kill -KILL 0) >/dev/null 2>&1 3>&- &
-exec 4<&- </dev/null
-"""
+_WATCH = (
+    'exec 4<&0; (trap "" TERM; read -r _ <&4; kill -TERM 0; sleep 2; kill -KILL 0) >/dev/null 2>&1 3>&- & '
+    "exec 4<&- </dev/null; "
+)
 # Root's processes take no signals from the user, so the watcher has to be root's too; where sudoers names
 # single commands and no shell, the command alone is run and ends with its next line.
-_WATCH_AS_ROOT = r"""w='exec 4<&0
-(trap "" TERM; read -r _ <&4; kill -TERM 0; sleep 2; kill -KILL 0) >/dev/null 2>&1 &
-exec 4<&- </dev/null
-eval "$1"'
-if sudo -n -l sh >/dev/null 2>&1; then (exec sudo -n -- sh -c "$w" sh "$c") 2>&3 3>&-
-else (eval "exec sudo -n -- $c") 2>&3 3>&-
-fi
-"""
+_ROOTS_WATCH = f'{_WATCH.replace(" 3>&-", "")}eval "$1"'
+_WATCH_AS_ROOT = (
+    'if sudo -n -l sh >/dev/null 2>&1; then (exec sudo -n -- sh -c "$w" sh "$c") 2>&3 3>&-; '
+    'else (eval "exec sudo -n -- $c") 2>&3 3>&-; fi; '
+)
 
 
 class FrameReader:
@@ -100,7 +95,7 @@ class FrameReader:
         """The output ends here: gives what was held back, if it is the command's."""
         held, self._held = self._held, b""
         # A line that was cut on its way is no output; a byte or two that look like its beginning may be.
-        return held if self.started and not self.ended and len(held) <= len(_END) + 4 else b""
+        return held if self._read == self._inside and len(held) <= len(_END) + 4 else b""
 
     def _before(self, chunk: bytes) -> bytes:
         data = self._held + chunk
@@ -157,21 +152,29 @@ def _beginning_at_end(data: bytes, line: bytes) -> int:
 class CommandFrame:
     """One run of one command: the line for the login shell, and readers that fit it."""
 
-    def __init__(self, script: str, command: str, *, ends: bool, waits: bool = False) -> None:
+    def __init__(
+        self, script: str, command: str, *, ends: bool, waits: bool = False, watcher: str = ""
+    ) -> None:
         self._nonce = secrets.token_hex(_NONCE_BYTES)
-        self._ends = ends
+        self._ends, self._waits = ends, waits
         half = len(self._nonce) // 2
-        self.go_ahead = f"{self._nonce[:half]}\n".encode("ascii") if waits else b""
-        """What has to come first on standard input, once the command's first line was seen."""
         begin = _BEGIN + (_AWAIT_GO_AHEAD if waits else "")
         halves = (self._nonce[:half], self._nonce[half:])
-        self.arguments = ("/bin/sh", "-c", f"{begin}c=$3\n{script}", "sh", *halves, command)
+        texts = (command, watcher) if watcher else (command,)
+        self.arguments = ("/bin/sh", "-c", f"{begin}{_named(texts, raw=True)}{script}", "sh", *halves, *texts)
         """The same for a process that is started without a login shell."""
-        script = f'{begin}c=$(printf %b "$4")\n{script}'
         self.line = (
-            'exec /bin/sh -c \'eval "$(printf %b "$3")"\' sh '
-            f"{' '.join(halves)} {quoted(script)} {quoted(command)}"
+            f"exec /bin/sh -c '{begin}{_named(texts)}{script}' sh "
+            f"{' '.join(halves)} {' '.join(map(quoted, texts))}"
         )
+
+    def go_ahead(self, within_s: float) -> bytes:
+        """What has to come first on standard input, once the command's first line was seen.
+
+        ``within_s`` is how long the command will be waited for; b"" for one that does not wait itself.
+        """
+        seconds = max(1, math.ceil(within_s))  # timeout(1) takes 0 for no limit
+        return f"{self._nonce[: len(self._nonce) // 2]} {seconds}\n".encode("ascii") if self._waits else b""
 
     def output(self) -> FrameReader:
         """A reader for standard output."""
@@ -179,7 +182,16 @@ class CommandFrame:
 
     def errors(self) -> FrameReader:
         """A reader for standard error."""
-        return FrameReader(f"{self._nonce}!", ends=self._ends)
+        return FrameReader(f"{self._nonce}.", ends=self._ends)
+
+
+def _named(texts: tuple[str, ...], *, raw: bool = False) -> str:
+    """Assigns the arguments behind the halves: ``c`` is the command, ``w`` root's watcher."""
+    plain = [raw or _PLAIN.issuperset(text.encode("utf-8", errors="surrogateescape")) for text in texts]
+    values = (
+        f"${place}" if is_plain else f'$(printf %b "${place}")' for place, is_plain in enumerate(plain, 3)
+    )
+    return "".join(f"{name}={value}; " for name, value in zip("cw", values, strict=False))
 
 
 def quoted(text: str) -> str:
@@ -189,27 +201,26 @@ def quoted(text: str) -> str:
     return f"'{''.join(parts)}'"
 
 
-def bounded(command: str, timeout_s: float) -> CommandFrame:
-    """``command`` under the host's own clock.
+def bounded(command: str) -> CommandFrame:
+    """``command`` under the host's own clock, for as long as the go-ahead says.
 
     Closing an SSH channel does not end what runs behind it, and OpenSSH delivers no signals in a root login;
     without a clock at the host's end a hung command would hold one of the connection's sessions for ever.
     """
     # First asked to end, which lets a script remove its temporary files, then killed.
-    run = f'(exec timeout -k 1 {math.ceil(timeout_s)} sh -c "$c") 2>&3 3>&-\n'
+    run = '(exec timeout -k 1 "$t" sh -c "$c") 2>&3 3>&-; '
     return CommandFrame(_ASIDE + run + _FINISH, command, ends=True, waits=True)
 
 
 def unbounded(command: str) -> CommandFrame:
     """``command`` for a process that is ended by whoever started it."""
-    run = '(exec sh -c "$c") 2>&3 3>&-\n'
-    return CommandFrame(_ASIDE + run + _FINISH, command, ends=True, waits=True)
+    return CommandFrame(_ASIDE + _RUN + _FINISH, command, ends=True, waits=True)
 
 
 def watched(command: str, *, sudo: bool) -> CommandFrame:
     """``command``, as root with ``sudo``, until its end or until its standard input is closed."""
-    run = _WATCH_AS_ROOT if sudo else _WATCH + '(exec sh -c "$c") 2>&3 3>&-\n'
-    return CommandFrame(_ASIDE + run + _FINISH, command, ends=True)
+    run, watcher = (_WATCH_AS_ROOT, _ROOTS_WATCH) if sudo else (_WATCH + _RUN, "")
+    return CommandFrame(_ASIDE + run + _FINISH, command, ends=True, watcher=watcher)
 
 
 def relayed(command: str) -> CommandFrame:
@@ -217,4 +228,4 @@ def relayed(command: str) -> CommandFrame:
 
     Its output has no closing line, and its exit status is the channel's.
     """
-    return CommandFrame('exec sh -c "$c"\n', command, ends=False)
+    return CommandFrame('exec sh -c "$c"', command, ends=False)

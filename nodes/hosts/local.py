@@ -54,7 +54,7 @@ class LocalShell:
         frame = unbounded(with_sudo(command, sudo=sudo, is_root=self.is_root))
         process = _start(frame)
         clock = Clock(timeout_s)
-        exchange = _Exchange(process, frame, frame.go_ahead + stdin, max_bytes)
+        exchange = _Exchange(process, frame, frame.go_ahead(timeout_s) + stdin, max_bytes)
         try:
             ended = exchange.until(clock)
             _exited_within(process, min(clock.left, _END_S))

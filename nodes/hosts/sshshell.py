@@ -147,7 +147,7 @@ class SshShell:
     ) -> CommandResult:
         started = time.monotonic()
         clock = Clock(timeout_s)
-        frame = bounded(with_sudo(command, sudo=sudo, is_root=self.is_root), timeout_s)
+        frame = bounded(with_sudo(command, sudo=sudo, is_root=self.is_root))
         held = self._connection.open_exec(frame, timeout_s)
         channel = held.channel
         stdout = bytearray()
@@ -155,7 +155,9 @@ class SshShell:
         try:
             # Not before: a start-up file that reads its standard input would swallow the command's.
             await_start(channel, self._connection, clock)
-            _feed(channel, frame.go_ahead + stdin, clock)
+            if clock.passed:
+                raise TimeoutError  # without the go-ahead, so that it never runs
+            _feed(channel, frame.go_ahead(clock.left) + stdin, clock)
             truncated = _take(channel, stdout, max_bytes, clock)
             timed_out = not truncated and not _await_end(channel, clock)
         except TimeoutError:

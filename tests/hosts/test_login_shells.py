@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from nodes.errors import HostTimeout, LoginShellUnusable
-from nodes.hosts.command_frame import KEPT_OUTSIDE, MAX_OUTSIDE, CommandFrame, FrameReader, quoted, relayed
+from nodes.hosts.command_frame import (
+    KEPT_OUTSIDE,
+    MAX_OUTSIDE,
+    CommandFrame,
+    FrameReader,
+    bounded,
+    quoted,
+    relayed,
+    unbounded,
+    watched,
+)
 from nodes.hosts.connection import connect
 from nodes.hosts.rights import preflight
 from nodes.hosts.shell import CommandTimeout
@@ -89,7 +101,9 @@ def lodger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         TemporaryUser("na-test-shells") as user,
         LoopbackSshd(tmp_path_factory.mktemp("s"), key_types=("ed25519",), options=options) as sshd,
     ):
-        yield Account(user, sshd)
+        account = Account(user, sshd)
+        account.use("bash")
+        yield account
 
 
 @pytest.fixture
@@ -258,6 +272,17 @@ def test_a_command_that_was_given_up_before_it_began_never_runs(account: Account
 
 
 @needs_root
+def test_a_command_that_began_late_ends_when_it_is_given_up_all_the_same(account: Account) -> None:
+    account.start_up(".bashrc", "sleep 1")
+    ran = account.user.home / "ran-on"
+    with account.entered() as connection:
+        with pytest.raises(CommandTimeout):
+            connection.shell.run(f"sleep 1.5; touch {ran}", timeout_s=1.5)
+        time.sleep(2)
+    assert not ran.exists(), "the command went on for as long as it began late"
+
+
+@needs_root
 @pytest.mark.parametrize("to", ["", " >&2"])
 def test_a_start_up_file_that_prints_without_an_end_is_given_up(account: Account, to: str) -> None:
     account.start_up(".bashrc", f"yes 'Out of order'{to}")
@@ -304,7 +329,11 @@ def test_a_frame_is_found_however_its_bytes_arrive(size: int) -> None:
 def test_a_frame_that_was_cut_gives_what_came_and_no_part_of_its_end() -> None:
     nonce = "ab" * 16
     begun = b"\x02" + nonce.encode() + b"\n"
-    for end, expected in ((b"out\x03", b"out\x03"), (b"out\x03" + nonce.encode()[:20], b"out")):
+    for end, expected in (
+        (b"out\x03", b"out\x03"),
+        (b"out\x03" + nonce.encode()[:20], b"out"),
+        (b"out\x03" + nonce.encode() + b" 1", b"out"),
+    ):
         reader = FrameReader(nonce, ends=True)
         given = reader.feed(begun + end)
         assert given + reader.finish() == expected
@@ -339,6 +368,18 @@ def test_every_number_is_fresh_and_stands_whole_in_no_command_line() -> None:
     assert one.line != two.line
     nonce = CommandFrame("", "true", ends=True)
     assert nonce._nonce not in nonce.line
+
+
+@pytest.mark.parametrize(
+    "frame", [bounded, unbounded, relayed, partial(watched, sudo=False), partial(watched, sudo=True)]
+)
+def test_every_command_line_is_of_letters_that_every_login_shell_takes_for_the_same(
+    frame: Callable[[str], CommandFrame],
+) -> None:
+    for command in ("true", "it's \\ ! \n é\x00"):
+        line = frame(command).line
+        assert re.fullmatch(r"(?:[\x20\x22-\x5b\x5d-\x7e]|\\[0n])+", line), line
+        assert line.count("'") % 2 == 0
 
 
 def test_any_text_survives_its_quoting() -> None:
