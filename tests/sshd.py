@@ -124,6 +124,18 @@ class LoopbackSshd:
             for child in reversed(children):
                 _kill(child)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Its connections stand still for a while: what is sent to them arrives, and is answered later."""
+        standing = descendants(self.pid)
+        for child in standing:
+            _signal(child, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for child in standing:
+                _signal(child, signal.SIGCONT)
+
     @property
     def pid(self) -> int:
         assert self._process is not None

@@ -15,7 +15,7 @@ from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
 from nodes.hosts.handshake import NoSuchHostKey, connect_verified, host_key_mismatch
 from nodes.hosts.host_key_scan import scan_host_keys
 from nodes.hosts.login import DEFAULT_USER, log_in
-from nodes.hosts.ssh_links import Opener, SshLinks
+from nodes.hosts.ssh_links import SILENT_S, Opener, SshLinks
 from nodes.hosts.sshshell import ChannelSlot, ChannelSlots, HeldChannel, SshShell, SshStream
 from nodes.hosts.target import HostKey, HostTarget
 from nodes.hosts.wire import ChannelRefused, ChannelTimeout, Sink, Wire, WireChannel
@@ -129,13 +129,14 @@ class SshConnection:
 
     def _forwarded(self, path: str, clock: Clock) -> WireChannel:
         # No session, so no limit of sshd's counts it (MaxSessions in sshd_config(5)).
+        within_s = clock.left
         try:
-            return self._wire.open_streamlocal(path, clock.left)
+            return self._wire.open_streamlocal(path, within_s)
         except ChannelRefused:
             raise
         except ChannelTimeout as silent:
-            # A server that does not answer this at once answers nothing: let the next one reconnect.
-            self.close()
+            if within_s >= SILENT_S:  # let the next one reconnect
+                self.close()
             raise HostTimeout(
                 f"{self.address} did not open a channel within {clock.timeout_s:g} s."
             ) from silent

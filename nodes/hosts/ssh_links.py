@@ -30,6 +30,9 @@ _FULL_S = 1.0
 _NONE_S = 3.0
 """A server that has opened no session at all until then will open none."""
 _DIAL_AGAIN_S = 10.0
+SILENT_S = 0.5
+"""A server that does not answer the opening of a channel for so long answers nothing. One that had less time
+to answer, because that was all that was left of a deadline, goes on being used."""
 
 Opener = Callable[[Wire, float], WireChannel]
 Dial = Callable[[float], Wire]
@@ -95,16 +98,17 @@ class SshLinks:
         first_tries = Clock(_NONE_S)
         while refused is None or (clock.left > _RETRY_S and (self._has_opened or not first_tries.passed)):
             link, channel = self._place(clock), None
+            within_s = clock.left
             try:
-                channel = opener(link.wire, clock.left)
+                channel = opener(link.wire, within_s)
             except ChannelRefused as answer:
                 refused = answer
                 self._learn(link, answer)
             except ChannelTimeout as silent:
                 if refused is not None:
                     break
-                # A server that does not answer this at once answers nothing: let the next one reconnect.
-                self.close()
+                if within_s >= SILENT_S:  # let the next one reconnect
+                    self.close()
                 raise HostTimeout(
                     f"{self._address} did not open a channel within {clock.timeout_s:g} s."
                 ) from silent
@@ -157,8 +161,8 @@ class SshLinks:
                 if clock.passed or not self._may_dial:
                     self._await_room(clock)
                     continue
-            # One at a time: who waited takes what another has made meanwhile.
-            if self._dialing.acquire(timeout=clock.left):
+            # One at a time: who waited takes what another has made meanwhile, or has given back.
+            if self._dialing.acquire(timeout=min(clock.left, _CLOSING_S)):
                 try:
                     with self._changed:
                         link = self._with_room()

@@ -20,6 +20,7 @@ from paramiko.common import (
     MSG_CHANNEL_EOF,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
+    cMSG_CHANNEL_CLOSE,
     cMSG_CHANNEL_OPEN,
     cMSG_CHANNEL_REQUEST,
     cMSG_CHANNEL_WINDOW_ADJUST,
@@ -181,6 +182,31 @@ class Wire(paramiko.Transport):
         if event is not None:
             event.set()
 
+    def _parse_channel_open_success(self, m: paramiko.Message) -> None:
+        rest = m.get_remainder()
+        number, theirs = m.get_int(), m.get_int()
+        if self._channels.get(number) is None:
+            # Given up meanwhile. The server would count the session for as long as the connection stands.
+            self._close_unasked(theirs)
+            return
+        super()._parse_channel_open_success(paramiko.Message(rest))  # type: ignore[misc]
+
+    def _close_unasked(self, their_number: int) -> None:
+        # In the middle of a key exchange sending would block this thread, which is the one that ends it.
+        if self.clear_to_send.is_set():
+            message = paramiko.Message()
+            message.add_byte(cMSG_CHANNEL_CLOSE)
+            message.add_int(their_number)
+            self._send_user_message(message)
+
+    def _give_up(self, number: int) -> bool:
+        """Forget a channel that is not open yet; False where it has been opened at this very moment."""
+        with self.lock:
+            if self.channel_events.pop(number, None) is None:
+                return False
+            self._channels.delete(number)
+            return True
+
     def _open_sessions(self) -> int:
         return sum(channel.is_session and channel.active for channel in self._channels.values())
 
@@ -211,7 +237,7 @@ class Wire(paramiko.Transport):
             # A connection that died just before the event was registered sets none.
             if not self.is_active():
                 raise EOFError("connection lost")
-            if clock.passed:
+            if clock.passed and self._give_up(number):
                 raise ChannelTimeout("no answer to the opening of a channel")
         if (refused := self._refusals.pop(number, None)) is not None:
             raise refused
@@ -395,8 +421,10 @@ class WireChannel(paramiko.Channel):
         own = chunk if self.error_output is None else self.error_output.feed(chunk)
         self.errors += own[: MAX_STDERR - len(self.errors)]
         self._give_back(len(chunk))
-        if self.error_output is not None and (self.error_output.ended or self.error_output.flooded):
+        if self.error_output is not None and self.error_output.ended:
+            # Says nothing of standard output, whose beginning may come behind it.
             self.errors_ended.set()
+        elif self.error_output is not None and self.error_output.flooded:
             self.decided.set()
 
     def _give_back(self, count: int) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from nodes.errors import HostUnreachable
+from nodes.errors import HostError, HostTimeout, HostUnreachable
 from nodes.hosts.channel_check import try_channels
 from nodes.hosts.connection import connect
 from nodes.hosts.deadlines import Deadlines
@@ -104,3 +105,57 @@ def test_a_further_connection_that_is_refused_is_told_with_its_reason_and_a_way_
     assert "MaxSessions" in caught.value.message
     assert "without a greeting" in caught.value.message
     assert "MaxSessions to 10" in caught.value.remedy
+
+
+def test_a_deadline_that_is_nearly_over_ends_no_connection_and_leaves_no_session(tmp_path: Path) -> None:
+    """What waited long for its turn asks a server that is slow at that moment; others go on using it."""
+    with (
+        sshd_with(tmp_path / "s", 1) as sshd,
+        SshConnection(sshd.target(), SHORT) as connection,
+    ):
+        assert connection.shell.run("echo before", timeout_s=5).stdout == b"before\n"
+        time.sleep(0.5)  # the server no longer counts that session
+        with sshd.held():
+            started = time.monotonic()
+            with pytest.raises(HostTimeout):
+                connection.shell.run("true", timeout_s=0.2)
+            with pytest.raises(HostTimeout):
+                connection.open_unix(str(tmp_path / "none"), 0.2)
+            assert time.monotonic() - started < 2
+        assert connection.alive
+        for number in range(3):
+            answer = connection.shell.run(f"echo {number}", timeout_s=5).stdout
+            assert answer == f"{number}\n".encode()
+        assert connection.connections == 1, "the session that was opened too late is still counted"
+
+
+def test_a_place_that_is_given_back_is_taken_while_a_further_connection_hangs(tmp_path: Path) -> None:
+    relayed, silent = threading.Semaphore(1), threading.Event()
+    answers: list[float] = []
+
+    def serve(client: socket.socket) -> None:
+        if relayed.acquire(blocking=False):
+            relay.serve(client)
+        else:
+            silent.wait(20)
+
+    def ask(timeout_s: float) -> None:
+        with suppress(HostError):
+            connection.shell.run("true", timeout_s=timeout_s)
+        answers.append(time.monotonic())
+
+    with sshd_with(tmp_path / "s", 1) as sshd:
+        relay = Freezer(sshd.port)
+        with tcp_peer(serve) as port, connect(sshd.target(port=port)) as connection:
+            stream = connection.shell.stream("echo up; sleep 30")
+            assert stream.read(timeout_s=5) == b"up\n"
+            threads = [threading.Thread(target=ask, args=(timeout_s,)) for timeout_s in (15.0, 12.0)]
+            for thread in threads:
+                thread.start()
+                time.sleep(0.5)
+            freed = time.monotonic()
+            stream.close()
+            threads[1].join(20)
+            silent.set()
+            threads[0].join(20)
+    assert min(answers) - freed < 3
