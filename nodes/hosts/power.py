@@ -21,6 +21,7 @@ from nodes.errors import (
     HostTimeout,
     HostUnreachable,
     InsufficientRightsOnHost,
+    LoginShellUnusable,
     PowerRefused,
     ProbeFailed,
     ShutdownInhibited,
@@ -93,8 +94,8 @@ def reboot(shell: Shell, expected_boot_id: str, until_s: float, *, ignore_inhibi
 
     Returns when the command was accepted, which ends the connection soon, or as soon as the connection ends
     under it. Raises BootIdChanged and CommandTooLate (nothing was done), InsufficientRightsOnHost,
-    ShutdownInhibited, PowerRefused (systemctl's words); HostTimeout or HostUnreachable leave open whether it
-    was carried out: the boot ID will tell.
+    ShutdownInhibited, PowerRefused (systemctl's words), LoginShellUnusable (nothing was done); HostTimeout or
+    HostUnreachable leave open whether it was carried out: the boot ID will tell.
     """
     _command(shell, IGNORING_INHIBITORS[REBOOT] if ignore_inhibitors else REBOOT, expected_boot_id, until_s)
 
@@ -203,6 +204,11 @@ def _sent(run: Callable[[], CommandResult]) -> CommandResult | None:
     """The command's result; None where the host went away under it, as is to be expected."""
     try:
         return run()
+    except CommandTimeout as silent:
+        if silent.partial.started:
+            raise
+        # Nothing stays open: what the login shell had not begun in time is never carried out.
+        raise LoginShellUnusable(silent.message, remedy=silent.remedy) from silent
     except ConnectionLost as error:
         if _SENDING.encode() in error.partial.stdout:
             return None
@@ -222,10 +228,12 @@ def _require_stopping(shell: Shell) -> None:
         try:
             if is_stopping(shell):
                 return
-        except CommandTimeout:
+        except (CommandTimeout, LoginShellUnusable):
             pass
-        except HostUnreachable:
-            return
+        except HostUnreachable as error:
+            # One that opens no session (MaxSessions, or no memory for a process) still runs.
+            if error.extra.get("reason") == "lost":
+                return
         if clock.passed:
             raise HostTimeout("The command ended without saying whether the host has taken it.")
         time.sleep(LOOK_S)

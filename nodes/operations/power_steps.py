@@ -434,7 +434,10 @@ def _is_gone(error: HostError) -> bool:
     """Whether the error proves that the host answers no more, or that another system answers in its place.
 
     One that refuses users (pam_nologin(8)), whose command hangs or whose output cannot be read, still runs.
+    So does one that opens no session, or that is not asked because all channels to it are in use.
     """
+    if error.extra.get("reason") in ("no_session", "channels_busy"):
+        return False
     lost = isinstance(error, (HostUnreachable, HostTimeout)) and not isinstance(error, CommandTimeout)
     return lost or isinstance(error, (HostKeyMismatch, HostKeyRequired))
 

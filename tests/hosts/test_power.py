@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from nodes.errors import (
     HostTimeout,
     HostUnreachable,
     InsufficientRightsOnHost,
+    LoginShellUnusable,
     PowerRefused,
 )
 from nodes.hosts import power
@@ -21,7 +23,7 @@ from nodes.hosts.connection import connect
 from nodes.hosts.shell import Shell
 from nodes.hosts.target import HostTarget
 from tests.lighthosts import AVAILABLE, LightHost, comes_true
-from tests.sshd import TemporaryUser
+from tests.sshd import LoopbackSshd, TemporaryUser
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare")
 
@@ -125,6 +127,38 @@ def test_a_command_that_is_killed_proves_nothing_unless_the_host_says_that_it_go
             power.reboot(shell, host.boot_id, until_s)
         with host.systemctl_that(f"case $1 in reboot) {killed};; *) echo stopping;; esac"):
             power.reboot(shell, host.boot_id, until_s)
+    assert host.power_commands == []
+
+
+def test_a_command_that_is_killed_where_the_host_opens_no_session_any_more_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power, "SETTLES_S", 0.5)
+    options = {"MaxSessions": "0"}
+    with (
+        LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options=options) as sshd,
+        connect(sshd.target()) as connection,
+        pytest.raises(HostTimeout, match="without saying whether"),
+    ):
+        power._require_stopping(connection.shell)
+
+
+def test_a_command_that_the_login_shell_never_began_is_refused_and_not_left_open(
+    host: LightHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power, "COMMAND_S", 1.0)
+    with (
+        TemporaryUser("power") as user,
+        user.sudoers("ALL=(root) NOPASSWD: ALL"),
+        connect(host.sshd.target(user=user.name)) as connection,
+    ):
+        until_s = soon(connection.shell)
+        (user.home / ".ssh").mkdir(exist_ok=True)
+        (user.home / ".ssh/rc").write_text("sleep 2\n")
+        with pytest.raises(LoginShellUnusable, match="had not begun the command"):
+            power.reboot(connection.shell, host.boot_id, until_s)
+        time.sleep(1.5)
+    assert host.is_on
     assert host.power_commands == []
 
 
