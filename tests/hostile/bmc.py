@@ -112,6 +112,8 @@ class MisbehavingBmc:
         self.open_sessions: dict[str, str] = {}
         """Tokens by the path of their sessions."""
         self.most_sessions = 4
+        self.named = ""
+        """The address that it takes for its own, where that is another one."""
         self.broken_handshakes = 0
         """So many of the next connections are reset before TLS is spoken."""
         self.state = "Off"
@@ -225,8 +227,8 @@ class MisbehavingBmc:
             return Say(400, body=error("No session is free.", "Base.1.8.SessionLimitExceeded"))
         path, token = f"{SESSIONS}/{len(self.requests)}", secrets.token_hex(16)
         self.open_sessions[path] = token
-        headers = {"X-Auth-Token": token, "Location": f"{self.address.url}{path}"}
-        return Say(201, headers, {"@odata.id": path})
+        headers = {"X-Auth-Token": token, "Location": f"{self.named or self.address.url}{path}"}
+        return Say(201, headers, {} if self.named else {"@odata.id": path})
 
     def _system_answer(self) -> Say:
         tag = f'"{self._etag}"'

@@ -248,6 +248,36 @@ def test_a_session_is_deleted_also_where_a_call_fails(bmc):
     assert not bmc.open_sessions
 
 
+def test_a_session_is_deleted_also_where_the_bmc_names_it_by_an_address_of_its_own(bmc):
+    bmc.basic, bmc.named = False, "https://bmc.internal"
+    with opened(bmc) as redfish:
+        assert redfish.power_state() == "Off"
+        assert len(bmc.open_sessions) == 1
+    assert not bmc.open_sessions
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+def test_a_login_is_led_elsewhere_within_the_service_and_to_nobody_else(bmc, status):
+    bmc.basic = False
+    bmc.instead("POST", SESSIONS, Say(status, {"Location": f"{SESSIONS}/"}))
+    bmc.instead("POST", f"{SESSIONS}/", Say(status, {"Location": SESSIONS}))
+    with opened(bmc) as redfish:
+        assert redfish.power_state() == "Off"
+    assert not bmc.open_sessions
+    bmc.instead("POST", SESSIONS, Say(status, {"Location": "https://127.0.0.2/redfish/v1/Sessions"}))
+    with pytest.raises(BmcFailed, match="is not followed"), opened(bmc) as redfish:
+        redfish.power_state()
+
+
+def test_a_session_that_a_bmc_refuses_without_ending_it_is_deleted_before_the_next(bmc):
+    bmc.basic, bmc.most_sessions = False, 1
+    with opened(bmc) as redfish:
+        redfish.power_state()
+        bmc.instead("GET", SYSTEM, Say(401, body=error("Try again.")))
+        assert redfish.power_state() == "Off"
+    assert not bmc.open_sessions
+
+
 def test_a_session_that_has_ended_is_opened_again(bmc):
     bmc.basic = False
     with opened(bmc) as redfish:

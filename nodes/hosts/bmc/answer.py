@@ -123,3 +123,14 @@ def path_at(address: BmcAddress, path: str, location: str) -> str | None:
     if parts.scheme != "https" or (host, port) != (address.host, address.port) or "@" in parts.netloc:
         return None
     return service_path(parts.path + (f"?{parts.query}" if parts.query else ""))
+
+
+def path_of(path: str, location: str) -> str | None:
+    """The path that a ``Location`` in the answer at ``path`` names, whichever host it names.
+
+    For what is asked of the service itself: a BMC behind another address names the one that it knows.
+    """
+    try:
+        return service_path(urlsplit(urljoin(path, location.strip())).path)
+    except ValueError:
+        return None

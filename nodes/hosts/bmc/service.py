@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from nodes.errors import BmcFailed, HostTimeout
-from nodes.hosts.bmc.answer import REDIRECTS, Answer, path_at, service_path
+from nodes.hosts.bmc.answer import REDIRECTS, Answer, path_at, path_of, service_path
 from nodes.hosts.bmc.attempts import Attempts, Lost
 from nodes.hosts.bmc_line import AnswerTooLong, BmcLine
 from nodes.hosts.bmc_target import BmcTarget
@@ -173,10 +173,12 @@ class RedfishService:
         headers: Mapping[str, str],
     ) -> Answer:
         self._last = path
+        at = f"{self.target.address.url}{path}"
         within_s = min(self.timeout_s, clock.left)
+        if within_s <= 0:  # a command that is sent now would be nobody's any more
+            raise Lost(f"no time was left to ask {at}", sent=False)
         if self._line is None or self._line.dead:
             self._line = BmcLine(self.target)
-        at = f"{self.target.address.url}{path}"
         try:
             return self._line.exchange(method, path, body, Clock(within_s), headers)
         except (HostTimeout, httpx.TimeoutException) as error:
@@ -210,31 +212,42 @@ class RedfishService:
 
     def _open_session(self, clock: Clock) -> None:
         """Log in (DSP0266, section 13.3.4). Raises BmcFailed where that is refused as well."""
-        self._token = self._session = ""
-        path = self._sessions_path(clock)
+        if self._session:  # refused, but perhaps counted still
+            self._delete_session(min(GOODBYE_S, clock.left))
+        self._token = ""
         login = {"UserName": self.target.user, "Password": self.target.password}
-        answer = self._patiently(lambda: self._send("POST", path, login, clock, {}), clock)
+        answer, path = self._without_token("POST", self._sessions_path(clock), login, clock)
         token = answer.headers.get("x-auth-token", "")
         if answer.status not in (200, 201) or not token:
             raise self._refused(answer)
         self._token = token
-        address, body = self.target.address, answer.body or {}
-        location = path_at(address, path, answer.headers.get("location", ""))
-        self._session = (location if location != path else None) or service_path(body.get("@odata.id")) or ""
+        location = path_of(path, answer.headers.get("location", ""))
+        named = location if location != path else None
+        self._session = named or service_path((answer.body or {}).get("@odata.id")) or ""
 
     def _sessions_path(self, clock: Clock) -> str:
         """Where sessions are opened; the service root, which says so, is shown to everybody."""
-        root = self._patiently(lambda: self._send("GET", ROOT, None, clock, {}), clock)
+        root, _path = self._without_token("GET", ROOT, None, clock)
         links = (root.body or {}).get("Links")
         sessions = links.get("Sessions") if isinstance(links, Mapping) else None
         named = service_path(sessions.get("@odata.id")) if isinstance(sessions, Mapping) else None
         return named or SESSIONS
 
-    def _delete_session(self) -> None:
+    def _without_token(
+        self, method: str, path: str, body: Mapping[str, Any] | None, clock: Clock
+    ) -> tuple[Answer, str]:
+        """The answer of one who is not logged in, along redirections within the service, and its path."""
+        for _hop in range(MAX_HOPS):
+            answer = self._patiently(partial(self._send, method, path, body, clock, {}), clock)
+            if answer.status not in REDIRECTS or answer.status == 303:
+                return answer, path
+            path = self.redirected(path, answer)
+        raise self.not_redfish(f"its redirections from {path} do not come to an end")
+
+    def _delete_session(self, within_s: float = GOODBYE_S) -> None:
         path, self._session = self._session, ""
-        clock = Clock(GOODBYE_S)
         try:
-            self._send("DELETE", path, None, clock, {"X-Auth-Token": self._token})
+            self._send("DELETE", path, None, Clock(within_s), {"X-Auth-Token": self._token})
         except (Lost, BmcFailed):
             pass
         self._token = ""
