@@ -93,21 +93,25 @@ class JournalHost:
         tool.write_text("\n".join(["#!/bin/sh", *lines, ""]))
         tool.chmod(0o755)
 
-    def lose_message(self, message: str, *, option: str = "--output=export", rereads: bool = True) -> None:
+    def lose_message(
+        self, message: str, *, option: str = "--output=export", rereads: bool = True, hangs: bool = False
+    ) -> None:
         """From now on the first journalctl that reads entries, with this option, prints those whose MESSAGE
         this basic regular expression matches without it, as one does that reads an entry while it is written.
 
-        Without ``rereads`` every later journalctl that is to read entries fails. All are noted in ``calls``.
+        Without ``rereads`` every later journalctl that is to read entries fails, with ``hangs`` it gives no
+        answer. All are noted in ``calls``.
         """
         real = f'/usr/bin/journalctl --directory={self.journal} "$@"'
         lost = self.calls.with_suffix(".lost")
+        later = "exec sleep 20" if hangs else f"exec {real}" if rereads else "exit 1"
         self._tool(
             f'case "$*" in *{option}*) ;; *) exec {real} ;; esac',
             f'echo "$*" >>{self.calls}',
             f"if mkdir {lost} 2>/dev/null; then",
             '    case "$*" in *--follow*) unbuffered=-u ;; esac',
             f"    {real} | LC_ALL=C sed $unbuffered '/^MESSAGE={message}$/d'",
-            f"else {'exec ' + real if rereads else 'exit 1'}; fi",
+            f"else {later}; fi",
         )
 
     def write(self, entries: Iterable[Fields], name: str = "a") -> None:

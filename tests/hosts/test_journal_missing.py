@@ -16,6 +16,7 @@ from nodes.hosts.journal_entries import Entry
 from nodes.hosts.journal_filters import read_filters
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import query
+from nodes.hosts.logs import missing_messages
 from tests.journals import AVAILABLE, JournalHost, entry, export
 
 pytestmark = pytest.mark.skipif(not AVAILABLE or os.geteuid() != 0, reason="needs root and journal-remote")
@@ -91,6 +92,22 @@ def test_a_message_that_cannot_be_read_again_is_unknown_and_says_so(host, connec
     assert (newest.message, newest.message_unread) == (None, True)
     assert newest.cursor
     assert (before.message, before.message_unread) == ("line 28", False)
+
+
+def test_a_second_reading_that_hangs_holds_a_stream_up_once_and_not_at_every_entry(
+    host, connection, monkeypatch
+):
+    monkeypatch.setattr(missing_messages, "REREAD_S", 1.0)
+    host.lose_message("line .*", hangs=True)
+    follow = JournalFollow(connection, read_filters({}))
+    found: list[Entry] = []
+    for number in range(30, 35):
+        while len(found) < number:
+            found += follow.read(10) or []
+        host.write([entry(number, f"line {number}")])
+    follow.close()
+    assert all(row.message is None and row.message_unread for row in found)
+    assert len(host.calls.read_text().splitlines()) == 2, "the stream itself, and one second reading"
 
 
 def test_all_fields_of_an_entry_have_its_message_though_the_first_reading_lost_it(host, connection):

@@ -8,6 +8,7 @@ MESSAGE at all (systemd.journal-fields(7) requires none); the second reading tel
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -20,6 +21,9 @@ from nodes.hosts.journal_filters import command
 REREAD_S = 5.0
 """For one batch. A reader that waits longer for a field would hold back all entries behind it."""
 MAX_BYTES = 32 << 20
+_PAUSE_FACTOR = 10
+"""Where a second reading fails, the next is not tried until this many times as long has passed: otherwise a
+host that opens no further session would hold up every batch for :data:`REREAD_S`."""
 
 
 class MissingMessages:
@@ -36,6 +40,8 @@ class MissingMessages:
         self._options = tuple(options)
         self._sudo = sudo
         self._newest_first = newest_first
+        self._not_before = 0.0
+        """On the monotonic clock."""
 
     def completed(self, entries: list[Entry], timeout_s: float = REREAD_S) -> list[Entry]:
         """``entries`` in their order, those without a MESSAGE as a second reading by their cursors has them.
@@ -59,6 +65,9 @@ class MissingMessages:
 
     def _read_again(self, newest: str, count: int, timeout_s: float) -> Mapping[str, Entry]:
         """By cursor, the ``count`` entries that end with ``newest``; fewer, or none, where that fails."""
+        began = time.monotonic()
+        if began < self._not_before:
+            return {}
         options = [*self._options, "--reverse", f"--lines={count}", f"--cursor={newest}"]
         try:
             result = self._connection.shell.run(
@@ -66,6 +75,8 @@ class MissingMessages:
             )
         except HostError as error:
             if self._connection.alive:
+                now = time.monotonic()
+                self._not_before = now + _PAUSE_FACTOR * (now - began)
                 return {}  # it may open no further session; what was read already can be shown all the same
             raise HostUnreachable(
                 f"The connection to {self._connection.address} was lost.", extra={"reason": "lost"}
