@@ -105,9 +105,12 @@ class HeldChannel:
     def refusal(self) -> str:
         """What the login shell said instead of beginning the command; "" where it has begun, or still may."""
         channel = self.channel
-        if channel.started or not (channel.ended_by_server or channel.closed_by_server):
+        ended = channel.ended_by_server or channel.closed_by_server
+        if channel.started or not (ended or channel.flooded):
             return ""
         result = _result(channel, bytearray(), time.monotonic(), truncated=False, timed_out=True)
+        if channel.flooded:
+            return login_shell.flooding(self._user, self._address, result).detail()
         return login_shell.refusing(self._user, self._address, channel.exit_status, result).detail()
 
     def close(self) -> None:

@@ -400,10 +400,11 @@ class WireChannel(paramiko.Channel):
         self._pass_on(own)
         # A reader gives back what it takes; what nobody will read is given back here.
         self._give_back(len(chunk) - (0 if self.sink is not None else len(own)))
-        if output is not None and (output.started or output.flooded):
+        if output is not None and output.started:
             self.decided.set()
             if output.ended:
                 self._output_ended()
+        self._end_flood()
 
     def _pass_on(self, own: bytes) -> None:
         if self.sink is not None:
@@ -424,12 +425,15 @@ class WireChannel(paramiko.Channel):
         if self.error_output is not None and self.error_output.ended:
             # Says nothing of standard output, whose beginning may come behind it.
             self.errors_ended.set()
-        elif self.error_output is not None and self.error_output.flooded:
-            self.decided.set()
+        self._end_flood()
+
+    def _end_flood(self) -> None:
+        if self.flooded and not self.started:
+            self._output_ended()
 
     def _give_back(self, count: int) -> None:
-        """Let the server send ``count`` bytes more, now or with one of the next."""
-        if not count:
+        """Let the server send ``count`` bytes more, now or with one of the next; none of a flood."""
+        if not count or (self.flooded and not self.started):
             return
         self._credit += self._check_add_window(count)
         # In the middle of a key exchange sending would block this thread, which is the one that ends it.

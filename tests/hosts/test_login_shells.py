@@ -32,6 +32,7 @@ from nodes.hosts.connection import connect
 from nodes.hosts.rights import preflight
 from nodes.hosts.shell import CommandTimeout
 from nodes.hosts.ssh import SshConnection
+from nodes.hosts.wire import WINDOW_BYTES
 from tests.hosts.conftest import SHORT
 from tests.sshd import IS_ROOT, LoopbackSshd, TemporaryUser
 
@@ -91,6 +92,20 @@ class Account:
         if not path.exists():
             path.symlink_to(shutil.which("busybox") or "busybox")
         return path
+
+
+class Collected:
+    """A sink that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.data_seen = b""
+        self.has_ended = threading.Event()
+
+    def data(self, chunk: bytes) -> None:
+        self.data_seen += chunk
+
+    def ended(self) -> None:
+        self.has_ended.set()
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +304,24 @@ def test_a_start_up_file_that_prints_without_an_end_is_given_up(account: Account
     with account.entered() as connection, pytest.raises(LoginShellUnusable, match="“Out of order”") as caught:
         connection.shell.run("true", timeout_s=20)
     assert "1 MiB" in caught.value.message
+
+
+@needs_root
+@pytest.mark.parametrize("to", ["", " >&2"])
+def test_a_heartbeat_that_never_begins_for_noise_takes_no_more_than_its_bound(
+    account: Account, to: str
+) -> None:
+    account.start_up(".bashrc", f"yes 'Out of order'{to}")
+    sink = Collected()
+    with account.entered() as connection:
+        feed = connection.open_feed("echo beat; sleep 9", sink)
+        assert sink.has_ended.wait(20)
+        time.sleep(0.5)
+        assert "1 MiB" in feed.refusal
+        readers = (feed.channel.output, feed.channel.error_output)
+        assert sum(reader._before_bytes for reader in readers if reader) <= MAX_OUTSIDE + 2 * WINDOW_BYTES
+        feed.close()
+    assert sink.data_seen == b""
 
 
 @needs_root
