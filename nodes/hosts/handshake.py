@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import paramiko
 
@@ -14,6 +15,9 @@ from nodes.hosts.deadlines import Clock, Deadlines
 from nodes.hosts.dial import dial
 from nodes.hosts.target import HostKey, HostTarget
 from nodes.hosts.wire import PinnedKeyMismatch, Wire
+
+_LAST_TRY_S = 1.0
+"""What a try that begins just before the deadline is given all the same."""
 
 
 class NoSuchHostKey(HostError):
@@ -59,11 +63,11 @@ def connect_verified(
     Raises HostKeyMismatch (see :func:`host_key_mismatch`), NoSuchHostKey where the host has no key of the
     pinned type, and what :func:`dial` and :func:`shake_hands` raise.
     """
-    clock, tries, pause_s = Clock(deadlines.handshake_s), 0, 0.05
+    clock, tries, pause_s, limits = Clock(deadlines.handshake_s), 0, 0.05, deadlines
     while True:
         tries += 1
         try:
-            return _connect_once(target, pinned, deadlines, on_stage if tries == 1 else lambda _stage: None)
+            return _connect_once(target, pinned, limits, on_stage if tries == 1 else lambda _stage: None)
         except PinnedKeyMismatch as mismatch:
             raise host_key_mismatch(target.address, pinned, (mismatch.shown,)) from None
         except HostUnreachable as error:
@@ -73,6 +77,17 @@ def connect_verified(
                 raise dropped(error, tries, clock) from error
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 1.0)
+        limits = _for_what_is_left(deadlines, clock)
+
+
+def _for_what_is_left(deadlines: Deadlines, clock: Clock) -> Deadlines:
+    """The limits of one more try: not all of them anew, as many tries would then add up."""
+    left_s = max(clock.left, _LAST_TRY_S)
+    return replace(
+        deadlines,
+        connect_s=min(deadlines.connect_s, left_s),
+        handshake_s=min(deadlines.handshake_s, left_s),
+    )
 
 
 def _connect_once(

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,21 @@ def test_a_line_that_dies_during_the_beginning_keeps_the_deadline(sshd: Loopback
         SshConnection(sshd.target(port=port), SHORT) as connection,
     ):
         connection.shell.run("true", timeout_s=2)
+
+
+def test_a_server_that_drops_connections_and_then_falls_silent_keeps_one_deadline(
+    sshd: LoopbackSshd,
+) -> None:
+    drops_until = time.monotonic() + 3
+
+    def serve(client: socket.socket) -> None:
+        if time.monotonic() > drops_until:
+            threading.Event().wait(8)
+        client.close()
+
+    limits = replace(SHORT, handshake_s=4)
+    with tcp_peer(serve) as port, refused_within(HostTimeout, 6):
+        SshConnection(sshd.target(port=port), limits)
 
 
 def test_a_line_that_dies_later_ends_the_command_at_its_deadline(sshd: LoopbackSshd) -> None:
