@@ -18,7 +18,7 @@ from nodes.engine.steps import RunningStep, write_line
 from nodes.engine.submit import announce, refresh_by_itself
 from nodes.errors import InvalidInput, NodeAdminError, PermissionDenied
 from nodes.events import Actor, record
-from nodes.models import Operation, OperationStatus, OperationStep, StepStatus
+from nodes.models import Node, Operation, OperationStatus, OperationStep, StepStatus
 from nodes.models.event import Severity
 from nodes.models.operation import LogLevel
 from nodes.operations.base import (
@@ -224,7 +224,7 @@ def _finish(
     result: JsonObject | None = None,
 ) -> None:
     operation = run.operation
-    owed = False
+    owed: tuple[Node, ...] = ()
     with run.fenced():
         if status != OperationStatus.SUCCEEDED:
             owed = settle_unfinished(operation)
@@ -247,8 +247,8 @@ def _finish(
         if kind is not None and kind.audited:
             _record_end(run, kind, status, message)
     announce(operation)
-    if owed and operation.node is not None:
-        refresh_by_itself(operation.node)
+    for node in owed:
+        refresh_by_itself(node)
     log.info("operation ended", kind=operation.kind, node=operation.node_name, status=status.value)
 
 

@@ -16,6 +16,7 @@ from nodes.models import (
     OperationStatus,
     Scheduling,
 )
+from nodes.operations import plan_run
 from nodes.operations.plan_run import PlanRun
 from nodes.operations.power_steps import PowerSteps
 from nodes.operations.scheduling import cordon
@@ -276,3 +277,28 @@ def test_a_service_of_the_host_that_starts_vms_is_told_where_it_does(pair, nodes
         assert "libvirt-guests" not in " ".join(plan_of("disable-node", nodes[0]).notes)
     finally:
         one.enable_unit("libvirt-guests.service", None)
+
+
+def test_the_mark_of_a_vm_that_has_moved_is_not_lost_with_a_drain_that_is_cancelled_then(
+    pair, nodes, run_vm, monkeypatch, settings, administrator
+):
+    settings.NODEADMIN_MIGRATIONS_OUT = 1
+    one, two = pair
+    vm = run_vm("moves", memory_mib=16)
+    run_vm("stays", memory_mib=16)
+    in_maintenance(nodes[0])
+    HeldAutostart.objects.create(node=nodes[0], vm_uuid=vm.uuid, vm_name="moves")
+    operation = ask("disable-node", nodes[0])
+    move_vm = plan_run.move_vm
+
+    def then_cancelled(*arguments):
+        move_vm(*arguments)
+        cancel(operation, actor=SYSTEM)
+
+    monkeypatch.setattr(plan_run, "move_vm", then_cancelled)
+    assert run_queued()[0].status == OperationStatus.CANCELLED
+    assert [row.node for row in HeldAutostart.objects.all()] in ([], [nodes[1]])
+    enable_node(Actor(administrator), Node.objects.get(pk=nodes[0].pk), {})
+    run_queued()
+    assert (one.vm_state(vm), marked(two), held()) == (None, ["moves"], [])
+    assert events("autostart_not_put_back") == 0

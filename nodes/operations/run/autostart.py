@@ -31,7 +31,7 @@ from nodes.models.autostart import HeldAutostartQuerySet
 from nodes.models.event import Severity
 from nodes.operations.base import Run, StepPlan
 from nodes.operations.plans import Action, Plan, VmDecision
-from nodes.operations.vm_steps import hypervisor_of, node_of, vm_code
+from nodes.operations.vm_steps import hypervisor_of, vm_code
 
 if TYPE_CHECKING:
     from nodes.operations.plan_run import PlanRun
@@ -171,7 +171,9 @@ def _restore(run: Run, hypervisor: Hypervisor, rows: HeldAutostartQuerySet) -> l
         uuid = str(row.vm_uuid)
         there = set_autostart(hypervisor, uuid, True)
         with run.fenced():
-            gone, _rows = HeldAutostart.objects.filter(pk=row.pk).exclude(due_at=None).delete()
+            # As it was read: it may be held again by now, or have followed its VM to another node.
+            mine = HeldAutostart.objects.filter(pk=row.pk, node=row.node_id)
+            gone, _rows = mine.exclude(due_at=None).delete()
             if gone:
                 _record_end(run, row, there)
         if gone and there:
@@ -203,28 +205,48 @@ def _record_end(run: Run, row: HeldAutostart, there: bool) -> None:
 def follow(run: Run, plan: Plan) -> None:
     """The held marks of VMs that have moved go with them, and are put back there at once: the target is not
     in maintenance. Where its libvirt does not take them, they are due there."""
+    for row, vm, target in _left_behind(run.operation, plan):
+        with run.fenced():
+            _hand_over(row, target)
+        try:
+            _restore(run, hypervisor_of(target), HeldAutostart.objects.filter(pk=row.pk))
+        except HostError as error:
+            words = _("The autostart of %(vm)s is not back yet on %(node)s: %(why)s")
+            told = {"vm": row.vm_name, "node": target.name, "why": error.message}
+            run.log(words % told, "warning", step_code=vm_code(vm))
+
+
+def hand_over_moved(operation: Operation) -> tuple[Node, ...]:
+    """Within the transaction that ends a failed or cancelled operation: the held marks of VMs that it has
+    moved are due where the VMs are now; gives these nodes. Left behind they would be given up when the node
+    that the VMs have left is enabled, as its host no longer defines them."""
+    if operation.plan is None:
+        return ()
+    targets: dict[int, Node] = {}
+    for row, _vm, target in _left_behind(operation, Plan.from_dict(operation.plan)):
+        _hand_over(row, target)
+        targets[target.pk] = target
+    return tuple(targets.values())
+
+
+def _left_behind(operation: Operation, plan: Plan) -> list[tuple[HeldAutostart, VmDecision, Node]]:
+    """The marks that are held on a node which their VM has left by the operation, and where it is now."""
     moves = {vm.vm_uuid: vm for vm in plan.of(Action.MIGRATE)}
-    if not moves:
-        return
-    for row in HeldAutostart.objects.filter(vm_uuid__in=moves).select_related("node"):
+    found = []
+    for row in HeldAutostart.objects.filter(vm_uuid__in=moves).select_related("node") if moves else ():
         vm = moves[str(row.vm_uuid)]
-        arrived = run.data_of(vm_code(vm)).get("result") == "moved"
-        if arrived and str(row.node.uuid) != vm.target_uuid:
-            _follow(run, row, vm)
+        if str(row.node.uuid) != (vm.source_uuid or plan.node_uuid):
+            continue  # another VM that has the same UUID, or one whose mark has followed it
+        data = operation.steps.filter(code=vm_code(vm)).values_list("data", flat=True).first() or {}
+        target = Node.objects.filter(uuid=vm.target_uuid).first()
+        if data.get("result") == "moved" and target is not None:
+            found.append((row, vm, target))
+    return found
 
 
-def _follow(run: Run, row: HeldAutostart, vm: VmDecision) -> None:
-    target = node_of(vm.target_uuid, vm.target)
-    mine = HeldAutostart.objects.filter(pk=row.pk)
-    with run.fenced():
-        HeldAutostart.objects.filter(node=target, vm_uuid=row.vm_uuid).delete()
-        mine.update(node=target, due_at=timezone.now())
-    try:
-        _restore(run, hypervisor_of(target), mine)
-    except HostError as error:
-        words = _("The autostart of %(vm)s is not back yet on %(node)s: %(why)s")
-        told = {"vm": row.vm_name, "node": target.name, "why": error.message}
-        run.log(words % told, "warning", step_code=vm_code(vm))
+def _hand_over(row: HeldAutostart, target: Node) -> None:
+    HeldAutostart.objects.filter(node=target, vm_uuid=row.vm_uuid).delete()
+    HeldAutostart.objects.filter(pk=row.pk).update(node=target, due_at=timezone.now())
 
 
 def release_held_by(operation: Operation, *, going_down: bool) -> bool:
