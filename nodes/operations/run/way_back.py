@@ -8,15 +8,24 @@ then on every later run finishes the way back and ends with that error, whatever
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from nodes.errors import HostError, NodeAdminError, by_code
+from nodes.errors import NodeAdminError, by_code
 from nodes.models import Node, OperationStep
-from nodes.operations.base import OperationCancelled, StepHandle, StepPlan, check_claim
+from nodes.operations.base import (
+    DATABASE_AWAY,
+    ClaimLost,
+    OperationCancelled,
+    StepHandle,
+    StepPlan,
+    check_claim,
+)
 from nodes.operations.crew import Job, do_jobs
 from nodes.operations.maintenance import CODE as MAINTENANCE
 from nodes.operations.maintenance import was_enabled
@@ -26,6 +35,8 @@ from nodes.operations.run import autostart
 from nodes.operations.run.vm_outcomes import VmOutcome, in_words, outcomes
 from nodes.operations.scheduling import uncordon
 from nodes.operations.vm_steps import hypervisor_of, start_code, start_step, start_vm, was_stopped_by
+
+log = structlog.get_logger(__name__)
 
 CODE = "way_back"
 WATCH_S = 30.0
@@ -76,11 +87,14 @@ class WayBack:
 
     def _undo(self, step: StepHandle) -> None:
         step.warn(_("The command was not carried out: everything is put back as it was."))
-        self.work.settle_interrupted()
+        with _carrying_on("moves that were cut off could not be settled"):
+            self.work.settle_interrupted()
+            autostart.follow(self.run, self.work.plan)
         if not self.work.options.keep_stopped_on_refusal:
             self._start_vms(step)
         self._put_back_scheduling(step)
-        autostart.give_back(self.work)
+        with _carrying_on("held autostart could not be put back"):
+            autostart.give_back(self.work)
         step.report(in_words(self.outcomes()) or _("No VM was touched."))
 
     def _stopped(self) -> list[VmDecision]:
@@ -96,7 +110,8 @@ class WayBack:
 
     def _start(self, vm: VmDecision) -> None:
         watch_s = min(WATCH_S, self.work.options.stop_timeout_s)
-        start_vm(self.run, vm, self.work.node, watch_s=watch_s)
+        with _carrying_on("a VM could not be started again"):
+            start_vm(self.run, vm, self.work.node, watch_s=watch_s)
 
     def _await_libvirt(self, step: StepHandle) -> None:
         """Return once libvirt answers, or it has not for a while; the VMs' own steps then say why not."""
@@ -105,7 +120,7 @@ class WayBack:
             try:
                 hypervisor_of(self.work.node)
                 return
-            except HostError as error:
+            except NodeAdminError as error:
                 if not error.retryable or time.monotonic() >= end:
                     return
                 step.report(_("Waits for libvirt on the host: %s") % error.message)
@@ -139,6 +154,20 @@ class WayBack:
             error.extra |= told
             error.message = f"{error.message} {words}".strip()
         return error
+
+
+@contextmanager
+def _carrying_on(words: str) -> Iterator[None]:
+    """Whatever fails here keeps nothing else from being put back. What was expected stands in its step; the
+    rest is logged."""
+    try:
+        yield
+    except (ClaimLost, *DATABASE_AWAY):
+        raise
+    except NodeAdminError as error:
+        log.info(words, reason=error.code)
+    except Exception:
+        log.exception(words)
 
 
 def _keep_causes(told: list[dict[str, Any]], causes: Any) -> None:

@@ -321,3 +321,29 @@ def test_an_operation_that_has_taken_nothing_needs_no_way_back(pair, nodes, monk
     (ended,) = run_queued()
     assert ended.error["code"] == "internal_error"
     assert "way_back" not in steps_of(operation)
+
+
+def test_an_error_of_ours_with_one_vm_keeps_neither_another_off_nor_the_node_in_maintenance(
+    pair, nodes, run_vm, obedient, monkeypatch, settings
+) -> None:
+    settings.NODEADMIN_MIGRATIONS_OUT = 1
+    one, _two = pair
+    bad, good = run_vm("bad", kernel=obedient), run_vm("good", kernel=obedient)
+    ask("reboot-node", nodes[0], vm_policy="stop")
+    start = vm_steps.domains.start
+
+    def not_the_bad_one(hypervisor: Any, uuid: str) -> None:
+        if uuid == bad.uuid:
+            raise ZeroDivisionError
+        start(hypervisor, uuid)
+
+    monkeypatch.setattr(vm_steps.domains, "start", not_the_bad_one)
+    one.refuse_power("Refused: no.\n")
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "power_refused")
+    assert [(row["vm"], row["outcome"]) for row in ended.error["vms"]] == [
+        ("bad", "start_failed"),
+        ("good", "started_again"),
+    ]
+    assert_exactly_once(pair, good, on=one)
+    assert Node.objects.get(pk=nodes[0].pk).scheduling == Scheduling.ENABLED
