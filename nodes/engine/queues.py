@@ -87,6 +87,11 @@ class Slots:
     def total(self) -> int:
         return sum(self._limits.values())
 
+    def has_share(self, queue: Queue) -> bool:
+        """Whether the queue's threads can be shared between hosts that failed and the others: a single one
+        cannot."""
+        return self._limits[queue] > 1
+
     def free(self, slot: Slot) -> int:
         """How many more operations of that sort could begin now."""
         limit = self._limits[slot.queue]

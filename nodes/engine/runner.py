@@ -130,11 +130,12 @@ class Runner:
 
     def _sweep(self) -> None:
         for queue in Queue:
-            if queue in REFRESHES:
+            if queue in REFRESHES and self._slots.has_share(queue):
                 # Failing hosts first, up to their share: so they neither wait for ever nor take all threads.
                 self._sweep_for(Slot(queue, failing=True), Q(node__inventory_failures__gt=0))
                 self._sweep_for(Slot(queue), Q(node__inventory_failures=0) | Q(node=None))
             else:
+                # A single thread goes by age: failing hosts first, it would never come to the others.
                 self._sweep_for(Slot(queue), Q())
 
     def _sweep_for(self, slot: Slot, which: Q) -> None:

@@ -79,8 +79,14 @@ def due(watched: Iterable[Watched], now: float, interval_s: float) -> list[int]:
 
 
 def submit_refreshes(node_ids: Iterable[int], *, crowd: int = CROWD) -> list[int]:
-    """Ask for the refreshes; gives the nodes that have to wait because too many are unfinished."""
-    free = crowd - Operation.objects.unfinished().filter(kind="refresh-node", automatic=True).count()
+    """Ask for the refreshes; gives the nodes that have to wait because too many are unfinished.
+
+    Hosts whose last inventory failed are half the crowd at most: they leave it slowly, as each that hangs
+    holds its thread for a minute, and would keep all others out of it.
+    """
+    unfinished = Operation.objects.unfinished().filter(kind="refresh-node", automatic=True)
+    free = crowd - unfinished.count()
+    free_for_failing = max(1, crowd // 2) - unfinished.filter(node__inventory_failures__gt=0).count()
     put_off = []
     for node_id in node_ids:
         if free <= 0:
@@ -89,6 +95,11 @@ def submit_refreshes(node_ids: Iterable[int], *, crowd: int = CROWD) -> list[int
         node = Node.objects.filter(pk=node_id).first()
         if node is None:
             continue
+        if node.inventory_failures:
+            if free_for_failing <= 0:
+                put_off.append(node_id)
+                continue
+            free_for_failing -= 1
         try:
             submit("refresh-node", actor=SYSTEM, node=node)
         except NodeAdminError as error:

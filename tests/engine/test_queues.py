@@ -155,3 +155,19 @@ def test_nothing_is_asked_where_nothing_waits(django_assert_num_queries):
     rows = [make_operation(status=OperationStatus.SUCCEEDED)]
     with django_assert_num_queries(0):
         assert waiting_of(rows) == {}
+
+
+@pytest.fixture
+def single_thread(settings: Any) -> None:
+    settings.NODEADMIN_ENGINE_AUTOMATIC_THREADS = 1
+
+
+def test_with_a_single_thread_a_failing_host_that_came_later_is_not_first(
+    single_thread, runner, hanging, healthy
+):
+    Node.objects.filter(name__startswith="hangs").update(inventory_failures=3)
+    (well,) = refresh_all(healthy[:1])
+    asked = refresh_all(hanging[:3])
+    runner.start()
+    assert comes_true(lambda: count([well], OperationStatus.SUCCEEDED) == 1, 15)
+    assert comes_true(lambda: count(asked, OperationStatus.RUNNING) == 1, 15)

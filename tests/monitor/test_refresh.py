@@ -107,3 +107,11 @@ def test_a_vm_that_comes_to_a_node_in_maintenance_asks_for_an_inventory(
 def test_the_first_beat_that_a_monitor_hears_tells_of_no_change() -> None:
     in_maintenance = replace(FACTS, scheduling="maintenance")
     assert not comes_in_maintenance(in_maintenance, None, Beat(1, "b", vms_running=3))
+
+
+@pytest.mark.django_db
+def test_hosts_that_fail_take_no_more_than_half_of_a_crowd_from_the_others() -> None:
+    failing = [make_node(inventory_failures=3).pk for _ in range(6)]
+    well = [make_node().pk for _ in range(3)]
+    assert submit_refreshes(failing, crowd=4) == failing[2:]
+    assert submit_refreshes([*failing[2:], *well], crowd=4) == [*failing[2:], well[2]]
