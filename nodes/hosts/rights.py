@@ -159,11 +159,13 @@ def _journal(found: Mapping[str, Sequence[str]], *, as_root: bool) -> bool | Non
 
 
 def free_commands(rules: Sequence[str]) -> list[str]:
-    """The commands that ``sudo -l`` lists with NOPASSWD. A tag holds until its opposite, within one rule."""
+    """The commands that ``sudo -l`` lists with NOPASSWD. A tag holds until its opposite, within one rule;
+    where there is none, what the defaults of the user say of ``authenticate`` (sudoers(5))."""
     commands = []
+    by_default = any("!authenticate" in _defaults(line) for line in rules)
     for rule in rules:
         match = _RULE.match(rule)
-        free = False
+        free = by_default
         for part in (match.group(1) if match else "").split(", "):
             rest = part.strip()
             while tag := _TAG.match(rest):
@@ -172,6 +174,12 @@ def free_commands(rules: Sequence[str]) -> list[str]:
             if free and rest:
                 commands.append(rest)
     return commands
+
+
+def _defaults(line: str) -> list[str]:
+    """The settings of a line under "Matching Defaults entries", none of one that is for single commands."""
+    stripped = line.strip()
+    return [] if stripped.startswith("Defaults") else [part.strip() for part in stripped.split(",")]
 
 
 def allowed_by_sudo(command: str, permitted: Sequence[str], without_password: Sequence[str]) -> bool:

@@ -85,6 +85,20 @@ def test_single_commands_allowed_by_sudoers_are_seen(
 
 
 @needs_root
+def test_a_user_whom_sudo_asks_for_no_password_by_its_defaults_may_what_is_permitted(
+    user: TemporaryUser, sshd: LoopbackSshd
+) -> None:
+    permitted = "ALL=(root) /usr/bin/systemctl reboot, PASSWD: /usr/bin/systemctl poweroff"
+    for scope, expected in ((f":{user.name}", {REBOOT}), ("!/usr/bin/true", set())):
+        with (
+            user.sudoers(f"{permitted}\nDefaults{scope} !authenticate"),
+            connect(sshd.target(user=user.name)) as connection,
+        ):
+            rights = preflight(connection)
+            assert {command for command in ASKED if rights.may(command)} == expected, scope
+
+
+@needs_root
 def test_sudo_runs_as_root_and_never_waits_for_a_password(user: TemporaryUser, sshd: LoopbackSshd) -> None:
     with connect(sshd.target(user=user.name)) as connection:
         refused = connection.shell.run("id -u", sudo=True, timeout_s=10)
