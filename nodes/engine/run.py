@@ -58,6 +58,11 @@ class OperationRun:
             raise ClaimLost()
         self._claim.renew()
 
+    def require_rights(self) -> None:
+        kind = kind_of(self.operation.kind)
+        if kind is not None:
+            _require_rights(self, kind)
+
     def check_cancelled(self) -> None:
         if self.lost.is_set():
             raise ClaimLost()

@@ -112,6 +112,9 @@ class Run(Protocol):
     def renew(self) -> None:
         """Make sure that nobody takes the operation over for a whole lease from now on. Raises ClaimLost."""
 
+    def require_rights(self) -> None:
+        """Raise PermissionDenied where who asked for the operation may not do so any more."""
+
     def check_cancelled(self) -> None:
         """Raise OperationCancelled where a cancel was asked for, ClaimLost where the claim is gone."""
 

@@ -145,7 +145,7 @@ class PowerSteps:
     def command(self, what: PowerCommand) -> None:
         """The step in which the command is sent, unless an earlier run's has been carried out.
 
-        Raises what :meth:`intent` raises, and PowerRefused, BootIdChanged, CommandTooLate,
+        Raises what :meth:`intent` raises, and PermissionDenied, PowerRefused, BootIdChanged, CommandTooLate,
         InsufficientRightsOnHost.
         """
         if self.work.done("command"):
@@ -157,6 +157,8 @@ class PowerSteps:
             else:
                 if self.run.resumed:
                     step.report(_("It has not been carried out."), data={"sent_at": None})
+                    # What was sent is waited for whoever asked for it. It is not sent anew without the right.
+                    self.run.require_rights()
                 self._send(step, what, boot_id)
         if what.comes_back:
             with self.run.fenced():
