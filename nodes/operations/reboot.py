@@ -154,6 +154,8 @@ def empty_and_send(work: PlanRun, power: PowerSteps, command: PowerCommand, reas
             raise back.go(error) from error
         if isinstance(error, OperationCancelled):
             raise power.let_go() from None
+        if isinstance(error, HostError):
+            _name_left_off(work, error)
         raise
 
 
@@ -167,11 +169,16 @@ def wait_for(work: PlanRun, power: PowerSteps, wait: Callable[[], None]) -> None
             with work.run.fenced():
                 note_back(work.node)  # it counted as away since it was told to go
             raise WayBack(work).go(error) from error
-        owed = ", ".join(vm.vm_name for vm in work.stopped_here())
-        if owed:
-            work.run.log(_("These VMs were stopped for the reboot, and stay off: %s.") % owed, "warning")
-        error.extra["vms"] = [vm.to_dict() for vm in WayBack(work).outcomes()]
+        _name_left_off(work, error)
         raise
+
+
+def _name_left_off(work: PlanRun, error: HostError) -> None:
+    """Of a host that was told to go down and of which nothing more is known: what became of its VMs."""
+    owed = ", ".join(vm.vm_name for vm in work.stopped_here())
+    if owed:
+        work.run.log(_("These VMs were stopped for the reboot, and stay off: %s.") % owed, "warning")
+    error.extra["vms"] = [vm.to_dict() for vm in WayBack(work).outcomes()]
 
 
 def owes(run: Run) -> bool:

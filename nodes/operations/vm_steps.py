@@ -25,6 +25,7 @@ from nodes.hosts.domains import DomainFacts
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.models import Node, StepStatus
 from nodes.operations.base import OperationCancelled, Run, StepHandle, StepPlan, check_claim
+from nodes.operations.node_state.maintenance_vms import expect_started
 from nodes.operations.plans import Action, Plan, VmDecision
 
 LOOK_S = 1.0
@@ -155,6 +156,8 @@ def start_vm(run: Run, vm: VmDecision, node: Node, *, watch_s: float = 0.0) -> N
                 _("%s is no longer known to libvirt here, as a transient VM once it is off.") % vm.vm_name,
                 remedy=_("Create it again from its definition."),
             )
+        with run.fenced():
+            expect_started(node, vm.vm_uuid)
         domains.start(hypervisor_of(node), vm.vm_uuid)
         if not _active(node, vm):
             raise VmDidNotStart(_("%s was started, and is off again.") % vm.vm_name)

@@ -100,6 +100,15 @@ def expect_after_boot(work: PlanRun) -> None:
         _keep(work.node, Baseline(_unseen(coming), before_boot_id=boot_id))
 
 
+def expect_started(node: Node, vm_uuid: str) -> None:
+    """Right before an operation starts a VM, within a transaction: that it runs then surprises nobody, though
+    an inventory has seen it off."""
+    row = MaintenanceBaseline.objects.select_for_update().filter(pk=node.pk).first()
+    if row is not None and vm_uuid not in row.vms:
+        row.vms = {**row.vms, vm_uuid: False}
+        row.save(update_fields=["vms"])
+
+
 def forget(node: Node) -> None:
     """What is meant to run is not known (any more): the next inventory shows it."""
     MaintenanceBaseline.objects.filter(pk=node.pk).delete()

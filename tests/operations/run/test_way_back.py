@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from nodes.engine.claim import expire_all
-from nodes.engine.submit import cancel
+from nodes.engine.submit import cancel, submit
 from nodes.errors import HostTimeout
 from nodes.events import SYSTEM
-from nodes.models import Node, Operation, OperationStatus, Scheduling
-from nodes.operations import power_steps, vm_steps
+from nodes.models import Event, Node, Operation, OperationStatus, Scheduling
+from nodes.operations import power_steps, reboot, vm_steps
 from nodes.operations.plan_run import PlanRun
-from nodes.operations.power_steps import PowerSteps
+from nodes.operations.power_steps import PowerCommand, PowerSteps
 from nodes.operations.run import way_back
 from nodes.operations.run.way_back import WayBack
+from nodes.operations.scheduling import cordon
 from tests.engine.running import run_queued
 from tests.light_nodes import ask, plan_of, steps_of
 from tests.lighthosts import LightHost, TinyVm, assert_exactly_once
@@ -347,3 +348,50 @@ def test_an_error_of_ours_with_one_vm_keeps_neither_another_off_nor_the_node_in_
     ]
     assert_exactly_once(pair, good, on=one)
     assert Node.objects.get(pk=nodes[0].pk).scheduling == Scheduling.ENABLED
+
+
+def test_a_vm_that_the_way_back_starts_in_maintenance_is_no_event_though_an_inventory_saw_it_off(
+    pair, nodes, run_vm, obedient, monkeypatch
+) -> None:
+    def refresh() -> None:
+        submit("refresh-node", actor=SYSTEM, node=Node.objects.get(pk=nodes[0].pk))
+        assert run_queued()[-1].status == OperationStatus.SUCCEEDED
+
+    one, _two = pair
+    vm = run_vm("web", kernel=obedient)
+    cordon(nodes[0], reason="a fan", actor=SYSTEM)
+    refresh()
+    ask("reboot-node", nodes[0], vm_policy="stop")
+    interrupted(monkeypatch, lambda: (refresh(), one.inhibit(BACKUP)))
+    started = WayBack._start_vms
+
+    def then_refreshed(way: WayBack, step: Any) -> None:
+        started(way, step)
+        refresh()
+
+    monkeypatch.setattr(WayBack, "_start_vms", then_refreshed)
+    (*_refreshes, ended) = run_queued()
+    assert ended.error["code"] == "shutdown_inhibited"
+    assert_exactly_once(pair, vm, on=one)
+    assert not Event.objects.filter(kind="vm_runs_in_maintenance").exists()
+
+
+def test_a_resumed_run_that_cannot_tell_whether_the_host_went_down_names_the_vms_that_are_off(
+    pair, nodes, run_vm, obedient, monkeypatch, settings
+) -> None:
+    one, _two = pair
+    vm = run_vm("web", kernel=obedient)
+    ask("reboot-node", nodes[0], vm_policy="stop")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(reboot, "REBOOT", PowerCommand(killed, comes_back=True))
+        run_queued()
+    expire_all()
+    settings.NODEADMIN_REBOOT_S = 1.0
+    one.power_off()
+    try:
+        (ended,) = run_queued()
+    finally:
+        one.power_on()
+    assert ended.error["code"] == "host_stayed_away"
+    assert [(row["vm"], row["outcome"]) for row in ended.error["vms"]] == [("web", "left_off")]
+    assert one.vm_state(vm) == "shut off"
