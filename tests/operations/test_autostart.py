@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nodes.engine.claim import expire_all
 from nodes.engine.service import enable_node
 from nodes.engine.submit import cancel, submit
 from nodes.events import SYSTEM, Actor
@@ -19,10 +20,12 @@ from nodes.models import (
 from nodes.operations import plan_run
 from nodes.operations.plan_run import PlanRun
 from nodes.operations.power_steps import PowerSteps
+from nodes.operations.run import autostart
 from nodes.operations.scheduling import cordon
 from tests.engine.running import run_queued
 from tests.light_nodes import ask, plan_of, steps_of, wait_until
 from tests.lighthosts import LightHost, TinyVm
+from tests.operations.test_reboot import Killed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -250,8 +253,6 @@ def test_a_held_vm_that_was_started_by_hand_takes_its_mark_along_when_it_moves(p
 
 def test_a_mark_that_an_operation_holds_meanwhile_is_not_set_by_a_refresh(pair, nodes, rests, monkeypatch):
     """A refresh that is late sets a mark which an operation has just taken off, and takes it off again."""
-    from nodes.operations.run import autostart
-
     one, _two = pair
     row = HeldAutostart.objects.create(node=nodes[0], vm_uuid=rests.uuid, vm_name="rests")
     HeldAutostart.objects.release()
@@ -302,3 +303,26 @@ def test_the_mark_of_a_vm_that_has_moved_is_not_lost_with_a_drain_that_is_cancel
     run_queued()
     assert (one.vm_state(vm), marked(two), held()) == (None, ["moves"], [])
     assert events("autostart_not_put_back") == 0
+
+
+def test_killed_once_the_last_mark_is_back_the_step_of_the_next_run_ends_as_done(
+    pair, nodes, rests, monkeypatch
+):
+    one, _two = pair
+    in_maintenance(nodes[0])
+    one.virsh("autostart", "--disable", rests.uuid)
+    HeldAutostart.objects.create(node=nodes[0], vm_uuid=rests.uuid, vm_name="rests")
+    ask("enable-node", nodes[0])
+    restore = autostart._restore
+
+    def then_killed(*arguments):
+        restore(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(autostart, "_restore", then_killed)
+        run_queued()
+    assert (marked(one), held()) == (["rests"], [])
+    expire_all()
+    (ended,) = run_queued()
+    assert (ended.status, steps_of(ended)["autostart-back"]) == (OperationStatus.SUCCEEDED, "succeeded")

@@ -26,7 +26,7 @@ from nodes.hosts import power
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt.autostart import marked_vms, set_autostart
-from nodes.models import HeldAutostart, Node, Operation
+from nodes.models import HeldAutostart, Node, Operation, StepStatus
 from nodes.models.autostart import HeldAutostartQuerySet
 from nodes.models.event import Severity
 from nodes.operations.base import Run, StepPlan
@@ -127,15 +127,17 @@ def put_back_all(run: Run, node: Node) -> list[str]:
 
 
 def _put_back(run: Run, node: Node, rows: HeldAutostartQuerySet) -> list[str]:
-    if not rows.exists():
+    if not rows.exists() and run.status_of(PUT_BACK) != StepStatus.RUNNING:
         return []
     with run.fenced():
         rows.release()
     run.add_steps((StepPlan(PUT_BACK, _("Put autostart back")),))
     try:
         with run.step(PUT_BACK, even_cancelled=True) as step:
-            back = _restore(run, hypervisor_of(node), rows)
-            step.report(_("Autostart is back: %s.") % ", ".join(back) if back else _("Nothing was held."))
+            # None are left where an earlier run died between the last of them and the end of its step.
+            back = _restore(run, hypervisor_of(node), rows) if rows.exists() else []
+            words = _("Autostart is back: %s.") % ", ".join(back)
+            step.report(words if back else _("Nothing is left to be put back."))
     except HostError as error:
         names = list(rows.values_list("vm_name", flat=True))
         words = _("Autostart stays held until libvirt on the host answers: %(vms)s. (%(why)s)")
