@@ -326,3 +326,21 @@ def test_killed_once_the_last_mark_is_back_the_step_of_the_next_run_ends_as_done
     expire_all()
     (ended,) = run_queued()
     assert (ended.status, steps_of(ended)["autostart-back"]) == (OperationStatus.SUCCEEDED, "succeeded")
+
+
+def test_a_run_that_stood_still_takes_no_mark_off_that_another_has_put_back(pair, nodes, rests, monkeypatch):
+    one, _two = pair
+    in_maintenance(nodes[0])
+    operation = ask("reboot-node", nodes[0])
+    set_it = autostart.set_autostart
+
+    def late(hypervisor, uuid, wanted, **options):
+        if not wanted:
+            # Another run has taken over, and the operation has ended since.
+            Operation.objects.filter(pk=operation.pk).update(claim_token=99, status=OperationStatus.FAILED)
+            HeldAutostart.objects.all().delete()
+        return set_it(hypervisor, uuid, wanted, **options)
+
+    monkeypatch.setattr(autostart, "set_autostart", late)
+    run_queued()
+    assert (marked(one), held()) == (["rests"], [])

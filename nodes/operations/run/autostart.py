@@ -83,7 +83,17 @@ def _hold(work: PlanRun, tell: Callable[[str], None]) -> list[str]:
         tell(_("Autostart is held: %s.") % _names(taken.values()))
         for uuid in taken:
             set_autostart(hypervisor, uuid, False)
+        _set_what_is_held_no_more(work.node, hypervisor, taken)
     return [vm.vm_name for uuid, vm in wanted.items() if uuid in taken or uuid in rows]
+
+
+def _set_what_is_held_no_more(node: Node, hypervisor: Hypervisor, vm_uuids: Collection[str]) -> None:
+    """A run that stood still took marks off which whoever has taken its operation over had put back."""
+    rows = HeldAutostart.objects.filter(node=node, due_at=None)
+    held = {str(uuid) for uuid in rows.values_list("vm_uuid", flat=True)}
+    for uuid in vm_uuids:
+        if uuid not in held:
+            set_autostart(hypervisor, uuid, True)
 
 
 def _write_down(work: PlanRun, vms: Collection[VmDecision], known: dict[str, HeldAutostart]) -> None:
