@@ -191,7 +191,7 @@ class Plan:
                     sorted(vm.disk_paths.items()),
                     vm.skip_storage_check,
                     sorted(reason.code for reason in vm.blockers),
-                    *self._at_boot(vm),
+                    *self.at_boot(vm),
                 )
                 for vm in self.decisions
             ),
@@ -199,7 +199,7 @@ class Plan:
         text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _at_boot(self, vm: VmDecision) -> tuple[bool | None, ...]:
+    def at_boot(self, vm: VmDecision) -> tuple[bool | None, ...]:
         """What is confirmed of the VM's start with its host, where the host goes down."""
         goes_down = self.kind in GOES_DOWN and vm.action != Action.MIGRATE
         return (vm.autostart, vm.hold_autostart) if goes_down else ()
@@ -248,7 +248,7 @@ def drift(confirmed: Plan, found: Plan) -> PlanDrift:
     words += [f"{before[uuid].vm_name}: gone" for uuid in before if uuid not in after]
     for uuid, old in before.items():
         new = after.get(uuid)
-        if new is not None and _decided(old) != _decided(new):
+        if new is not None and _decided(old, confirmed) != _decided(new, found):
             words.append(f"{new.vm_name}: {_in_words(old)} → {_in_words(new)}")
         elif new is not None and old.shape != new.shape:
             found_parts = VmShape(old.parts).differences(VmShape(new.parts)) if old.parts else ()
@@ -256,6 +256,7 @@ def drift(confirmed: Plan, found: Plan) -> PlanDrift:
     if {reason.code for reason in confirmed.blockers} != {reason.code for reason in found.blockers}:
         words += [reason.message for reason in found.blockers]
     words += [f"{row.who} ({row.why}): new" for row in new_inhibitors(confirmed, found.ignored_inhibitors)]
+    words += [f"{row.who} ({row.why}): gone" for row in new_inhibitors(found, confirmed.ignored_inhibitors)]
     return PlanDrift(tuple(words))
 
 
@@ -270,7 +271,7 @@ def _named(row: Inhibitor) -> tuple[str, str, int]:
     return row.who, row.why, row.uid
 
 
-def _decided(vm: VmDecision) -> tuple[Any, ...]:
+def _decided(vm: VmDecision, plan: Plan) -> tuple[Any, ...]:
     return (
         vm.action,
         vm.target_uuid,
@@ -281,8 +282,7 @@ def _decided(vm: VmDecision) -> tuple[Any, ...]:
         dict(vm.disk_paths),
         vm.skip_storage_check,
         sorted(reason.code for reason in vm.blockers),
-        vm.autostart,
-        vm.hold_autostart,
+        *plan.at_boot(vm),
     )
 
 

@@ -555,6 +555,8 @@ def test_whether_autostart_is_held_is_confirmed_where_the_host_goes_down_and_onl
         return {plan(seen, kind).digest() for seen in marks}
 
     assert [len(digests(kind)) for kind in (REBOOT, SHUTDOWN, DRAIN, DELETE)] == [3, 3, 1, 1]
+    drained = [plan(world(off("web", autostart=mark)), DRAIN) for mark in (True, False)]
+    assert drift(*drained).changed == ()
     seen = world(off("web", autostart=True))
     kept, held = plan(seen, REBOOT), plan(seen, REBOOT, hold_autostart=True)
     assert drift(kept, held).changed == ("web: leave, autostart on → leave, autostart held",)

@@ -110,6 +110,7 @@ def test_ignored_inhibitors_are_named_and_part_of_what_is_confirmed() -> None:
     both = plan_with(replace(WELL, inhibitors=(BACKUP, UPGRADE)), ignore_inhibitors=True)
     assert len({plan.digest() for plan in (one, both, plan_with(ignore_inhibitors=True))}) == 3
     assert drift(one, both).changed == ("Upgrade (packages): new",)
+    assert drift(both, one).changed == ("Upgrade (packages): gone",)
     anew = replace(BACKUP, pid=9)
     assert plan_with(replace(WELL, inhibitors=(anew,)), ignore_inhibitors=True).digest() == one.digest()
     assert Plan.from_dict(one.to_dict()) == one
