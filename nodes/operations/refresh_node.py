@@ -71,9 +71,14 @@ class RefreshNode(OperationKind):
             is_mute = taken.libvirt_is_mute and not libvirt_answers(connection)
         with run.step("store") as step:
             with run.fenced():
+                failures = (
+                    Node.objects.filter(pk=node.pk).values_list("inventory_failures", flat=True).first()
+                )
                 snapshot, changes = store_snapshot(node, taken)
                 note_running(node, taken.inventory)
                 if is_mute:
+                    # It has held a thread for as long as one whose probe hangs: no end of its failures.
+                    Node.objects.filter(pk=node.pk).update(inventory_failures=failures or 0)
                     _count_failure(node)
                     note_mute_libvirt(node)
                 else:

@@ -16,6 +16,8 @@ from nodes.engine.queues import Queue, Waiting, waiting_of
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM, Actor
 from nodes.models import Credential, Node, Operation, OperationStatus
+from nodes.operations import refresh_node
+from nodes.operations.snapshots import Taken
 from tests.engine.running import run_queued
 from tests.factories import make_node, make_operation, make_user
 from tests.lighthosts import comes_true
@@ -122,6 +124,19 @@ def test_failures_on_end_are_counted_and_a_good_inventory_ends_the_count(setting
     run_queued()
     node.refresh_from_db()
     assert node.inventory_failures == 0
+
+
+def test_a_host_whose_libvirt_goes_on_hanging_is_counted_on_though_the_rest_of_its_inventory_is_stored(
+    monkeypatch,
+):
+    monkeypatch.setattr(Taken, "libvirt_is_mute", True)
+    monkeypatch.setattr(refresh_node, "libvirt_answers", lambda _connection: False)
+    node = make_node(uri="test:///default")
+    for _ in range(3):
+        refresh_all([node])
+        run_queued()
+    node.refresh_from_db()
+    assert (node.inventory_failures, node.observed_at is not None) == (3, True)
 
 
 def test_a_person_who_asks_for_a_queued_refresh_takes_it_out_of_the_automatic_queue():
