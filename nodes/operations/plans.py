@@ -191,18 +191,13 @@ class Plan:
                     sorted(vm.disk_paths.items()),
                     vm.skip_storage_check,
                     sorted(reason.code for reason in vm.blockers),
-                    *self.at_boot(vm),
+                    *_at_boot(vm, self.kind),
                 )
                 for vm in self.decisions
             ),
         }
         text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
-
-    def at_boot(self, vm: VmDecision) -> tuple[bool | None, ...]:
-        """What is confirmed of the VM's start with its host, where the host goes down."""
-        goes_down = self.kind in GOES_DOWN and vm.action != Action.MIGRATE
-        return (vm.autostart, vm.hold_autostart) if goes_down else ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, for answers: without the ``parts`` of the VMs."""
@@ -248,7 +243,7 @@ def drift(confirmed: Plan, found: Plan) -> PlanDrift:
     words += [f"{before[uuid].vm_name}: gone" for uuid in before if uuid not in after]
     for uuid, old in before.items():
         new = after.get(uuid)
-        if new is not None and _decided(old, confirmed) != _decided(new, found):
+        if new is not None and _decided(old, found.kind) != _decided(new, found.kind):
             words.append(f"{new.vm_name}: {_in_words(old)} → {_in_words(new)}")
         elif new is not None and old.shape != new.shape:
             found_parts = VmShape(old.parts).differences(VmShape(new.parts)) if old.parts else ()
@@ -271,7 +266,13 @@ def _named(row: Inhibitor) -> tuple[str, str, int]:
     return row.who, row.why, row.uid
 
 
-def _decided(vm: VmDecision, plan: Plan) -> tuple[Any, ...]:
+def _at_boot(vm: VmDecision, kind: str) -> tuple[bool | None, ...]:
+    """What is confirmed of the VM's start with its host, where the host goes down."""
+    goes_down = kind in GOES_DOWN and vm.action != Action.MIGRATE
+    return (vm.autostart, vm.hold_autostart) if goes_down else ()
+
+
+def _decided(vm: VmDecision, kind: str) -> tuple[Any, ...]:
     return (
         vm.action,
         vm.target_uuid,
@@ -282,7 +283,7 @@ def _decided(vm: VmDecision, plan: Plan) -> tuple[Any, ...]:
         dict(vm.disk_paths),
         vm.skip_storage_check,
         sorted(reason.code for reason in vm.blockers),
-        *plan.at_boot(vm),
+        *_at_boot(vm, kind),
     )
 
 

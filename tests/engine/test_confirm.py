@@ -86,6 +86,21 @@ def test_a_token_of_another_version_is_refused_and_not_guessed_at(user, node):
         confirm.read(token, user, "reboot-node", node, OPTIONS)
 
 
+@pytest.mark.parametrize("call", ["reboot-node", "retry 4711"])
+def test_of_what_was_shown_only_what_has_changed_since_is_named(user, node, call):
+    marked = VmDecision("uuid-1", "marked", "running", Action.STOP, autostart=True, hold_autostart=True)
+    plain = VmDecision("uuid-2", "plain", "running", Action.STOP, autostart=False)
+    backup = Inhibitor("Backup", "a restore", "block", 0, 4711, "root")
+    plan = replace(plan_of(node, marked, plain, moving(3)), ignored_inhibitors=(backup,))
+    token, _end = confirm.issue(user, call, node, OPTIONS, plan)
+    shown = confirm.read(token, user, call, node, OPTIONS).shown
+    assert drift(shown, plan).changed == ()
+    other = replace(plan, decisions=(marked, replace(plain, action=Action.LEAVE), moving(3)))
+    assert drift(shown, other).changed == ("plain: stop → leave",)
+    released = replace(plan, decisions=(replace(marked, hold_autostart=False), plain, moving(3)))
+    assert drift(shown, released).changed == ("marked: stop, autostart held → stop, autostart on",)
+
+
 @pytest.mark.parametrize(
     ("call", "options"),
     [
