@@ -251,7 +251,10 @@ def test_a_held_vm_that_was_started_by_hand_takes_its_mark_along_when_it_moves(p
     assert (marked(two), held()) == (["moves"], [])
 
 
-def test_a_mark_that_an_operation_holds_meanwhile_is_not_set_by_a_refresh(pair, nodes, rests, monkeypatch):
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_mark_that_an_operation_holds_meanwhile_is_not_set_by_a_refresh(
+    pair, nodes, rests, monkeypatch, lost
+):
     """A refresh that is late sets a mark which an operation has just taken off, and takes it off again."""
     one, _two = pair
     row = HeldAutostart.objects.create(node=nodes[0], vm_uuid=rests.uuid, vm_name="rests")
@@ -261,10 +264,12 @@ def test_a_mark_that_an_operation_holds_meanwhile_is_not_set_by_a_refresh(pair, 
     def then_held_again(hypervisor, uuid, wanted, **options):
         if wanted:
             HeldAutostart.objects.filter(pk=row.pk).update(due_at=None)
+            if lost:
+                Operation.objects.update(claim_token=99, status=OperationStatus.FAILED)
         return set_it(hypervisor, uuid, wanted, **options)
 
     monkeypatch.setattr(autostart, "set_autostart", then_held_again)
-    assert refresh(nodes[0]).status == OperationStatus.SUCCEEDED
+    assert refresh(nodes[0]).status == (OperationStatus.FAILED if lost else OperationStatus.SUCCEEDED)
     assert (marked(one), held()) == ([], [("rests", False)])
 
 

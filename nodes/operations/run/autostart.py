@@ -181,18 +181,21 @@ def _restore(run: Run, hypervisor: Hypervisor, rows: HeldAutostartQuerySet) -> l
     back: list[str] = []
     for row in list(rows.select_related("node")):
         uuid = str(row.vm_uuid)
-        there = set_autostart(hypervisor, uuid, True)
-        with run.fenced():
-            # As it was read: it may be held again by now, or have followed its VM to another node.
-            mine = HeldAutostart.objects.filter(pk=row.pk, node=row.node_id)
-            gone, _rows = mine.exclude(due_at=None).delete()
-            if gone:
-                _record_end(run, row, there)
+        there, gone = set_autostart(hypervisor, uuid, True), 0
+        try:
+            with run.fenced():
+                # As it was read: it may be held again by now, or have followed its VM to another node.
+                mine = HeldAutostart.objects.filter(pk=row.pk, node=row.node_id)
+                gone, _rows = mine.exclude(due_at=None).delete()
+                if gone:
+                    _record_end(run, row, there)
+        finally:
+            if not gone and HeldAutostart.objects.filter(pk=row.pk, due_at=None).exists():
+                # Another operation has begun to hold it meanwhile, and may have taken it off before we set
+                # it, also where this one is ours no more.
+                set_autostart(hypervisor, uuid, False)
         if gone and there:
             back.append(row.vm_name)
-        elif not gone and HeldAutostart.objects.filter(pk=row.pk).exists():
-            # Another operation has begun to hold it meanwhile, and may have taken it off before we set it.
-            set_autostart(hypervisor, uuid, False)
     return back
 
 
