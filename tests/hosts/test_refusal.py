@@ -73,6 +73,11 @@ def test_what_the_target_has_not_is_told_by_a_word(code, text, word):
         (libvirt.VIR_ERR_OPERATION_ABORTED, "operation aborted: migration out: canceled by client"),
         (libvirt.VIR_ERR_OPERATION_INVALID, "Requested operation is not valid: domain is not running"),
         (FAILED, "operation failed: job 'migration out' unexpectedly failed"),
+        (INTERNAL, "qemu unexpectedly closed the monitor"),
+        (
+            INTERNAL,
+            "process exited while connecting to monitor: qemu-system-x86_64: terminating on signal 15",
+        ),
         (None, "something nobody has ever seen"),
     ],
 )

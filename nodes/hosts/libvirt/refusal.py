@@ -21,6 +21,7 @@ _CODES: dict[int, str] = {
 _WORDS: tuple[tuple[str, str], ...] = (
     # Before anything else: a connection that ended says nothing of the target.
     ("", r"connection reset|broken pipe|end of file|client socket is closed|keepalive|cancel|aborted"),
+    ("", r"terminating on signal"),
     ("migration_network", r"unable to connect to server|unable to resolve address|no route to host"),
     ("migration_network", r"network is unreachable|connection refused"),
     ("cpu_incompatible", r"guest cpu doesn.t match|missing features|incompatible with host cpu|cpu model"),
@@ -30,7 +31,8 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ("storage_not_on_target", r"failed to get .* lock|storage (pool|volume)|unsafe"),
     ("hypervisor_differs", r"machine type|emulator|qemu binary|load of migration failed"),
     ("hypervisor_differs", r"error while loading state|migration cookie|unsupported configuration"),
-    ("hypervisor_differs", r"exited while connecting to monitor|unexpectedly closed the monitor"),
+    # With QEMU's own words after it; one that was killed, with its host or alone, leaves none.
+    ("hypervisor_differs", r"(exited while connecting to monitor|unexpectedly closed the monitor): *\S"),
     ("storage_not_on_target", r"unable to stat|no such file or directory"),
 )
 
