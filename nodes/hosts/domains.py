@@ -37,9 +37,11 @@ __all__ = [
     "compare_cpu",
     "find_domain",
     "force_off",
+    "is_active",
     "keep_autostart",
     "known_names",
     "list_domains",
+    "live_description",
     "machine_supported",
     "remove_remnant",
     "resume",
@@ -109,6 +111,37 @@ def find_domain(hypervisor: Hypervisor, uuid: str, *, timeout_s: float = 15.0) -
         lambda connection: listed(connection, uuid), what="Looking at a VM", timeout_s=clock.left
     )
     return _with_details(hypervisor, rows[0], clock) if rows else None
+
+
+def is_active(hypervisor: Hypervisor, uuid: str, *, timeout_s: float = 15.0) -> bool | None:
+    """Whether the domain has a process; None where the host does not know it. One call, of which no QEMU has
+    to know. Raises HostError where that cannot be told."""
+    return _of_one(hypervisor, uuid, lambda domain: bool(domain.isActive()), timeout_s)
+
+
+def live_description(hypervisor: Hypervisor, uuid: str, *, timeout_s: float = 15.0) -> str | None:
+    """The XML of an active domain as it is now; None where it is off or unknown. Raises HostError."""
+
+    def read(domain: libvirt.virDomain) -> str | None:
+        return str(domain.XMLDesc(0)) if domain.isActive() else None
+
+    return _of_one(hypervisor, uuid, read, timeout_s)
+
+
+def _of_one(
+    hypervisor: Hypervisor, uuid: str, question: Callable[[libvirt.virDomain], T], timeout_s: float
+) -> T | None:
+    """The answer of the domain; None where the host does not know it."""
+
+    def work(connection: libvirt.virConnect) -> T:
+        return question(connection.lookupByUUIDString(uuid))
+
+    try:
+        return hypervisor.run(work, what="Looking at a VM", timeout_s=timeout_s, drop=False)
+    except LibvirtCallFailed as error:
+        if error.libvirt_code == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
 
 
 def _with_details(hypervisor: Hypervisor, row: Listed, clock: Clock) -> DomainFacts | None:

@@ -129,11 +129,10 @@ def _was_shut_down(vm: VmDecision, source: Node, target: Node) -> bool:
 
 def _is_here(step: StepHandle, vm: VmDecision, source: Node, target: Node) -> bool:
     """Whether there is something to move; where not, the step is ended with what was found."""
-    here = domains.find_domain(hypervisor_of(source), vm.vm_uuid)
-    if here is not None and here.active:
+    here = domains.is_active(hypervisor_of(source), vm.vm_uuid)
+    if here:
         return True
-    there = domains.find_domain(hypervisor_of(target), vm.vm_uuid)
-    if there is not None and there.active:
+    if domains.is_active(hypervisor_of(target), vm.vm_uuid):
         _moved(step, _("It runs on %s already.") % target.name)
     elif here is None:
         step.skip(_("It is no longer on this host."))
@@ -161,7 +160,7 @@ def _refuse_cordoned(target: Node, source: Node) -> None:
 
 def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: Node) -> Outcome:
     """MOVED, or ENDED where the VM was shut down on its way; raises where it stayed."""
-    known = domains.find_domain(hypervisor_of(target), vm.vm_uuid) is not None
+    known = domains.is_active(hypervisor_of(target), vm.vm_uuid) is not None
     _require_encrypted(vm, source)
     require_as_planned(hypervisor_of(source), vm, source.name)
     step.report(

@@ -7,8 +7,8 @@ from django.utils.translation import gettext as _
 from nodes.errors import PlanChanged, VmStateUnknown
 from nodes.hosts import domains
 from nodes.hosts.hypervisor import Hypervisor
+from nodes.inventory.xmltext import parse_xml
 from nodes.operations.plan.vm_shape import VmShape
-from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import VmDecision
 
 
@@ -21,14 +21,13 @@ def require_as_planned(source: Hypervisor, vm: VmDecision, source_name: str) -> 
     """
     if not vm.parts:
         return
-    facts = domains.find_domain(source, vm.vm_uuid)
-    if facts is None or not facts.active:
+    xml = domains.live_description(source, vm.vm_uuid)
+    if xml is None:
         return
-    root = VmState.of(facts).element
+    root = parse_xml(xml)
     if root is None:
         raise VmStateUnknown(
-            _("The description of %(vm)s could not be read right before its migration. %(why)s").strip()
-            % {"vm": vm.vm_name, "why": " ".join(facts.problems)},
+            _("The description of %s could not be read right before its migration.") % vm.vm_name,
             remedy=_("It runs on %s as before. See that libvirt there answers, and plan it again.")
             % source_name,
         )
