@@ -138,10 +138,6 @@ class Hypervisor:
         if self._bridge is not None:
             self._bridge.on_loss.append(listener)
 
-    def forget_loss(self, listener: Callable[[], None]) -> None:
-        if self._bridge is not None and listener in self._bridge.on_loss:
-            self._bridge.on_loss.remove(listener)
-
     def touch(self) -> None:
         """Note that somebody is about to call it."""
         self.last_used = time.monotonic()

@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import libvirt
@@ -64,13 +64,20 @@ class Manner:
     ``encrypted``: QEMU sends it by TLS, or not at all. ``verified_name`` is the name that the target's
     certificate has to have, "" where that is the migration address itself (as libvirt before 6.0 demands).
     ``auto_converge``: a guest that changes its memory too fast is slowed down. ``bandwidth_mib_s`` None: no
-    bound.
+    bound. ``disk_paths`` are the paths of its block devices on the target, by their paths here, where they
+    differ. ``skip_storage_check``: its files are shared, though libvirt may not know their file system for
+    such.
     """
 
     encrypted: bool = False
     verified_name: str = ""
     auto_converge: bool = False
     bandwidth_mib_s: int | None = None
+    disk_paths: Mapping[str, str] = field(default_factory=dict)
+    skip_storage_check: bool = False
+
+
+PLAIN = Manner()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,33 +111,25 @@ def migrate(
     *,
     address: str,
     timeout_s: float,
-    bandwidth_mib_s: int | None = None,
-    disk_paths: Mapping[str, str] | None = None,
-    skip_storage_check: bool = False,
-    manner: Manner | None = None,
+    manner: Manner = PLAIN,
     patience: Patience | None = None,
     on_progress: Callable[[Progress], None] = _nobody,
     should_stop: Callable[[], bool] = _never,
 ) -> None:
     """Move the active VM ``uuid`` to ``target``, whose migration address is ``address`` (a name or an IP).
 
-    ``disk_paths`` are the paths of its block devices on the target, by their paths here, where they differ.
-    ``skip_storage_check``: its files are shared, though libvirt may not know their file system for such.
-    ``manner`` is how (by default plain, within ``bandwidth_mib_s``). Both callbacks are called in this
-    thread, every half second or so. ``timeout_s`` is what the VM's memory may take, and ``patience`` how long
-    it may get no nearer to its end; at the end of either the migration is aborted and the VM stays where it
-    is. This returns some 30 s later at most, whatever hangs; the connections are then cut, the source's
-    first, which makes it impossible that the source goes on with the VM while the target may have started it.
+    ``manner`` is how. Both callbacks are called in this thread, every half second or so. ``timeout_s`` is
+    what the VM's memory may take, and ``patience`` how long it may get no nearer to its end; at the end of
+    either the migration is aborted and the VM stays where it is. This returns some 30 s later at most,
+    whatever hangs; the connections are then cut, the source's first, which makes it impossible that the
+    source goes on with the VM while the target may have started it.
 
     Returns where the VM has moved, even if a stop was asked for too late. Raises MigrationTimeout,
     MigrationNotConverging, MigrationAborted, MigrationTlsFailed, MigrationFailed (libvirt's words),
     LibvirtUnavailable (a connection ended), InsufficientRightsOnHost. After any of them the VM may be at
     either side: ask :func:`settle`, with connections that stand.
     """
-    manner = manner or Manner(bandwidth_mib_s=bandwidth_mib_s)
     call = _Call(source, target, uuid, migration_uri(address), manner)
-    call.disk_paths = dict(disk_paths or {})
-    call.skip_storage_check = skip_storage_check
     try:
         call.start()
         _Watch(call, Clock(timeout_s), patience or Patience(), on_progress, should_stop).run()
@@ -155,8 +154,6 @@ class _Call:
         self.uuid = uuid
         self.ended = threading.Event()
         self.error: Exception | None = None
-        self.disk_paths: dict[str, str] = {}
-        self.skip_storage_check = False
         self._started = time.monotonic()
         self._parameters: dict[str, str | int] = {libvirt.VIR_MIGRATE_PARAM_URI: uri}
         self.manner = manner
@@ -185,7 +182,7 @@ class _Call:
             with self.source.borrowed() as here, self.target.borrowed() as there:
                 domain = here.lookupByUUIDString(self.uuid)
                 flags = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
-                if self.skip_storage_check:
+                if self.manner.skip_storage_check:
                     flags |= libvirt.VIR_MIGRATE_UNSAFE
                 if self.manner.encrypted:
                     flags |= libvirt.VIR_MIGRATE_TLS
@@ -195,7 +192,7 @@ class _Call:
                 if domain.isPersistent():
                     flags |= libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
                     autostart = bool(domain.autostart())
-                parameters = self._parameters | parameters_for(domain, self.disk_paths)
+                parameters = self._parameters | parameters_for(domain, self.manner.disk_paths)
                 moved = domain.migrate3(there, parameters, flags)
                 if autostart:
                     # A definition travels without this mark, and its VM would stay off after a power cut.

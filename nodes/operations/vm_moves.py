@@ -185,8 +185,6 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
             patience=migration.Patience(
                 settings.NODEADMIN_MIGRATION_STALL_S, settings.NODEADMIN_MIGRATION_STALL_PASSES
             ),
-            disk_paths=vm.disk_paths,
-            skip_storage_check=vm.skip_storage_check,
             on_progress=pulse.progress,
             should_stop=pulse.should_stop,
         )
@@ -233,6 +231,8 @@ def _manner(vm: VmDecision) -> migration.Manner:
         verified_name=vm.verified_name,
         auto_converge=vm.auto_converge,
         bandwidth_mib_s=settings.NODEADMIN_MIGRATION_BANDWIDTH_MIB_S or None,
+        disk_paths=vm.disk_paths,
+        skip_storage_check=vm.skip_storage_check,
     )
 
 

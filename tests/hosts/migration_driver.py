@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nodes.errors import HostError
 from nodes.hosts.connection import connect
-from nodes.hosts.migration import migrate
+from nodes.hosts.migration import Manner, migrate
 from nodes.hosts.target import HostTarget
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def main() -> None:
                 order.uuid,
                 address="127.0.0.1",
                 timeout_s=60,
-                bandwidth_mib_s=order.bandwidth_mib_s,
+                manner=Manner(bandwidth_mib_s=order.bandwidth_mib_s),
             )
         except HostError as error:
             sys.stdout.write(f"{error.code}: {error.message}\n")

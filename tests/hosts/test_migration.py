@@ -25,7 +25,7 @@ from nodes.hosts import migration
 from nodes.hosts.connection import HostConnection, connect
 from nodes.hosts.domains import find_domain
 from nodes.hosts.hypervisor import Hypervisor
-from nodes.hosts.migration import Outcome, Progress, migrate, reachable, settle
+from nodes.hosts.migration import Manner, Outcome, Progress, migrate, reachable, settle
 from tests.hosts.migration_driver import Order, driven
 from tests.lighthosts import (
     AVAILABLE,
@@ -131,7 +131,7 @@ def test_one_that_does_not_converge_is_aborted_at_its_deadline_and_runs_on(
                 restless.uuid,
                 address=HERE,
                 timeout_s=7,
-                bandwidth_mib_s=4,
+                manner=Manner(bandwidth_mib_s=4),
                 on_progress=seen.append,
             )
         assert 7 <= time.monotonic() - started < 14
@@ -156,7 +156,7 @@ def test_a_cancel_aborts_and_a_second_try_succeeds(pair: Pair, restless: TinyVm)
                 restless.uuid,
                 address=HERE,
                 timeout_s=60,
-                bandwidth_mib_s=2,
+                manner=Manner(bandwidth_mib_s=2),
                 on_progress=seen.append,
                 should_stop=lambda: any(progress.fraction for progress in seen),
             )
@@ -203,7 +203,7 @@ def test_a_callback_that_fails_leaves_no_migration_behind(pair: Pair, restless: 
                 restless.uuid,
                 address=HERE,
                 timeout_s=60,
-                bandwidth_mib_s=2,
+                manner=Manner(bandwidth_mib_s=2),
                 on_progress=fail,
             )
         facts = find_domain(source, restless.uuid)
@@ -237,7 +237,14 @@ def test_a_libvirtd_that_is_killed_in_the_middle_ends_the_call_and_loses_no_vm(
         with _happening(lambda: pair[victim].stop_libvirtd(keep_socket=True), 1.0):
             started = time.monotonic()
             with pytest.raises(LibvirtUnavailable):
-                migrate(source, target, restless.uuid, address=HERE, timeout_s=60, bandwidth_mib_s=2)
+                migrate(
+                    source,
+                    target,
+                    restless.uuid,
+                    address=HERE,
+                    timeout_s=60,
+                    manner=Manner(bandwidth_mib_s=2),
+                )
             assert time.monotonic() - started < 15
         with pytest.raises(VmStateUnknown):
             settle(source, target, restless.uuid)
@@ -257,7 +264,14 @@ def test_a_lost_line_in_the_middle_ends_the_call_and_loses_no_vm(pair: Pair, res
         with both(pair) as (source, target), _happening(drop, 0.8):
             started = time.monotonic()
             with pytest.raises(HostError):
-                migrate(source, target, restless.uuid, address=HERE, timeout_s=60, bandwidth_mib_s=2)
+                migrate(
+                    source,
+                    target,
+                    restless.uuid,
+                    address=HERE,
+                    timeout_s=60,
+                    manner=Manner(bandwidth_mib_s=2),
+                )
             assert time.monotonic() - started < 15
         assert settled(pair, restless) is Outcome.STAYED
         assert_exactly_once(pair, restless, on=pair[0])
@@ -394,7 +408,7 @@ def _writes(host: LightHost, vm: TinyVm) -> bool:
 
 def _slow_migration(first: HostConnection, second: HostConnection, vm: TinyVm) -> None:
     source, target = first.hypervisor(), second.hypervisor()
-    migrate(source, target, vm.uuid, address=HERE, timeout_s=60, bandwidth_mib_s=1)
+    migrate(source, target, vm.uuid, address=HERE, timeout_s=60, manner=Manner(bandwidth_mib_s=1))
 
 
 # -- disks that the target calls otherwise ---------------------------------------------------------
@@ -430,7 +444,9 @@ def test_a_disk_is_opened_by_the_path_that_the_target_has_for_it(pair, folder, d
     pair[0].define_vm(vm)
     pair[0].virsh("start", vm.uuid)
     with both(pair) as (one, two):
-        migrate(one, two, vm.uuid, address=HERE, timeout_s=60, disk_paths={str(device): str(there)})
+        migrate(
+            one, two, vm.uuid, address=HERE, timeout_s=60, manner=Manner(disk_paths={str(device): str(there)})
+        )
     assert_exactly_once(pair, vm, on=pair[1])
     assert source_paths(pair[1], vm) == source_paths(pair[1], vm, "--inactive") == [str(there)]
 
@@ -439,5 +455,7 @@ def test_a_disk_that_is_gone_since_the_plan_leaves_the_vm_where_it_is(pair):
     vm = TinyVm("diskless")
     pair[0].start_vm(vm)
     with both(pair) as (one, two), pytest.raises(MigrationFailed, match="no disk /dev/sdb any more"):
-        migrate(one, two, vm.uuid, address=HERE, timeout_s=60, disk_paths={"/dev/sdb": "/dev/sdc"})
+        migrate(
+            one, two, vm.uuid, address=HERE, timeout_s=60, manner=Manner(disk_paths={"/dev/sdb": "/dev/sdc"})
+        )
     assert_exactly_once(pair, vm, on=pair[0])

@@ -141,7 +141,7 @@ def test_one_that_does_not_converge_is_told_with_its_dirty_rate_and_stays(pair: 
                 vm.uuid,
                 address=HERE,
                 timeout_s=60,
-                bandwidth_mib_s=24,
+                manner=Manner(bandwidth_mib_s=24),
                 patience=Patience(seconds=2.0, passes=2),
                 on_progress=seen.append,
             )
