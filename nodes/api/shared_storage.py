@@ -89,7 +89,7 @@ class SharedStorageEndpoints(Endpoints):
         SharedStorageAnswer,
         example={"declaration": 1, "nodes": ["kvm-01", "kvm-02", "kvm-03"]},
         changes=True,
-        description="Names all its nodes anew. " + _ADMINISTRATORS % "change",
+        description="Replaces the list of its nodes. " + _ADMINISTRATORS % "change",
     )
     @idempotent
     def update_shared_storage(self, request: Request) -> Response:

@@ -57,7 +57,7 @@ def declare(
 
 @transaction.atomic
 def change(actor: Actor, row: DeclaredSharedStorage, nodes: Sequence[Node]) -> DeclaredSharedStorage:
-    """Name all nodes of a declaration anew; it is then the user's who did. Raises PermissionDenied also where
+    """Replace the nodes of a declaration; it is then the user's who did. Raises PermissionDenied also where
     one of those that it has is not to be seen by the user, InvalidInput."""
     user = _require(actor, "change")
     before, members = list(row.nodes.all()), _members(nodes)

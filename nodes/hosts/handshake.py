@@ -117,7 +117,7 @@ def host_key_mismatch(where: str, pinned: HostKey, shown: tuple[HostKey, ...]) -
             f"shown: {prints}. Nothing was sent to it."
         )
         remedy = (
-            "Find out why it changed: a host that was installed anew, or another one in its place. "
+            "Find out why it changed: a host that was reinstalled, or another one in its place. "
             "Then confirm the new fingerprint."
         )
     else:

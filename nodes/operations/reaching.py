@@ -90,7 +90,7 @@ def _choose(scan: HostKeyScan, confirmed: str, key_type: str) -> HostKey:
     if differs:
         message = _("The host shows %(shown)s; confirmed was %(confirmed)s.") % said
         remedy = _(
-            "Compare the fingerprints on the host's console. If it was installed anew, confirm its new key; "
+            "Compare the fingerprints on the host's console. If it was reinstalled, confirm its new key; "
             "if not, somebody may be in between."
         )
     elif key_type:
