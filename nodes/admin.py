@@ -35,6 +35,7 @@ from nodes.models import (
     User,
 )
 from nodes.models.credential import CredentialKind
+from nodes.models.event import Via
 from nodes.models.shared_storage import checked_storage_name
 from nodes.permissions import (
     CHANGE,
@@ -48,7 +49,8 @@ from nodes.permissions import (
 
 
 def actor_of(request: HttpRequest) -> Actor:
-    return Actor(request.user, request.META.get("REMOTE_ADDR") or None)  # type: ignore[arg-type]
+    address = request.META.get("REMOTE_ADDR") or None
+    return Actor(request.user, address, Via.ADMIN)  # type: ignore[arg-type]
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

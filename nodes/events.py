@@ -15,17 +15,20 @@ from django.db import transaction
 from django.utils.functional import Promise
 
 from nodes.models import Event, Node, Operation, User
-from nodes.models.event import Severity
+from nodes.models.event import Severity, Via
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asked: a user and the address that the request came from; the system itself has neither."""
+    """Who asked, from where and how: a user, the address that the request came from, the way in, and the name
+    of the API token, where there was one. The system itself has neither user nor address."""
 
     user: User | None = None
     source_ip: str | None = None
+    via: str = Via.SYSTEM
+    token_name: str = ""
 
     @property
     def name(self) -> str:
@@ -33,6 +36,15 @@ class Actor:
 
 
 SYSTEM = Actor()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What was changed, where that is no node: a user, a role, a token …"""
+
+    type: str
+    id: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,7 @@ def record(
     node_name: str = "",
     actor: Actor = SYSTEM,
     operation: Operation | None = None,
+    target: Target | None = None,
     severity: str = Severity.INFO,
     data: Mapping[str, Any] | None = None,
 ) -> Event:
@@ -98,6 +111,11 @@ def record(
         user=actor.user,
         user_name=actor.name,
         source_ip=actor.source_ip,
+        via=actor.via,
+        token_name=actor.token_name,
+        target_type=target.type if target is not None else "",
+        target_id=target.id if target is not None else "",
+        target_name=target.name if target is not None else "",
         operation=operation,
         severity=severity,
         data=dict(data or {}),

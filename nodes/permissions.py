@@ -25,6 +25,10 @@ MAINTAIN = "maintain_node"
 POWER = "power_node"
 DELETE = "delete_node"
 ADD = "add_node"
+SCAN = "scan_host"
+GRANT = "grant_access"
+AUDIT = "view_audit_log"
+MANAGE_SSH = "manage_ssh"
 
 DECLARE_STORAGE = tuple(f"{action}_declaredsharedstorage" for action in ("add", "change", "delete", "view"))
 """What it takes to say which storage several nodes share: it counts for all nodes, and cannot be granted for
@@ -32,6 +36,9 @@ one."""
 
 NODE_PERMISSIONS = (VIEW, VIEW_LOGS, CHANGE, MAINTAIN, POWER, DELETE)
 """Those that can be granted for one node."""
+
+FLEET_PERMISSIONS = (ADD, SCAN, GRANT, AUDIT, MANAGE_SSH)
+"""Those that belong to no node: they are had for all or not at all."""
 
 
 def model_permissions(user: User) -> frozenset[str]:
@@ -42,7 +49,7 @@ def model_permissions(user: User) -> frozenset[str]:
     if not user.is_active or user.is_anonymous:
         return frozenset()
     if user.is_superuser:
-        return frozenset((*NODE_PERMISSIONS, ADD))
+        return frozenset((*NODE_PERMISSIONS, *FLEET_PERMISSIONS))
     kept: frozenset[str] | None = getattr(user, "_nodeadmin_permissions", None)
     if kept is None:
         rows = Permission.objects.filter(

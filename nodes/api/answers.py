@@ -278,6 +278,21 @@ class SectionAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetAnswer:
+    """What an event was about, where that is no node: a user, a role, a token …"""
+
+    type: str
+    id: str
+    name: str
+
+    @classmethod
+    def of(cls, event: Event) -> TargetAnswer | None:
+        if not event.target_type:
+            return None
+        return cls(event.target_type, event.target_id, event.target_name)
+
+
+@dataclass(frozen=True, slots=True)
 class EventAnswer:
     """One entry of the record."""
 
@@ -288,6 +303,9 @@ class EventAnswer:
     node: str | None
     user: str | None
     source_ip: str | None
+    via: str
+    token: str | None
+    target: TargetAnswer | None
     operation: UUID | None
     message: str
     data: Json
@@ -302,6 +320,9 @@ class EventAnswer:
             event.node_name or None,
             event.user_name or None,
             event.source_ip,
+            event.via,
+            event.token_name or None,
+            TargetAnswer.of(event),
             event.operation_id,
             event.message,
             event.data,

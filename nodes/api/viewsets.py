@@ -37,7 +37,8 @@ from nodes.engine.submit import cancel, retry, wait_for
 from nodes.errors import InvalidInput, UnknownOperation
 from nodes.events import Actor
 from nodes.hosts.host_key_scan import scan_host
-from nodes.models import Bmc, Credential, HeldAutostart, Node, Operation, SnapshotSection, User
+from nodes.models import ApiToken, Bmc, Credential, HeldAutostart, Node, Operation, SnapshotSection, User
+from nodes.models.event import Via
 from nodes.operations.registry import kind_of
 from nodes.permissions import ADD, events_for, get_node, nodes_for, operations_for, permissions_on, require
 from nodes.selection import order_nodes, select_nodes
@@ -70,7 +71,9 @@ class Endpoints(ViewSet):
 
     @property
     def actor(self) -> Actor:
-        return Actor(self.user, client_address(self.request))
+        token = self.request.auth
+        name = token.name if isinstance(token, ApiToken) else ""
+        return Actor(self.user, client_address(self.request), Via.API, name)
 
     @property
     def tracked(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class OperationRun:
 
     def __init__(self, operation: Operation, held: Claim) -> None:
         self.operation = operation
-        self.actor = Actor(operation.requested_by, operation.source_ip)
+        self.actor = Actor(operation.requested_by, operation.source_ip, operation.via, operation.token_name)
         self.resumed = operation.started_at is not None
         self._claim = held
         self.lost = threading.Event()

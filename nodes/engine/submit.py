@@ -71,6 +71,8 @@ def submit(
         requested_by=actor.user,
         requested_by_name=actor.name,
         source_ip=actor.source_ip,
+        via=actor.via,
+        token_name=actor.token_name,
         request_id=request_id,
     )
     for _attempt in range(ATTEMPTS):

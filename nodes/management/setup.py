@@ -17,11 +17,11 @@ from django.db import transaction
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM, record
 from nodes.models import Node, Operation, User
-from nodes.permissions import ADD, CHANGE, DECLARE_STORAGE, DELETE, MAINTAIN, POWER, VIEW, VIEW_LOGS
+from nodes.permissions import DECLARE_STORAGE, FLEET_PERMISSIONS, MAINTAIN, NODE_PERMISSIONS, VIEW, VIEW_LOGS
 
 ADMIN = "admin"
 GROUPS = {
-    "administrators": (ADD, VIEW, VIEW_LOGS, CHANGE, MAINTAIN, POWER, DELETE, *DECLARE_STORAGE),
+    "administrators": (*NODE_PERMISSIONS, *FLEET_PERMISSIONS, *DECLARE_STORAGE),
     "operators": (VIEW, VIEW_LOGS, MAINTAIN),
     "viewers": (VIEW,),
 }

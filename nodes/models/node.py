@@ -201,6 +201,10 @@ class Node(models.Model):
             ("view_node_logs", _("Can read the node's journal")),
             ("maintain_node", _("Can enable, disable and drain the node")),
             ("power_node", _("Can reboot, shut down and power on the node")),
+            ("scan_host", _("Can ask any host for its host keys")),
+            ("grant_access", _("Can give users and groups roles, and revoke tokens and sessions")),
+            ("view_audit_log", _("Can read the audit log")),
+            ("manage_ssh", _("Can manage jump hosts and nodeadmin's key pair")),
         ]
 
     def __str__(self) -> str:

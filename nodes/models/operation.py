@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from nodes.models.event import Via
 from nodes.models.sealed import SealedField
 
 
@@ -91,6 +92,8 @@ class Operation(models.Model):
     )
     requested_by_name = models.CharField(_("requested by"), max_length=150, blank=True)
     source_ip = models.GenericIPAddressField(_("from"), null=True)
+    via = models.CharField(_("via"), max_length=8, choices=Via, default=Via.SYSTEM)
+    token_name = models.CharField(_("token"), max_length=80, blank=True)
     request_id = models.CharField(max_length=64, blank=True)
 
     created_at = models.DateTimeField(_("created"), auto_now_add=True, db_index=True)

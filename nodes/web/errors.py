@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 from nodes.errors import NodeAdminError
 from nodes.events import Actor, record
 from nodes.models import User
-from nodes.models.event import Severity
+from nodes.models.event import Severity, Via
 
 log = structlog.get_logger(__name__)
 
@@ -170,7 +170,8 @@ def locked_out(
             if user is not None
             else _("Too many wrong passwords for an unknown name: signing in is paused")
         )
-        record("sign_in_paused", text, actor=Actor(source_ip=address), severity=Severity.WARNING)
+        actor = Actor(source_ip=address, via=Via.PAGE)
+        record("sign_in_paused", text, actor=actor, severity=Severity.WARNING)
     fault = Fault(
         429,
         _("Too many attempts"),

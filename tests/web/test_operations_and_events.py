@@ -180,7 +180,8 @@ def test_an_export_of_the_record_holds_what_the_filters_leave_with_who_and_from_
         ("node_added", "ada", "192.0.2.7", {"reason": "new"})
     ]
     text = admin_page.get(reverse("event-list"), {"node": "kvm-01", "format": "csv"}).content.decode()
-    assert text.splitlines()[0].startswith("time,kind,severity,node,user,source_ip,message,operation,data")
+    columns = text.splitlines()[0]
+    assert columns.startswith("time,kind,severity,node,user,source_ip,via,token,target_type,target_id,")
     assert len(text.splitlines()) == 3
 
 

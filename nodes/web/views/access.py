@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from nodes.events import Actor
 from nodes.models import User
+from nodes.models.event import Via
 
 View = Callable[..., HttpResponseBase]
 
@@ -44,7 +45,7 @@ def user_of(request: HttpRequest) -> User:
 
 def actor_of(request: HttpRequest) -> Actor:
     """The actor for the record: the user and the address they come from."""
-    return Actor(user_of(request), request.META.get("REMOTE_ADDR") or None)
+    return Actor(user_of(request), request.META.get("REMOTE_ADDR") or None, Via.PAGE)
 
 
 def request_id_of(request: HttpRequest) -> str:
