@@ -1,9 +1,8 @@
-"""nodeadmin on a host that it manages itself and reboots: its process ends with the host, and goes on."""
+"""nodeadmin installed on a host: in the sandbox of its unit, and as manager of the very host it runs on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,18 +14,46 @@ from tests.lab.host import LabHost
 NODE = "lab-plain"
 
 
-@pytest.fixture
-def token(lab_plain: LabHost, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def token(lab_plain: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
-        yield installed.install(lab_plain, tmp_path)
+        yield installed.install(lab_plain, tmp_path_factory.mktemp("installed"))
     finally:
         vm.remove(lab_plain, "obedient")
         installed.remove(lab_plain)
 
 
+def test_in_the_sandbox_of_its_unit_it_adds_a_host_watches_it_and_reads_its_journal(
+    lab_plain: LabHost, token: str
+) -> None:
+    uri = "qemu+ssh://root@127.0.0.1/system"
+    with installed.shipped_unit(lab_plain) as url:
+        api = ApiClient(url, token)
+        shown = api("scan-host-key", uri=uri)[1]["keys"]
+        status, operation = api(
+            "add-node",
+            name="sandboxed",
+            uri=uri,
+            host_key_fingerprint=shown[0]["fingerprint"],
+            credential={"kind": "ssh_key", "private_key": lab_plain.private_key.read_text()},
+        )
+        assert status == 202, operation
+        api.succeeded(operation["id"])
+        until(lambda: api("describe-node", node="sandboxed")[1]["status"] == "online", "it is watched", 120)
+        status, logs = api("describe-node-logs", node="sandboxed", limit=5, regex="[a-z]")
+        assert logs.get("entries"), (status, logs)
+        pid = lab_plain.run("systemctl show -P MainPID nodeadmin").stdout.strip()
+        status_file = lab_plain.run(f"cat /proc/{pid}/status").stdout
+    confined = dict(line.split(":", 1) for line in status_file.splitlines())
+    assert confined["Uid"].split()[0] != "0"
+    assert confined["CapBnd"].strip() == "0000000000000000"
+    assert (confined["NoNewPrivs"].strip(), confined["Seccomp"].strip()) == ("1", "2")
+
+
 def test_it_reboots_its_own_host_and_finds_the_operation_done_when_it_is_back(
     lab_plain: LabHost, token: str
 ) -> None:
+    installed.start_local(lab_plain)
     vm.start(lab_plain, vm.VmSpec("obedient", obedient=True))
     boot, booted = lab_plain.boot_id(), boots(lab_plain)
 

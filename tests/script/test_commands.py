@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +32,7 @@ def with_library(code: str, **environment: str) -> subprocess.CompletedProcess[s
     return run("bash", "-c", f". script/lib.sh; {code}", **environment)
 
 
-@pytest.mark.parametrize("command", ["server", "test", "bench"])
+@pytest.mark.parametrize("command", ["server", "test", "bench", "sbom"])
 def test_every_command_explains_itself(command: str) -> None:
     done = run(f"script/{command}", "--help")
     assert done.returncode == 0
@@ -108,3 +111,16 @@ def test_every_requirement_is_pinned_with_a_hash_and_from_no_named_index(name: s
         assert "--hash=sha256:" in entry, f"without a hash: {entry.splitlines()[0]}"
     assert "://" not in text
     assert "-index" not in text
+
+
+def test_the_bill_of_materials_lists_every_pinned_package_and_vendored_file_with_licence_and_hash() -> None:
+    printed = run("script/sbom").stdout
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(printed) is None
+    rows = json.loads(printed)["components"]
+    python = {row["name"].lower().replace("_", "-"): row for row in rows if "pypi" in row["purl"]}
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements/base.txt").read_text(), re.MULTILINE)
+    assert set(python) == set(pins)
+    assert all(row["externalReferences"][-1]["hashes"] for row in python.values())
+    assert [name for name, row in python.items() if not row.get("licenses")] == ["colorama"], "Windows alone"
+    vendored = {file["name"] for row in rows for file in row.get("components", ())}
+    assert "static/vendor/htmx/htmx.min.js" in vendored
