@@ -50,7 +50,8 @@ from nodes.permissions import (
 
 def actor_of(request: HttpRequest) -> Actor:
     address = request.META.get("REMOTE_ADDR") or None
-    return Actor(request.user, address, Via.ADMIN)  # type: ignore[arg-type]
+    key = request.session.session_key or ""
+    return Actor(request.user, address, Via.ADMIN, session_key=key)  # type: ignore[arg-type]
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

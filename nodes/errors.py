@@ -198,6 +198,14 @@ class PermissionDenied(NodeAdminError):
     title = "You may see this, but not do it"
 
 
+class SecondFactorRequired(NodeAdminError):
+    """``extra``: ``enrol``, true where the user has no second factor yet; ``wrong``, true where one was given
+    that does not count."""
+
+    code, http_status = "second_factor_required", 403
+    title = "This needs a second factor"
+
+
 class RateLimited(NodeAdminError):
     code, http_status, retryable = "rate_limited", 429, True
     title = "Too many requests"

@@ -7,7 +7,7 @@ no event. News goes out after the commit only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
@@ -21,14 +21,32 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class GivenFactor:
+    """A second factor as it came with a request: a code of an authenticator app or a recovery code, or a
+    passkey's answer (JSON, WebAuthn's AuthenticationResponseJSON). Verified by nodes/second_factor.py."""
+
+    code: str = field(default="", repr=False)
+    passkey: str = field(default="", repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.code or self.passkey)
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
     """Who asked, from where and how: a user, the address that the request came from, the way in, and the name
-    of the API token, where there was one. The system itself has neither user nor address."""
+    of the API token, where there was one. The system itself has neither user nor address.
+
+    ``session_key`` is of the login that the request came with, "" with a token; ``factor`` is the second
+    factor that came with it.
+    """
 
     user: User | None = None
     source_ip: str | None = None
     via: str = Via.SYSTEM
     token_name: str = ""
+    session_key: str = field(default="", repr=False)
+    factor: GivenFactor = GivenFactor()
 
     @property
     def name(self) -> str:

@@ -36,6 +36,11 @@ INSTALLED_APPS = [
     "guardian",
     "channels",
     "axes",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
     "csp",
     "django_structlog",
 ]
@@ -48,6 +53,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -135,6 +141,20 @@ SESSION_COOKIE_NAME = "nodeadmin_session"
 CSRF_COOKIE_NAME = "nodeadmin_csrf"
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "nodes.web.errors.csrf_failure"
+
+# allauth: user names and passwords, no sign-up, no mail. An administrator sets forgotten passwords.
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_EMAIL_NOTIFICATIONS = False
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
+MFA_ADAPTER = "nodes.web.accounts.factors.FactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "nodeadmin"
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODE_DIGITS = 10
 
 # guardian: no anonymous user, and only the direct tables that nodes/models declares.
 ANONYMOUS_USER_NAME = None
@@ -265,6 +285,11 @@ NODEADMIN_STALE_AFTER_S = env.seconds("NODEADMIN_STALE_AFTER_S", 1800.0, minimum
 NODEADMIN_SNAPSHOTS_KEPT = env.integer("NODEADMIN_SNAPSHOTS_KEPT", 10, minimum=1)
 NODEADMIN_OPERATION_DAYS = env.integer("NODEADMIN_OPERATION_DAYS", 180, minimum=1)
 NODEADMIN_EVENT_DAYS = env.integer("NODEADMIN_EVENT_DAYS", 365, minimum=1)
+# What needs a second factor: "" nothing, "power" a fresh one for power actions, removals, credentials, grants
+# and tokens, "all" one at each sign-in as well.
+NODEADMIN_REQUIRE_SECOND_FACTOR = env.text(
+    "NODEADMIN_REQUIRE_SECOND_FACTOR", "", choices=("", "power", "all")
+)
 # Addresses of proxies whose word for the client's address and scheme counts; nobody's otherwise.
 NODEADMIN_TRUSTED_PROXIES = env.words("NODEADMIN_TRUSTED_PROXIES")
 NODEADMIN_HOST_TIMEOUT_S = env.seconds("NODEADMIN_HOST_TIMEOUT_S", 15.0, minimum=1.0)

@@ -72,8 +72,10 @@ class Endpoints(ViewSet):
     @property
     def actor(self) -> Actor:
         token = self.request.auth
-        name = token.name if isinstance(token, ApiToken) else ""
-        return Actor(self.user, client_address(self.request), Via.API, name)
+        address = client_address(self.request)
+        if isinstance(token, ApiToken):
+            return Actor(self.user, address, Via.API, token.name)
+        return Actor(self.user, address, Via.API, session_key=self.request.session.session_key or "")
 
     @property
     def tracked(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from nodes import second_factor
 from nodes.engine.submit import asking_user, submit
 from nodes.errors import BmcMissing, InvalidInput
 from nodes.events import Actor, NodeChanged, publish, record
@@ -43,9 +44,10 @@ def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, Syste
     """Reach the BMC with what was given, and find the node's host in it. Changes nothing.
 
     The stored password is never used for it: otherwise who may change a node could have it sent to a machine
-    of their own. Raises PermissionDenied, InvalidInput, BmcUnreachable, BmcFailed.
+    of their own. Raises PermissionDenied, SecondFactorRequired, InvalidInput, BmcUnreachable, BmcFailed.
     """
     require(asking_user(actor), CHANGE, node)
+    second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=_about(node))
     target = BmcTarget(
         address=parse_bmc_url(given["url"]),
         user=given.get("user", ""),
@@ -60,6 +62,7 @@ def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc
     with transaction.atomic():
         if not Node.objects.select_for_update().filter(pk=node.pk).exists():
             raise removed()
+        second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=_about(node))
         before = Bmc.objects.filter(node=node).first()
         kept, _created = Bmc.objects.update_or_create(
             node=node,
@@ -81,10 +84,14 @@ def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc
 def remove_bmc(actor: Actor, node: Node) -> bool:
     """Forget the node's BMC and its password; False where there was none."""
     require(asking_user(actor), CHANGE, node)
+    if not has_bmc(node):
+        return False
+    second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=_about(node))
     with transaction.atomic():
         before = Bmc.objects.filter(node=node).first()
         if before is None:
             return False
+        second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=_about(node))
         told = _told(before)
         before.delete()
         text = _("%s: BMC removed") % node.name
@@ -96,7 +103,10 @@ def remove_bmc(actor: Actor, node: Node) -> bool:
 def power_on_node(
     actor: Actor, node: Node, *, request_id: str = "", idempotency: IdempotencyKey | None = None
 ) -> Operation:
-    """Ask for the node to be switched on. Raises PermissionDenied, BmcMissing, NodeBusy."""
+    """Ask for the node to be switched on.
+
+    Raises PermissionDenied, SecondFactorRequired, BmcMissing, NodeBusy.
+    """
     require(asking_user(actor), POWER, node)
     if not has_bmc(node):
         raise BmcMissing(
@@ -104,7 +114,16 @@ def power_on_node(
             remedy=_("Set its address and credential in the node's settings."),
             field="node",
         )
-    return submit("power-on-node", actor=actor, node=node, request_id=request_id, idempotency=idempotency)
+    about = second_factor.of_call("power-on-node", node.uuid)
+    second_factor.expect_fresh(actor, second_factor.POWER, about=about)
+    with transaction.atomic():
+        second_factor.require_fresh(actor, second_factor.POWER, about=about)
+        return submit("power-on-node", actor=actor, node=node, request_id=request_id, idempotency=idempotency)
+
+
+def _about(node: Node) -> str:
+    """What a fresh second factor for a change of the node's BMC counts for."""
+    return second_factor.of_call("update-node", node.uuid)
 
 
 def _fingerprint(text: str) -> str:

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from nodes.models import (
     Event,
+    FactorProof,
     IdempotencyKey,
     InventoryChange,
     MigrationSlot,
@@ -40,6 +41,7 @@ def purge() -> dict[str, int]:
     readings = SmartReading.objects.filter(observed_at__lt=now - timedelta(days=SMART_DAYS))
     keys = IdempotencyKey.objects.filter(created_at__lt=now - timedelta(hours=IDEMPOTENCY_HOURS))
     confirmations = UsedConfirmation.objects.filter(used_at__lt=now - timedelta(hours=CONFIRMATION_HOURS))
+    proofs = FactorProof.objects.filter(made_at__lt=now - timedelta(hours=CONFIRMATION_HOURS))
     slots = MigrationSlot.objects.exclude(operation__status__in=UNFINISHED)
     return {
         "migration_slots": slots.delete()[0],
@@ -49,6 +51,7 @@ def purge() -> dict[str, int]:
         "smart_readings": readings.delete()[0],
         "idempotency_keys": keys.delete()[0],
         "used_confirmations": confirmations.delete()[0],
+        "factor_proofs": proofs.delete()[0],
         "unfit_targets": UnfitTarget.objects.exclude(pk__in=UnfitTarget.objects.lasting()).delete()[0],
         "snapshots": purge_snapshots(),
     }

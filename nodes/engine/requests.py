@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from nodes import access
+from nodes import access, second_factor
 from nodes.engine.migration_address import record_forced, with_checked_address
 from nodes.engine.service import (
     delete_node,
@@ -81,15 +81,20 @@ def add_node(
     _check_labels(labels or {})
     params = {"uri": login_uri.canonical(), "type": node_type, "labels": dict(labels or {}), **fields}
     params["key_type"] = key_type
-    return submit(
-        "add-node",
-        actor=actor,
-        node_name=name,
-        params=params,
-        secret=secret,
-        request_id=request_id,
-        idempotency=idempotency,
-    )
+    if credential is not None:
+        second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about="add-node")
+    with transaction.atomic():
+        if credential is not None:
+            second_factor.require_fresh(actor, second_factor.CREDENTIALS, about="add-node")
+        return submit(
+            "add-node",
+            actor=actor,
+            node_name=name,
+            params=params,
+            secret=secret,
+            request_id=request_id,
+            idempotency=idempotency,
+        )
 
 
 def refresh_node(
@@ -175,15 +180,21 @@ def update_connection(
     )
     if not fingerprint:
         fields["fingerprint"] = ""
-    return submit(
-        "update-node",
-        actor=actor,
-        node=node,
-        params={"uri": login_uri.canonical(), "key_type": key_type, **fields},
-        secret=secret,
-        request_id=request_id,
-        idempotency=idempotency,
-    )
+    about = second_factor.of_call("update-node", node.uuid)
+    if credential is not None:
+        second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=about)
+    with transaction.atomic():
+        if credential is not None:
+            second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=about)
+        return submit(
+            "update-node",
+            actor=actor,
+            node=node,
+            params={"uri": login_uri.canonical(), "key_type": key_type, **fields},
+            secret=secret,
+            request_id=request_id,
+            idempotency=idempotency,
+        )
 
 
 def _refuse_stored_password(node: Node) -> None:

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
+from nodes import second_factor
 from nodes.engine import confirm
 from nodes.engine.one_by_one import one_after_another
 from nodes.engine.submit import (
@@ -189,7 +190,8 @@ def _planned(
 ) -> Operation:
     """Plan, and with a token that fits the plan, submit.
 
-    Raises PermissionDenied, InvalidInput, NodeBusy; ConfirmationRequired without a token, with the plan and
+    A fresh second factor is for the token that it came with. Raises PermissionDenied, InvalidInput, NodeBusy,
+    SecondFactorRequired; ConfirmationRequired without a token, with the plan and
     one; PlanBlocked or its subclasses with the plan; ConfirmationInvalid; PlanChanged with the new plan and
     a new token.
     """
@@ -199,6 +201,11 @@ def _planned(
     call = f"retry {retried.pk}" if retried is not None else kind
     confirmation = confirm.read(token, user, call, node, options) if token else None
     _refuse_busy(node)
+    about = second_factor.of_confirmation(token)
+    purpose = _purpose(kind, confirmation.shown) if confirmation is not None else ""
+    if purpose:
+        # Before the hosts are asked: that takes seconds, and a code is good for some.
+        second_factor.expect_fresh(actor, purpose, about=about)
     plan = plan_for(kind, user, node, options, prefer=confirmation.targets if confirmation else None)
     if retried is None:
         refuse_unknown_overrides(plan)
@@ -213,6 +220,8 @@ def _planned(
             _lock(node, plan)
             if still_possible(plan, node):
                 confirm.redeem(confirmation)
+                if purpose:
+                    second_factor.require_fresh(actor, purpose, about=about)
                 operation = submit(
                     kind,
                     actor=actor,
@@ -232,6 +241,15 @@ def _planned(
             raise _blocked(plan)
     new_token, expires_at = confirm.issue(user, call, node, options, plan)
     raise plan_changed(confirmation.shown, plan, confirm_token=new_token, expires_at=expires_at.isoformat())
+
+
+def _purpose(kind: str, plan: Plan) -> str:
+    """What the call needs a fresh second factor for, "" for nothing: a drain does where it stops VMs."""
+    if kind in (REBOOT, SHUTDOWN):
+        return second_factor.POWER
+    if kind == DELETE:
+        return second_factor.REMOVAL
+    return second_factor.POWER if kind == DRAIN and plan.of(Action.STOP) else ""
 
 
 def _lock(node: Node, plan: Plan | None = None) -> None:

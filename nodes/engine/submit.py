@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from nodes import second_factor
 from nodes.errors import InvalidInput, NodeAdminError, NodeBusy
 from nodes.events import SYSTEM, Actor, OperationChanged, publish, record
 from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep, StepStatus, User
@@ -271,12 +272,19 @@ def retry(
             remedy=_("Make the call again with the credential."),
             field="operation",
         )
-    return submit(
-        operation.kind,
-        actor=actor,
-        node=operation.node,
-        node_name=operation.node_name,
-        params=operation.params,
-        request_id=request_id,
-        idempotency=idempotency,
-    )
+    about = second_factor.of_call("retry-operation", operation.pk)
+    powers = operation.kind == "power-on-node"
+    if powers:
+        second_factor.expect_fresh(actor, second_factor.POWER, about=about)
+    with transaction.atomic():
+        if powers:
+            second_factor.require_fresh(actor, second_factor.POWER, about=about)
+        return submit(
+            operation.kind,
+            actor=actor,
+            node=operation.node,
+            node_name=operation.node_name,
+            params=operation.params,
+            request_id=request_id,
+            idempotency=idempotency,
+        )

@@ -3,7 +3,7 @@
 from nodes.models.autostart import HeldAutostart, MaintenanceBaseline
 from nodes.models.bmc import Bmc
 from nodes.models.chore import Chore
-from nodes.models.confirmation import UsedConfirmation
+from nodes.models.confirmation import FactorProof, UsedConfirmation
 from nodes.models.credential import Credential, OwnKeyPair
 from nodes.models.device import Device
 from nodes.models.event import Event
@@ -39,6 +39,7 @@ __all__ = [
     "Device",
     "Direction",
     "Event",
+    "FactorProof",
     "FigureBlock",
     "Heartbeat",
     "HeldAutostart",

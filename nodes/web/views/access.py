@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
-from nodes.events import Actor
+from nodes.events import Actor, GivenFactor
 from nodes.models import User
 from nodes.models.event import Via
 
@@ -44,8 +44,22 @@ def user_of(request: HttpRequest) -> User:
 
 
 def actor_of(request: HttpRequest) -> Actor:
-    """The actor for the record: the user and the address they come from."""
-    return Actor(user_of(request), request.META.get("REMOTE_ADDR") or None, Via.PAGE)
+    """The actor for the record: the user and the address they come from, with their login and the second
+    factor that was sent along."""
+    return Actor(
+        user_of(request),
+        request.META.get("REMOTE_ADDR") or None,
+        Via.PAGE,
+        session_key=request.session.session_key or "",
+        factor=factor_of(request),
+    )
+
+
+def factor_of(request: HttpRequest) -> GivenFactor:
+    """The fields of templates/components/factor.html."""
+    return GivenFactor(
+        request.POST.get("factor_code", "").strip()[:32], request.POST.get("factor_passkey", "")[:16_384]
+    )
 
 
 def request_id_of(request: HttpRequest) -> str:
