@@ -206,6 +206,13 @@ class SecondFactorRequired(NodeAdminError):
     title = "This needs a second factor"
 
 
+class TrustedLabel(PermissionDenied):
+    """Permissions hang on the label: who may change a node is not to give any by that."""
+
+    code = "trusted_label"
+    title = "Permissions depend on this label"
+
+
 class RateLimited(NodeAdminError):
     code, http_status, retryable = "rate_limited", 429, True
     title = "Too many requests"

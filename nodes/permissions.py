@@ -1,22 +1,41 @@
 """Who may do what to which node: the one place that API, pages, sockets and the admin ask.
 
-A right on a node comes from a grant for that node (to the user or to one of their groups), from Django's
-model permission of the same name, which counts for every node present and future, or from being a
-superuser. Without ``view_node`` a node does not exist for the user.
+A right on a node comes from a grant for that node (to the user or to one of their groups), from a role that
+the user or one of their groups has for that node, for its labels or for all nodes, from Django's model
+permission of the same name, which counts for every node present and future, or from being a superuser.
+Without ``view_node`` a node does not exist for the user.
+
+Who came with an API token carries its limits (User.token_limits); every answer given here is what both the
+user and the token have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from django.contrib.auth.models import Permission
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import CharField, Exists, JSONField, OuterRef, Q, QuerySet, Value
+from django.db.models.lookups import Exact
 from django.utils.translation import gettext as _
 
 from nodes.errors import PermissionDenied, UnknownNode
-from nodes.models import Event, Node, NodeGroupObjectPermission, NodeUserObjectPermission, Operation, User
+from nodes.models import (
+    Event,
+    Node,
+    NodeGroupObjectPermission,
+    NodeUserObjectPermission,
+    Operation,
+    RoleAssignment,
+    RoleScope,
+    TokenLimits,
+    TokenScope,
+    User,
+)
+from nodes.models.lookups import LabelText
 from nodes.models.node import NodeQuerySet
 from nodes.models.operation import OperationQuerySet
+from nodes.models.role import Selector, matches, selector_of
 
 VIEW = "view_node"
 VIEW_LOGS = "view_node_logs"
@@ -41,25 +60,101 @@ FLEET_PERMISSIONS = (ADD, SCAN, GRANT, AUDIT, MANAGE_SSH)
 """Those that belong to no node: they are had for all or not at all."""
 
 
-def model_permissions(user: User) -> frozenset[str]:
-    """Codenames of the node permissions that the user has for all nodes: one query, kept on the user.
+ALL_PERMISSIONS = (*NODE_PERMISSIONS, *FLEET_PERMISSIONS, *DECLARE_STORAGE)
+"""What roles and tokens are made of."""
+
+BUILTIN_ROLES = {
+    "administrator": ALL_PERMISSIONS,
+    "operator": (VIEW, VIEW_LOGS, MAINTAIN),
+    "viewer": (VIEW,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Permissions for the nodes with all labels of ``selector``, or for the one node with key ``node``."""
+
+    permissions: frozenset[str]
+    selector: Selector = ()
+    node: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a user has by model permissions and roles, whatever token they came with: for all nodes, and for
+    some. Grants for single nodes are not among it."""
+
+    everywhere: frozenset[str] = frozenset()
+    scoped: tuple[Held, ...] = ()
+
+
+NO_RIGHTS = Rights()
+EVERY_RIGHT = Rights(frozenset(ALL_PERMISSIONS))
+
+
+def rights_of(user: User) -> Rights:
+    """The rights of the account: one query, none for a superuser, kept on the user.
 
     Django's own ``has_perm`` takes two queries and loads every permission of every app.
     """
     if not user.is_active or user.is_anonymous:
-        return frozenset()
-    if user.is_superuser:
-        return frozenset((*NODE_PERMISSIONS, *FLEET_PERMISSIONS))
-    kept: frozenset[str] | None = getattr(user, "_nodeadmin_permissions", None)
+        return NO_RIGHTS
+    if user.is_superuser or user.superuser_by_account:
+        return EVERY_RIGHT
+    kept: Rights | None = getattr(user, "_nodeadmin_rights", None)
     if kept is None:
-        rows = Permission.objects.filter(
+        kept = _read_rights(user)
+        user._nodeadmin_rights = kept  # type: ignore[attr-defined]
+    return kept
+
+
+def _read_rights(user: User) -> Rights:
+    by_role = (
+        RoleAssignment.objects.in_force()
+        .filter(Q(user=user.pk) | Q(group__user=user.pk))
+        .order_by()
+        .annotate(codename=Value("", output_field=CharField()))
+        .values_list("scope", "role__permissions", "selector", "node", "codename")
+    )
+    nothing = Value(None, output_field=JSONField())
+    by_model = (
+        Permission.objects.filter(
             Q(user=user.pk) | Q(group__user=user.pk),
             content_type__app_label="nodes",
-            content_type__model="node",
+            content_type__model__in=("node", "declaredsharedstorage"),
         )
-        kept = frozenset(rows.values_list("codename", flat=True))
-        user._nodeadmin_permissions = kept  # type: ignore[attr-defined]
-    return kept
+        .order_by()
+        .annotate(to=Value(RoleScope.ALL.value), names=nothing, labels=nothing, one=Value(None, CharField()))
+        .values_list("to", "names", "labels", "one", "codename")
+    )
+    everywhere: set[str] = set()
+    scoped: list[Held] = []
+    for scope, names, labels, node, codename in by_role.union(by_model, all=True):
+        if codename:
+            everywhere.add(codename)
+        elif scope == RoleScope.ALL:
+            everywhere.update(names)
+        else:
+            # Those that belong to no node are had for all nodes or not at all.
+            held = Held(frozenset(names) & frozenset(NODE_PERMISSIONS), selector_of(labels), node)
+            if held.selector or held.node is not None:
+                scoped.append(held)
+    return Rights(frozenset(everywhere), tuple(scoped))
+
+
+def limits_of(user: User) -> TokenLimits | None:
+    """The limits of the API token that the user came with; None where they signed in themselves."""
+    limits: TokenLimits | None = getattr(user, "token_limits", None)
+    return limits
+
+
+def model_permissions(user: User) -> frozenset[str]:
+    """Codenames of the permissions that the user has for all nodes, and of those that belong to none."""
+    everywhere = rights_of(user).everywhere
+    limits = limits_of(user)
+    if limits is None:
+        return everywhere
+    return everywhere & limits.permissions if limits.everywhere else frozenset()
 
 
 def has_for_all(user: User, permission: str) -> bool:
@@ -67,15 +162,81 @@ def has_for_all(user: User, permission: str) -> bool:
     return permission in model_permissions(user)
 
 
+def has_for_selector(user: User, permission: str, labels: Mapping[str, str]) -> bool:
+    """Whether the user has ``permission`` for every node, present and future, with these labels."""
+    if has_for_all(user, permission):
+        return True
+    if limits_of(user) is not None:
+        return False
+    wanted = set(labels.items())
+    return any(
+        permission in held.permissions and held.selector and wanted.issuperset(held.selector)
+        for held in rights_of(user).scoped
+    )
+
+
+def held_anywhere(user: User) -> frozenset[str]:
+    """Codenames of all permissions that the user has on any node, by themselves: what a token can be given.
+    Two queries."""
+    rights = rights_of(user)
+    if limits_of(user) is not None:
+        return frozenset()
+    found = rights.everywhere.union(*(held.permissions for held in rights.scoped))
+    if not user.is_active or found.issuperset(NODE_PERMISSIONS):
+        return found
+    by_user = NodeUserObjectPermission.objects.filter(user=user.pk)
+    by_group = NodeGroupObjectPermission.objects.filter(group__user=user.pk)
+    codenames = by_user.values_list("permission__codename").union(
+        by_group.values_list("permission__codename")
+    )
+    return found | frozenset(row[0] for row in codenames)
+
+
+def _selected(selector: Selector, node_ref: str) -> Q:
+    """A filter: the node ``node_ref`` has all labels of the selector."""
+    own = Q(*(Exact(LabelText("labels", key), Value(value)) for key, value in selector))
+    return own if node_ref == "pk" else Q(**{f"{node_ref}__in": Node.objects.filter(own).values("pk")})
+
+
 def _granted(user: User, permission: str, node_ref: str) -> Q:
-    """A filter: a grant of ``permission`` to the user, or to a group of theirs, on the node ``node_ref``."""
+    """A filter: the user has ``permission`` on the node ``node_ref`` by a grant to them or to a group of
+    theirs, or by a role that is not for all nodes."""
     by_user = NodeUserObjectPermission.objects.filter(
         content_object=OuterRef(node_ref), user=user.pk, permission__codename=permission
     )
     by_group = NodeGroupObjectPermission.objects.filter(
         content_object=OuterRef(node_ref), group__user=user.pk, permission__codename=permission
     )
-    return Q(Exists(by_user)) | Q(Exists(by_group))
+    found = Q(Exists(by_user)) | Q(Exists(by_group))
+    held = [one for one in rights_of(user).scoped if permission in one.permissions]
+    if single := {one.node for one in held if one.node is not None}:
+        found |= Q(**{f"{node_ref}__in": single})
+    for selector in {one.selector for one in held if one.selector}:
+        found |= _selected(selector, node_ref)
+    return found
+
+
+def _within(limits: TokenLimits, node_ref: str) -> Q:
+    """A filter: the node ``node_ref`` is one of those that the token is for."""
+    if limits.everywhere:
+        return Q()
+    if limits.scope == TokenScope.NODES:
+        named = Node.objects.filter(uuid__in=limits.nodes)
+        return Q(**{f"{node_ref}__in": named.values("pk")})
+    # No token is for labels that are none; one that were would be for no node.
+    return _selected(limits.selector, node_ref) if limits.selector else Q(pk__in=())
+
+
+def _where(user: User, permission: str, node_ref: str) -> Q:
+    """A filter: the user, by what they have and by the token they came with, has ``permission`` on the node
+    ``node_ref``."""
+    found = Q()
+    if permission not in rights_of(user).everywhere:
+        found = _granted(user, permission, node_ref)
+    limits = limits_of(user)
+    if limits is None:
+        return found
+    return found & _within(limits, node_ref) if permission in limits.permissions else Q(pk__in=())
 
 
 def nodes_for(user: User, permission: str = VIEW) -> NodeQuerySet:
@@ -84,22 +245,48 @@ def nodes_for(user: User, permission: str = VIEW) -> NodeQuerySet:
     if not user.is_active or user.is_anonymous:
         return nodes.none()
     for needed in {permission, VIEW}:
-        if not has_for_all(user, needed):
-            nodes = nodes.filter(_granted(user, needed, "pk"))
+        nodes = nodes.filter(_where(user, needed, "pk"))
     return nodes
 
 
 def permissions_on(user: User, node: Node) -> frozenset[str]:
-    """All node permissions of the user on one node: at most three queries, none for a superuser."""
-    everywhere = model_permissions(user)
-    if not user.is_active or everywhere.issuperset(NODE_PERMISSIONS):
-        return everywhere
+    """All permissions of the user on one node, with those that belong to no node: at most three queries,
+    none for a superuser.
+
+    The labels that count are those that are stored: what somebody is about to store gives nobody anything.
+    """
+    if not user.is_active or user.is_anonymous:
+        return frozenset()
+    rights, limits = rights_of(user), limits_of(user)
+    found = rights.everywhere
+    by_labels = any(held.selector for held in rights.scoped)
+    if found.issuperset(NODE_PERMISSIONS):
+        by_labels = False
+    else:
+        found |= _granted_on(user, node)
+    if by_labels or (limits is not None and limits.selector):
+        stored = Node.objects.filter(pk=node.pk).values_list("labels", flat=True).first() or {}
+        if by_labels:
+            on_labels = (held for held in rights.scoped if matches(held.selector, stored))
+            found = found.union(*(held.permissions for held in on_labels))
+        if limits is not None and limits.selector and not matches(limits.selector, stored):
+            return frozenset()
+    if limits is not None:
+        if limits.scope == TokenScope.NODES and str(node.uuid) not in limits.nodes:
+            return frozenset()
+        found &= limits.permissions if limits.everywhere else limits.permissions & frozenset(NODE_PERMISSIONS)
+    return found - frozenset(DECLARE_STORAGE)
+
+
+def _granted_on(user: User, node: Node) -> frozenset[str]:
+    """By grants for the node, and by roles for it."""
     by_user = NodeUserObjectPermission.objects.filter(content_object=node, user=user.pk)
     by_group = NodeGroupObjectPermission.objects.filter(content_object=node, group__user=user.pk)
     codenames = by_user.values_list("permission__codename").union(
         by_group.values_list("permission__codename")
     )
-    return everywhere | frozenset(row[0] for row in codenames)
+    granted = frozenset(row[0] for row in codenames)
+    return granted.union(*(held.permissions for held in rights_of(user).scoped if held.node == node.pk))
 
 
 def get_node(user: User, name_or_uuid: str, permission: str = VIEW, *, columns: Sequence[str] = ()) -> Node:
@@ -127,22 +314,54 @@ def require(user: User, permission: str, node: Node | None = None) -> None:
         return
     if node is not None and permission in permissions_on(user, node):
         return
+    if limits_of(user) is not None:
+        raise PermissionDenied(
+            _("The API token does not give the permission “%(permission)s” here.")
+            % {"permission": permission},
+            remedy=_("Use a token that gives it, of a user who has it."),
+        )
     raise PermissionDenied(
         _("This needs the permission “%(permission)s”. Ask an administrator to grant it.")
         % {"permission": permission}
     )
 
 
+def require_starting(user: User | None) -> None:
+    """Raise PermissionDenied for who came with a token for reading only: it starts nothing, and has the
+    server reach out to no host, whatever permission that needs."""
+    limits = limits_of(user) if user is not None else None
+    if limits is not None and limits.read_only:
+        raise PermissionDenied(
+            _("This API token is for reading only: it starts nothing."),
+            remedy=_("Use a token that is not for reading only."),
+        )
+
+
+def _seen(user: User) -> Q:
+    """A filter of rows with a ``node``: it is one that the user may see."""
+    return _where(user, VIEW, "node")
+
+
+def _sees_own(user: User) -> bool:
+    """Whether the user may see what they did that is of no node: with a token, if it shows all nodes."""
+    limits = limits_of(user)
+    return limits is None or (limits.everywhere and VIEW in limits.permissions)
+
+
 def operations_for(user: User) -> OperationQuerySet:
     """Operations of the nodes that the user may see, and those that they asked for themselves and that have
-    no node (any more), or brought one: who may add nodes need not be one who sees them."""
+    no node (any more), or brought one: who may add nodes need not be one who sees them. Of those a token
+    that does not show all nodes shows what was asked for with it."""
     operations = Operation.objects.all()
     if not user.is_active or user.is_anonymous:
         return operations.none()
     if has_for_all(user, VIEW):
         return operations
     own = Q(requested_by=user.pk) & (Q(node=None) | Q(kind="add-node"))
-    return operations.filter(_granted(user, VIEW, "node") | own)
+    limits = limits_of(user)
+    if limits is not None and not _sees_own(user):
+        own &= Q(token=limits.token)
+    return operations.filter(_seen(user) | own)
 
 
 def events_for(user: User) -> QuerySet[Event]:
@@ -152,4 +371,5 @@ def events_for(user: User) -> QuerySet[Event]:
         return events.none()
     if has_for_all(user, VIEW):
         return events
-    return events.filter(_granted(user, VIEW, "node") | Q(node=None, user=user.pk))
+    own = Q(node=None, user=user.pk) if _sees_own(user) else Q(pk__in=())
+    return events.filter(_seen(user) | own)

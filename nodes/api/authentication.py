@@ -11,7 +11,8 @@ from nodes.models import ApiToken, User
 
 
 class BearerTokenAuthentication(BaseAuthentication):
-    """One query a request; CSRF does not matter, because no browser sends the header by itself."""
+    """One query a request; CSRF does not matter, because no browser sends the header by itself. The user
+    carries the token's limits, which nodes/permissions.py keeps."""
 
     keyword = b"bearer"
 
@@ -21,10 +22,14 @@ class BearerTokenAuthentication(BaseAuthentication):
             return None
         if len(parts) != 2:
             raise AuthenticationFailed(_("The Authorization header takes “Bearer” and one token."))
-        token = ApiToken.find(parts[1].decode("latin-1"))
+        address = request.META.get("REMOTE_ADDR") or None
+        token = ApiToken.find(parts[1].decode("latin-1"), address)
         if token is None:
-            raise AuthenticationFailed(_("The token is unknown, expired or revoked."))
-        token.touch()
+            # One answer for all: who has found a token is not told that it would count elsewhere.
+            raise AuthenticationFailed(
+                _("The token is unknown, expired or revoked, or is not accepted from this address.")
+            )
+        token.touch(address)
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:

@@ -74,7 +74,9 @@ def _claim(request: Request, action: str, key: str) -> tuple[IdempotencyKey, boo
         raise InvalidInput(_("The body must be a JSON object."))
     body = {name: value for name, value in request.data.items() if name not in NOT_COMPARED}
     # Keyed: a plain hash would let who reads the database try passwords against it.
-    text = json.dumps([action, body], sort_keys=True)
+    # With another API token of the same user it is another request: the answer may not be for that one.
+    limits = cast("User", request.user).token_limits
+    text = json.dumps([action, body, limits.token if limits is not None else None], sort_keys=True)
     digest = salted_hmac("nodeadmin.idempotency", text, algorithm="sha256").hexdigest()
     now = timezone.now()
     user = cast("User", request.user)

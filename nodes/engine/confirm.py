@@ -1,9 +1,9 @@
 """Confirmations: a signed token that says who agreed to which plan, for five minutes and once.
 
-A token is bound to the user, the call, the node, all options and the plan's decisions (never its estimates).
-It also carries the decisions themselves, so that what has changed can be named, and so that the plan made
-again when the call comes back keeps their targets wherever they are still possible: nobody is asked twice
-because two nodes were equally good.
+A token is bound to the user, the API token they came with, the call, the node, all options and the plan's
+decisions (never its estimates). It also carries the decisions themselves, so that what has changed can be
+named, and so that the plan made again when the call comes back keeps their targets wherever they are still
+possible: nobody is asked twice because two nodes were equally good.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def read(token: str, user: User, call: str, node: Node, options: Mapping[str, An
     if agreed.get("form") != FORM:
         raise _invalid(_("The confirmation was given by another version of nodeadmin."))
     if not secrets.compare_digest(agreed["bound"], _bound(user, call, node, options)):
-        raise _invalid(_("The confirmation was given for another call, other options or by somebody else."))
+        raise _invalid(
+            _("The confirmation was given for another call, other options, another user or API token.")
+        )
     if UsedConfirmation.objects.filter(nonce=agreed["nonce"]).exists():
         raise _used()
     decisions = tuple(_decision(row, agreed["targets"]) for row in agreed["vms"])
@@ -132,8 +134,10 @@ def redeem(confirmation: Confirmation) -> None:
 
 
 def _bound(user: User, call: str, node: Node, options: Mapping[str, Any]) -> str:
-    """SHA-256 over what a token holds for."""
-    parts = [user.pk, call, str(node.uuid), dict(options)]
+    """SHA-256 over what a confirmation holds for. An API token is part of it: what was planned with one is
+    not done with another, which may be for less."""
+    limits = user.token_limits
+    parts = [user.pk, limits.token if limits else None, call, str(node.uuid), dict(options)]
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

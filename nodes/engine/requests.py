@@ -33,7 +33,9 @@ from nodes.models.labels import check_labels
 from nodes.models.node import as_uuid
 from nodes.models.operation import IdempotencyKey
 from nodes.operations.add_node import refuse_taken_name
+from nodes.operations.base import removed
 from nodes.permissions import ADD, CHANGE, VIEW, require
+from nodes.trusted_labels import hold_labels, require_label_change
 
 __all__ = [
     "EDITABLE",
@@ -70,8 +72,9 @@ def add_node(
 ) -> Operation:
     """Ask for a new node. ``key_type`` is that of the key whose ``fingerprint`` it is, "" where not known.
 
-    Raises PermissionDenied, InvalidUri, InvalidInput, NodeExists, NodeBusy, and HostKeyRequired where an SSH
-    address comes without the fingerprint that somebody has compared: before any contact.
+    Raises PermissionDenied (TrustedLabel for a label that permissions depend on), InvalidUri, InvalidInput,
+    NodeExists, NodeBusy, and HostKeyRequired where an SSH address comes without the fingerprint that somebody
+    has compared: before any contact.
     """
     user = asking_user(actor)
     require(user, ADD)
@@ -79,6 +82,8 @@ def add_node(
     refuse_taken_name(name)
     _check_names(name, node_type)
     _check_labels(labels or {})
+    # Again when it joins: permissions may have come to depend on a label by then.
+    require_label_change(user, {}, labels or {})
     params = {"uri": login_uri.canonical(), "type": node_type, "labels": dict(labels or {}), **fields}
     params["key_type"] = key_type
     if credential is not None:
@@ -110,18 +115,40 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
 
     A migration address that the node's inventory does not show is taken with ``migration_address_forced``
     alone, for which the permission to add nodes is needed. Raises InvalidInput with the field,
-    PermissionDenied, NodeExists for a taken name.
+    PermissionDenied, TrustedLabel for a label that permissions depend on, NodeExists for a taken name.
     """
     user = asking_user(actor)
     require(user, CHANGE, node)
     changes = with_checked_address(user, node, changes)
     fields = {EDITABLE[name]: value for name, value in changes.items() if name in EDITABLE}
+    if "labels" in fields:
+        _check_labels(fields["labels"])
+    try:
+        with transaction.atomic():
+            if "labels" in fields:
+                # Against the labels that are stored, which may have changed since the node was read.
+                hold_labels()
+                node.labels = _stored_labels(node)
+                require_label_change(user, node.labels, fields["labels"])
+            _save_changes(actor, node, fields)
+    except IntegrityError:
+        raise NodeExists(_("The name “%s” is taken.") % fields.get("name"), field="name") from None
+    return node
+
+
+def _stored_labels(node: Node) -> dict[str, str]:
+    stored = Node.objects.select_for_update().filter(pk=node.pk).values_list("labels", flat=True).first()
+    if stored is None:
+        raise removed()
+    return dict(stored)
+
+
+def _save_changes(actor: Actor, node: Node, fields: Mapping[str, Any]) -> None:
+    """Write the columns that differ, and the event that says so. Raises InvalidInput, IntegrityError."""
     before = {column: getattr(node, column) for column in fields}
     changed = {column: value for column, value in fields.items() if before[column] != value}
     if not changed:
-        return node
-    if "labels" in changed:
-        _check_labels(changed["labels"])
+        return
     if "name" in changed:
         _refuse_uuid(changed["name"])
     for column, value in changed.items():
@@ -130,17 +157,12 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
         node.clean_fields(exclude=[f.name for f in Node._meta.concrete_fields if f.name not in changed])
     except ValidationError as error:
         raise _invalid(error) from None
-    try:
-        with transaction.atomic():
-            node.save(update_fields=[*changed, "updated_at"])
-            details = {name: {"before": before[name], "after": changed[name]} for name in changed}
-            text = _("%(name)s: changed %(what)s") % {"name": node.name, "what": ", ".join(changed)}
-            record("node_updated", text, node=node, actor=actor, data=details)
-            record_forced(node, actor, changed)
-            publish(NodeChanged(str(node.uuid), node.name))
-    except IntegrityError:
-        raise NodeExists(_("The name “%s” is taken.") % changed.get("name"), field="name") from None
-    return node
+    node.save(update_fields=[*changed, "updated_at"])
+    details = {name: {"before": before[name], "after": changed[name]} for name in changed}
+    text = _("%(name)s: changed %(what)s") % {"name": node.name, "what": ", ".join(changed)}
+    record("node_updated", text, node=node, actor=actor, data=details)
+    record_forced(node, actor, changed)
+    publish(NodeChanged(str(node.uuid), node.name))
 
 
 def update_connection(

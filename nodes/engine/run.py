@@ -18,7 +18,16 @@ from nodes.engine.steps import RunningStep, write_line
 from nodes.engine.submit import announce, refresh_by_itself
 from nodes.errors import InvalidInput, NodeAdminError, PermissionDenied
 from nodes.events import Actor, record
-from nodes.models import Node, Operation, OperationStatus, OperationStep, StepStatus
+from nodes.models import (
+    ApiToken,
+    Node,
+    Operation,
+    OperationStatus,
+    OperationStep,
+    StepStatus,
+    TokenLimits,
+    User,
+)
 from nodes.models.event import Severity
 from nodes.models.operation import LogLevel
 from nodes.operations.base import (
@@ -45,7 +54,7 @@ class OperationRun:
 
     def __init__(self, operation: Operation, held: Claim) -> None:
         self.operation = operation
-        self.actor = Actor(operation.requested_by, operation.source_ip, operation.via, operation.token_name)
+        self.actor = Actor(operation.requester, operation.source_ip, operation.via, operation.token_name)
         self.resumed = operation.started_at is not None
         self._claim = held
         self.lost = threading.Event()
@@ -192,17 +201,38 @@ def _check_rights(run: OperationRun, kind: OperationKind) -> None:
 
 
 def _require_rights(run: OperationRun, kind: OperationKind) -> None:
-    user = run.operation.requested_by
-    if user is None:
-        if run.operation.requested_by_name:
+    """Raise PermissionDenied where who asked for the operation, or the token it was asked for with, no longer
+    has the right to it. Both are read anew: an operation may have waited, and may run, for long.
+
+    A token that has expired since was one while it was used, and what it asked for is done; one that was
+    revoked counts as stolen.
+    """
+    operation = run.operation
+    if operation.requested_by_id is None:
+        if operation.requested_by_name:
             raise PermissionDenied(_("The user who asked for this no longer exists."))
         return
-    if run.operation.node is None:
+    user = User.objects.filter(pk=operation.requested_by_id).first()
+    if user is None:
+        raise PermissionDenied(_("The user who asked for this no longer exists."))
+    if operation.token_limits is not None:
+        _require_token(operation)
+        user.limit_to(TokenLimits.from_row(operation.token_limits))
+    if operation.node is None:
         if kind.removes_node and run.resumed:
             return  # its own work: the right on a node went with the node
         if kind.needs_node:
             raise removed()
-    require(user, kind.permission, run.operation.node)
+    require(user, kind.permission, operation.node)
+
+
+def _require_token(operation: Operation) -> None:
+    token = operation.token_id
+    if token is None or not ApiToken.objects.filter(pk=token, revoked_at=None).exists():
+        raise PermissionDenied(
+            _("The API token “%s”, with which this was asked for, has been revoked.") % operation.token_name,
+            remedy=_("Make the call again with another token."),
+        )
 
 
 def problem(error: NodeAdminError) -> dict[str, Any]:

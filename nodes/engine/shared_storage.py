@@ -14,13 +14,13 @@ from nodes.errors import InvalidInput, PermissionDenied
 from nodes.events import Actor, record
 from nodes.models import DeclaredSharedStorage, Node, User
 from nodes.models.shared_storage import checked_storage_name
-from nodes.permissions import nodes_for
+from nodes.permissions import has_for_all, nodes_for
 
 
 def may(user: User, action: str) -> bool:
     """Whether the user may ``add``, ``change`` or ``delete`` declarations: a permission that counts for all
     nodes; no right on single nodes gives it."""
-    return bool(user.is_active and user.has_perm(f"nodes.{action}_declaredsharedstorage"))
+    return has_for_all(user, f"{action}_declaredsharedstorage")
 
 
 def visible_to(user: User) -> QuerySet[DeclaredSharedStorage]:

@@ -21,6 +21,7 @@ from nodes.operations.base import JsonObject, OperationKind, PlannedKind, remove
 from nodes.operations.plans import Plan
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.registry import kind_of
+from nodes.permissions import require_starting
 
 log = structlog.get_logger(__name__)
 
@@ -56,9 +57,12 @@ def submit(
     """Queue an operation of kind ``name``, with the ``plan`` that was confirmed where the kind has one.
 
     Permissions are the caller's to check. Raises NodeBusy while another exclusive operation on the same
-    subject is unfinished; a refresh that is asked for while one is unfinished gives that one.
+    subject is unfinished; a refresh that is asked for while one is unfinished gives that one. With an API
+    token for reading only nothing is queued: PermissionDenied.
     """
+    require_starting(actor.user)
     kind = known_kind(name)
+    limits = actor.user.token_limits if actor.user is not None else None
     draft = Operation(
         kind=name,
         node=node,
@@ -74,6 +78,8 @@ def submit(
         source_ip=actor.source_ip,
         via=actor.via,
         token_name=actor.token_name,
+        token_id=limits.token if limits is not None else None,
+        token_limits=limits.to_row() if limits is not None else None,
         request_id=request_id,
     )
     for _attempt in range(ATTEMPTS):

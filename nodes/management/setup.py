@@ -14,6 +14,7 @@ from collections.abc import Callable
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 
+from nodes.engine.grants import ensure_roles
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM, record
 from nodes.models import Node, Operation, User
@@ -30,7 +31,12 @@ LOCAL_URI = "qemu:///system"
 
 @transaction.atomic
 def ensure_groups() -> list[str]:
-    """Make the groups that are missing, with their permissions; gives their names."""
+    """Make the groups that are missing, with their permissions; gives their names.
+
+    Groups have model permissions, which count for all nodes. The roles of the same names are for those who
+    are to have them for some nodes; they are brought to what this version says.
+    """
+    ensure_roles()
     made = []
     for name, codenames in GROUPS.items():
         group, created = Group.objects.get_or_create(name=name)

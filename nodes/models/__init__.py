@@ -21,9 +21,11 @@ from nodes.models.operation import (
     OperationStep,
     StepStatus,
 )
+from nodes.models.role import Role, RoleAssignment, RoleScope
 from nodes.models.shared_storage import DeclaredSharedStorage
 from nodes.models.snapshot import Snapshot, SnapshotSection
 from nodes.models.token import ApiToken
+from nodes.models.token_limits import TokenLimits, TokenScope
 from nodes.models.unfit_target import UnfitTarget
 from nodes.models.user import User
 
@@ -58,12 +60,17 @@ __all__ = [
     "OperationStatus",
     "OperationStep",
     "OwnKeyPair",
+    "Role",
+    "RoleAssignment",
+    "RoleScope",
     "Scheduling",
     "SmartReading",
     "Snapshot",
     "SnapshotSection",
     "Status",
     "StepStatus",
+    "TokenLimits",
+    "TokenScope",
     "UnfitTarget",
     "UsedConfirmation",
     "User",

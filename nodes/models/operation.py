@@ -24,6 +24,8 @@ from django.utils.translation import gettext_lazy as _
 
 from nodes.models.event import Via
 from nodes.models.sealed import SealedField
+from nodes.models.token_limits import TokenLimits
+from nodes.models.user import User
 
 
 class OperationStatus(models.TextChoices):
@@ -64,7 +66,8 @@ class Operation(models.Model):
     a node that does not exist yet. ``secret`` carries a credential from the call to the step that stores
     it, sealed, and is wiped when the operation ends. ``plan`` is the plan that was confirmed, for kinds that
     have one (see operations/plans.py). ``unattended_s`` adds up the times in which a lease was over and
-    nobody had taken the operation on; it only grows. ``automatic``: no person waits for it.
+    nobody had taken the operation on; it only grows. ``automatic``: no person waits for it. ``token_limits``
+    are those of the API token that it was asked for with, as they were then (see TokenLimits.to_row).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -94,6 +97,10 @@ class Operation(models.Model):
     source_ip = models.GenericIPAddressField(_("from"), null=True)
     via = models.CharField(_("via"), max_length=8, choices=Via, default=Via.SYSTEM)
     token_name = models.CharField(_("token"), max_length=80, blank=True)
+    token = models.ForeignKey(
+        "nodes.ApiToken", models.SET_NULL, null=True, editable=False, related_name="operations"
+    )
+    token_limits = models.JSONField(null=True, editable=False)
     request_id = models.CharField(max_length=64, blank=True)
 
     created_at = models.DateTimeField(_("created"), auto_now_add=True, db_index=True)
@@ -126,6 +133,15 @@ class Operation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.node_name}".strip()
+
+    @property
+    def requester(self) -> User | None:
+        """Who asked for it, with the limits of the token that they came with: what the operation decides, it
+        decides with these rights. ``requested_by`` is the account, for which other rights may count."""
+        user = self.requested_by
+        if user is not None and self.token_limits is not None and user.token_limits is None:
+            user.limit_to(TokenLimits.from_row(self.token_limits))
+        return user
 
     @property
     def is_finished(self) -> bool:

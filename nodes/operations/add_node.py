@@ -20,6 +20,7 @@ from nodes.operations.key_install import install_own_key
 from nodes.operations.reaching import check_rights, open_connection, reach_steps
 from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
 from nodes.permissions import ADD, nodes_for
+from nodes.trusted_labels import hold_labels, require_label_change
 
 
 class AddNode(OperationKind):
@@ -79,7 +80,7 @@ class AddNode(OperationKind):
                 step.report(_("%d sources read") % len(taken.document.sources))
         with run.step("identity") as step:
             identity = identity_of(taken)
-            refuse_duplicate(run.operation.requested_by, identity, own=None)
+            refuse_duplicate(run.operation.requester, identity, own=None)
             step.report("" if identity else _("The host shows no identity; duplicates cannot be told."))
         with run.step("join"):
             return self._join(run, login, taken, identity)
@@ -99,6 +100,8 @@ class AddNode(OperationKind):
         access.pin(node, login.host_key)
         try:
             with run.fenced():
+                hold_labels()
+                require_label_change(run.operation.requester, {}, node.labels)
                 node.save()
                 if login.kind:
                     Credential.objects.create(node=node, kind=login.kind, secret=login.secret_to_keep())
@@ -110,7 +113,7 @@ class AddNode(OperationKind):
         except IntegrityError:
             # Somebody else took the name or added the same host while we looked at it.
             refuse_taken_name(node.name)
-            refuse_duplicate(run.operation.requested_by, identity, own=None)
+            refuse_duplicate(run.operation.requester, identity, own=None)
             raise
         return node
 

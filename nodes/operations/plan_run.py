@@ -84,7 +84,7 @@ class PlanRun:
             self.require_fresh()
             operation = self.run.operation
             found = plan_for(
-                operation.kind, operation.requested_by, self.node, operation.params, before=operation
+                operation.kind, operation.requester, self.node, operation.params, before=operation
             )
             if found.digest() != self.plan.digest():
                 # Who sees the operation need not be one who may know the nodes that could have been targets.

@@ -63,7 +63,7 @@ class UpdateConnection(OperationKind):
 
     def _check_same_host(self, run: Run, node: Node, taken: Taken) -> None:
         identity = identity_of(taken)
-        refuse_duplicate(run.operation.requested_by, identity, own=node)
+        refuse_duplicate(run.operation.requester, identity, own=node)
         if node.identity is not None and (identity is None or not identity.same_host(known_identity(node))):
             raise InvalidInput(
                 _("Another host answers at this address: its machine ID and firmware UUID differ."),

@@ -30,23 +30,28 @@ class Caller:
 
     token: str = ""
     session_key: str = ""
+    address: str | None = None
 
     @classmethod
     def of(cls, scope: Scope) -> Caller:
         headers = headers_of(scope)
         word, _, token = headers.get("authorization", "").partition(" ")
         if word.lower() == "bearer":
-            return cls(token=token.strip())
+            return cls(token=token.strip(), address=address_of(scope))
         if not is_own_page(headers):
             return cls()
         cookies = parse_cookie(headers.get("cookie", ""))
         return cls(session_key=cookies.get(settings.SESSION_COOKIE_NAME, ""))
 
     def user(self) -> User | None:
-        """The user, read from the database at each call; None where there is none any more."""
+        """The user, read from the database at each call, with the limits of their token; None where there is
+        none any more."""
         if self.token:
-            found = ApiToken.find(self.token)
-            return found.user if found is not None else None
+            found = ApiToken.find(self.token, self.address)
+            if found is None:
+                return None
+            found.touch(self.address)
+            return found.user
         if not self.session_key:
             return None
         store: type[SessionBase] = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
@@ -58,6 +63,12 @@ class Caller:
 
 def headers_of(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def address_of(scope: Scope) -> str | None:
+    """The address that the socket was opened from."""
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 def is_own_page(headers: Mapping[str, str]) -> bool:

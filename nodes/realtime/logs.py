@@ -54,7 +54,7 @@ from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import LogPage, LogProblem, query
 from nodes.models import Node, User
-from nodes.permissions import VIEW_LOGS, get_node
+from nodes.permissions import VIEW_LOGS, get_node, require_starting
 from nodes.realtime.access import Caller
 from nodes.realtime.log_hub import Joined, LogHub, Viewer
 from nodes.realtime.log_stream import entries_message, state_message
@@ -153,6 +153,7 @@ class LogConsumer(AsyncWebsocketConsumer):
     def _rights(self) -> tuple[User, Node] | None:
         """The user and the node as they are now. Raises UnknownNode, PermissionDenied."""
         user = self._caller.user()
+        require_starting(user)
         return None if user is None else (user, get_node(user, self._name, VIEW_LOGS))
 
     async def disconnect(self, code: int) -> None:

@@ -41,7 +41,7 @@ NODE_FIGURES = {
 def metrics(request: HttpRequest) -> HttpResponse:
     """401 without a token that counts; its body says nothing."""
     word, _, token = request.headers.get("Authorization", "").partition(" ")
-    if word.lower() != "bearer" or not _may_read(token.strip()):
+    if word.lower() != "bearer" or not _may_read(token.strip(), request):
         response = HttpResponse(status=401, content_type="text/plain")
         response["WWW-Authenticate"] = 'Bearer realm="nodeadmin"'
         return response
@@ -50,11 +50,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def _may_read(token: str) -> bool:
+def _may_read(token: str, request: HttpRequest) -> bool:
     own = settings.NODEADMIN_METRICS_TOKEN
     if own and constant_time_compare(token, own):
         return True
-    user = Caller(token=token).user() if token else None
+    address = request.META.get("REMOTE_ADDR") or None
+    user = Caller(token=token, address=address).user() if token else None
     return user is not None and has_for_all(user, VIEW)
 
 

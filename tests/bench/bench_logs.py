@@ -104,7 +104,7 @@ def server(host: JournalHost) -> Iterator[Bench]:
     assert not database.exists()
     call_command("migrate", verbosity=0)
     user = User.objects.create_superuser("bench")
-    _row, token = ApiToken.make(user, "bench", timezone.now() + timedelta(days=1), read_only=True)
+    _row, token = ApiToken.make(user, "bench", timezone.now() + timedelta(days=1), read_only=False)
     node = Node.objects.create(
         name="bench",
         uri=f"qemu+ssh://root@127.0.0.1:{host.sshd.port}/system",

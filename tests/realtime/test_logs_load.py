@@ -60,7 +60,7 @@ def served(tmp_path, db) -> Iterator[Served]:
     host = JournalHost(tmp_path)
     host.write([entry(0, "line 0")])
     user = User.objects.create_superuser("ada")
-    _row, token = ApiToken.make(user, "test", timezone.now() + timedelta(hours=1), read_only=True)
+    _row, token = ApiToken.make(user, "test", timezone.now() + timedelta(hours=1), read_only=False)
     port = free_port()
     config = uvicorn.Config(
         application,

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from nodes import access
 from nodes.engine import requests
-from nodes.errors import InvalidInput, NodeAdminError, NodeExists
+from nodes.errors import InvalidInput, NodeAdminError, NodeExists, TrustedLabel
 from nodes.models import Credential, Node, NodeGroupObjectPermission, NodeUserObjectPermission
 from nodes.permissions import ADD, CHANGE, get_node, has_for_all
 from nodes.web.forms.login import ChangeLoginForm
@@ -35,7 +35,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             changed = requests.update_node(actor_of(request), node, form.cleaned_data)
-        except (InvalidInput, NodeExists) as error:
+        except (InvalidInput, NodeExists, TrustedLabel) as error:
             # The row in memory carries the refused values: the page's head must not show them.
             node.refresh_from_db()
             place = PLACES.get(error.field, error.field)
