@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('nodes', '0013_callers'),
+        ('nodes', '0020_token_limits'),
     ]
 
     operations = [
