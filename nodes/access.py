@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +21,7 @@ from nodes.hosts.connection import connect as open_connection
 from nodes.hosts.deadlines import DEFAULT, Deadlines
 from nodes.hosts.keypair import generate_key_pair
 from nodes.hosts.libvirt_facts import LastGood
+from nodes.hosts.network_rules import NetworkRules, parse_networks
 from nodes.hosts.target import Credential as HostCredential
 from nodes.hosts.target import HostKey, HostTarget, PasswordCredential, SshKeyCredential
 from nodes.hosts.uri import NodeUri, parse_uri
@@ -111,6 +112,7 @@ class Login:
             credential=self.credential(own_key) if self.uri.transport == "ssh" else None,
             host_key=self.host_key,
             libvirt_uri=self.uri.libvirt_uri,
+            rules=network_rules(),
         )
 
 
@@ -149,6 +151,17 @@ def own_key_pair() -> OwnKeyPair:
     pair = generate_key_pair("nodeadmin")
     defaults = {"public_key": pair.public_key, "secret": {"private_key": pair.private_key}}
     return OwnKeyPair.objects.get_or_create(pk=OwnKeyPair.SINGLE, defaults=defaults)[0]
+
+
+def network_rules() -> NetworkRules:
+    """Which addresses may be connected to, by the settings. Raises ValueError where they are malformed, for
+    which the server does not start (checks.py)."""
+    return _rules_of(tuple(settings.NODEADMIN_ALLOWED_NETWORKS), tuple(settings.NODEADMIN_DENIED_NETWORKS))
+
+
+@lru_cache(maxsize=8)
+def _rules_of(allowed: tuple[str, ...], denied: tuple[str, ...]) -> NetworkRules:
+    return NetworkRules(parse_networks(allowed), parse_networks(denied))
 
 
 def read_uri(text: str) -> NodeUri:
@@ -214,6 +227,7 @@ def bmc_target(node: Node) -> BmcTarget | None:
         password=_opened(row.secret).get("password", ""),
         fingerprint=row.certificate_fingerprint,
         system_path=row.system_path,
+        rules=network_rules(),
     )
 
 

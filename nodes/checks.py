@@ -85,6 +85,23 @@ def trusted_proxies(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMes
     ]
 
 
+@checks.register(checks.Tags.security)
+def networks(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E009: a network that may or may not be reached is none, so that its rule would not hold."""
+    found: list[checks.CheckMessage] = []
+    for name in ("NODEADMIN_ALLOWED_NETWORKS", "NODEADMIN_DENIED_NETWORKS"):
+        wrong = [text for text in getattr(settings, name) if not _is_network(text)]
+        if wrong:
+            found.append(
+                checks.Error(
+                    f"{name} holds what is no network: {', '.join(wrong)}.",
+                    hint="List networks without host bits, or addresses, such as 10.0.0.0/8 or fd00::7.",
+                    id="nodeadmin.E009",
+                )
+            )
+    return found
+
+
 def _is_network(text: str) -> bool:
     try:
         ipaddress.ip_network(text)

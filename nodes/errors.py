@@ -230,6 +230,13 @@ class HostUnreachable(HostError):
     layer = "reach"
 
 
+class AddressDenied(HostUnreachable):
+    """The settings forbid to connect to this address; nothing was sent to it."""
+
+    code, http_status, retryable = "address_denied", 422, False
+    title = "nodeadmin may not connect to this address"
+
+
 class HostTimeout(HostError):
     code, http_status, retryable = "timeout", 504, True
     title = "The host did not answer in time"

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nodes.hosts.target import HostKey, HostTarget, PasswordCredential, SshKeyCredential
+from tests.network import ANYWHERE
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin") or ""
 KEY_TYPES = ("ed25519", "ecdsa", "rsa")
@@ -178,6 +179,7 @@ class LoopbackSshd:
             "user": ME,
             "credential": SshKeyCredential(self.user_key.read_text()),
             "host_key": self.host_key(self.key_types[0]),
+            "rules": ANYWHERE,
         }
         return HostTarget(**(values | changes))
 

@@ -113,6 +113,15 @@ def test_proxies_that_are_no_addresses_are_an_error(settings):
     assert "nodeadmin.E008" not in ids(run_checks())
 
 
+@pytest.mark.parametrize("name", ["NODEADMIN_ALLOWED_NETWORKS", "NODEADMIN_DENIED_NETWORKS"])
+def test_networks_that_are_none_are_an_error(settings, name):
+    setattr(settings, name, ["10.0.0.0/8", "fd00::7", "10.0.0.7/8", "kvm.example.org"])
+    [found] = [message for message in run_checks() if message.id == "nodeadmin.E009"]
+    assert (name in found.msg, "10.0.0.7/8, kvm.example.org" in found.msg) == (True, True)
+    setattr(settings, name, ["10.0.0.0/8", "fd00::7"])
+    assert "nodeadmin.E009" not in ids(run_checks())
+
+
 @pytest.mark.parametrize("keys", ["", "nonsense", "AAAA,"])
 def test_seal_keys_that_are_none_are_an_error(settings, keys):
     settings.NODEADMIN_SEAL_KEYS = keys

@@ -292,6 +292,10 @@ NODEADMIN_REQUIRE_SECOND_FACTOR = env.text(
 )
 # Addresses of proxies whose word for the client's address and scheme counts; nobody's otherwise.
 NODEADMIN_TRUSTED_PROXIES = env.words("NODEADMIN_TRUSTED_PROXIES")
+# Networks and addresses that hosts, BMCs, migration addresses and webhooks may have, and may not; where the
+# first is empty, all but link-local and metadata addresses (nodes/hosts/network_rules.py).
+NODEADMIN_ALLOWED_NETWORKS = env.words("NODEADMIN_ALLOWED_NETWORKS")
+NODEADMIN_DENIED_NETWORKS = env.words("NODEADMIN_DENIED_NETWORKS")
 NODEADMIN_HOST_TIMEOUT_S = env.seconds("NODEADMIN_HOST_TIMEOUT_S", 15.0, minimum=1.0)
 NODEADMIN_PROBE_TIMEOUT_S = env.seconds("NODEADMIN_PROBE_TIMEOUT_S", 60.0, minimum=5.0)
 NODEADMIN_MONITOR = env.text("NODEADMIN_MONITOR", "embedded", choices=("embedded", "separate"))

@@ -150,7 +150,9 @@ class NodeEndpoints(Endpoints):
         uri = access.read_uri(data["uri"])
         if uri.transport != "ssh":
             raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
-        scan = scan_host(uri.host, uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+        scan = scan_host(
+            uri.host, uri.port, rules=access.network_rules(), timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S
+        )
         shown = [HostKeyAnswer(key.type, key.fingerprint) for key in scan.keys]
         missing = [
             MissingHostKeysAnswer(list(item.types), item.error.code, item.error.detail())

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from nodes import second_factor
+from nodes import access, second_factor
 from nodes.engine.submit import asking_user, submit
 from nodes.errors import BmcMissing, InvalidInput
 from nodes.events import Actor, NodeChanged, publish, record
@@ -36,7 +36,12 @@ def scan_certificate(actor: Actor, node: Node, url: str) -> tuple[BmcAddress, Sh
     """
     require(asking_user(actor), CHANGE, node)
     address = parse_bmc_url(url)
-    shown = show_certificate(address.host, address.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+    shown = show_certificate(
+        address.host,
+        address.port,
+        rules=access.network_rules(),
+        timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S,
+    )
     return address, shown
 
 
@@ -53,6 +58,7 @@ def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, Syste
         user=given.get("user", ""),
         password=given.get("password", ""),
         fingerprint=_fingerprint(given.get("certificate_fingerprint", "")),
+        rules=access.network_rules(),
     )
     return target, check_bmc(node, target, system=given.get("system", ""))
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from nodes import access
 from nodes.errors import HostError, InvalidInput
 from nodes.events import Actor, record
 from nodes.hosts.migration_path import checked_address
 from nodes.hosts.name_lookup import addresses_of
+from nodes.hosts.network_rules import Purpose
 from nodes.models import Node, SnapshotSection, User
 from nodes.models.event import Severity
 from nodes.operations.plan.migration_address import (
@@ -28,14 +30,15 @@ from nodes.operations.plan.migration_address import (
 from nodes.permissions import ADD, require
 
 LOOKUP_S = 3.0
+FIELD_PURPOSE: Purpose = "migration"
 FIELD, FORCED = "migration_address", "migration_address_forced"
 
 
 def with_checked_address(user: User, node: Node, changes: Mapping[str, Any]) -> dict[str, Any]:
     """``changes`` with what they mean for whether the address is forced.
 
-    Raises InvalidInput for an address that cannot be or that the inventory does not show, PermissionDenied
-    where one is forced by who may not.
+    Raises InvalidInput for an address that cannot be or that the inventory does not show, AddressDenied,
+    PermissionDenied where one is forced by who may not.
     """
     found = dict(changes)
     if FIELD not in found and FORCED not in found:
@@ -58,6 +61,7 @@ def with_checked_address(user: User, node: Node, changes: Mapping[str, Any]) -> 
         checked_address(address)
         if forced:
             require(user, ADD)
+            _require_permitted(address)
         else:
             _require_shown(node, address)
     return found
@@ -77,10 +81,25 @@ def record_forced(node: Node, actor: Actor, changed: Mapping[str, Any]) -> None:
         )
 
 
+def _require_permitted(address: str) -> None:
+    """Raise AddressDenied where the settings forbid what the address leads to, as far as this server knows;
+    it is judged again where a migration begins, by what the source's host knows."""
+    rules = access.network_rules()
+    if rules.check_literal(address, FIELD_PURPOSE):
+        return
+    try:
+        texts = addresses_of(address, timeout_s=LOOKUP_S)
+    except HostError:
+        return
+    for text in texts:
+        rules.check(text, FIELD_PURPOSE, name=address)
+
+
 def _require_shown(node: Node, address: str) -> None:
     """Raise InvalidInput unless every address that ``address`` leads to is one that the inventory shows."""
     section = SnapshotSection.objects.filter(snapshot=node.snapshot_id, slug="net").first()
     shown = shown_addresses(section.facts if section is not None else None)
+    rules = access.network_rules()
     for found in _addresses(address):
         if leads_nowhere(found):
             raise _refused(
@@ -91,6 +110,7 @@ def _require_shown(node: Node, address: str) -> None:
         if found not in shown:
             words = {"address": _led(address, found), "node": node.name}
             raise _refused(_("The inventory of %(node)s does not show %(address)s.") % words, shown)
+        rules.check(str(found), FIELD_PURPOSE, name=address)
 
 
 def _addresses(address: str) -> tuple[IpAddress, ...]:

@@ -13,6 +13,7 @@ from nodes.errors import HostTimeout
 from nodes.hosts.bmc.answer import Answer
 from nodes.hosts.bmc_target import BmcTarget
 from nodes.hosts.certificates import bmc_context
+from nodes.hosts.checked_http import CheckedTransport
 from nodes.hosts.deadlines import Clock, run_within
 
 MAX_ANSWER = 1 << 20
@@ -37,7 +38,7 @@ class BmcLine:
         self._context = bmc_context(target.fingerprint)
         self._client = httpx.Client(
             base_url=target.address.url,
-            verify=self._context,
+            transport=CheckedTransport(target.rules, "bmc", self._context),
             # Neither a proxy of the environment nor a redirection gets to see the credential.
             trust_env=False,
             follow_redirects=False,
@@ -54,8 +55,8 @@ class BmcLine:
     ) -> Answer:
         """Send one request, with these header fields beside the usual ones.
 
-        Raises HostTimeout, AnswerTooLong, httpx's errors, and what the context raises for a certificate that
-        differs.
+        Raises HostTimeout, AddressDenied, AnswerTooLong, httpx's errors, and what the context raises for a
+        certificate that differs.
         """
         with self._guard:
             self._busy = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from nodes.errors import InvalidInput, InvalidUri
+from nodes.hosts.network_rules import NetworkRules
 from nodes.hosts.uri import parse_uri
 
 _URL = "https://host[:port]"
@@ -65,3 +66,5 @@ class BmcTarget:
     password: str = field(default="", repr=False)
     fingerprint: str = ""
     system_path: str = ""
+    rules: NetworkRules = field(kw_only=True)
+    """Which addresses its name may lead to; without a default, as in HostTarget."""

@@ -22,6 +22,8 @@ from cryptography import x509
 
 from nodes.errors import BmcFailed, BmcUnreachable, HostTimeout
 from nodes.hosts.deadlines import Clock, run_within
+from nodes.hosts.dial import connect
+from nodes.hosts.network_rules import NetworkRules
 
 _LABEL = re.compile(r"^\s*(?:sha-?256)?\s*(?:fingerprint)?\s*[=:]?\s*", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -158,34 +160,34 @@ def certificate_differs(confirmed: str, shown: str) -> BmcFailed:
     )
 
 
-def show_certificate(host: str, port: int, *, timeout_s: float) -> ShownCertificate:
+def show_certificate(host: str, port: int, *, rules: NetworkRules, timeout_s: float) -> ShownCertificate:
     """The certificate that ``host`` shows now. Two handshakes, nothing sent over them, nothing trusted.
 
     One that is broken off is tried again within ``timeout_s``.
 
-    Raises BmcUnreachable, BmcFailed where something else than TLS answers.
+    Raises AddressDenied, BmcUnreachable, BmcFailed where something else than TLS answers.
     """
     clock = Clock(timeout_s)
-    der = _der_of(host, port, clock)
-    doubt = _doubt(host, port, clock)
+    der = _der_of(host, port, clock, rules)
+    doubt = _doubt(host, port, clock, rules)
     subject, issuer, expires_at = _read(der)
     shown = write_fingerprint(fingerprint_of(der))
     return ShownCertificate(shown, subject, issuer, expires_at, not doubt, doubt)
 
 
-def _der_of(host: str, port: int, clock: Clock) -> bytes:
+def _der_of(host: str, port: int, clock: Clock, rules: NetworkRules) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        return _handshake(context, host, port, clock)
+        return _handshake(context, host, port, clock, rules)
     except OSError as error:
         raise unreachable(f"{host}:{port}", error) from error
 
 
-def _doubt(host: str, port: int, clock: Clock) -> str:
+def _doubt(host: str, port: int, clock: Clock, rules: NetworkRules) -> str:
     try:
-        _handshake(ssl.create_default_context(), host, port, clock)
+        _handshake(ssl.create_default_context(), host, port, clock, rules)
     except ssl.SSLCertVerificationError as error:
         return str(error.verify_message)
     except OSError as error:
@@ -193,10 +195,10 @@ def _doubt(host: str, port: int, clock: Clock) -> str:
     return ""
 
 
-def _handshake(context: ssl.SSLContext, host: str, port: int, clock: Clock) -> bytes:
+def _handshake(context: ssl.SSLContext, host: str, port: int, clock: Clock, rules: NetworkRules) -> bytes:
     def work() -> bytes:
         with (
-            socket.create_connection((host, port), clock.left or 0.001) as plain,
+            connect(host, port, clock.left or 0.001, rules, "bmc") as plain,
             context.wrap_socket(plain, server_hostname=host) as wrapped,
         ):
             return wrapped.getpeercert(binary_form=True) or b""

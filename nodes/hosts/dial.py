@@ -1,4 +1,8 @@
-"""Open a TCP connection to a host: names resolved and every address tried, under one deadline."""
+"""Open a TCP connection: a name resolved once, every address judged and tried, under one deadline.
+
+The address that was judged is the one that is connected to: a name server that answers otherwise a moment
+later (DNS rebinding) is not asked again.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ import ipaddress
 import os
 import socket
 
-from nodes.errors import HostTimeout, HostUnreachable
+from nodes.errors import AddressDenied, HostTimeout, HostUnreachable
 from nodes.hosts.deadlines import Clock, run_within
+from nodes.hosts.network_rules import NetworkRules, Purpose
 
 _NO_ROUTE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.EACCES}
 _Address = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
@@ -28,15 +33,72 @@ class PromptSocket(socket.socket):
         return data
 
 
-def dial(host: str, port: int, timeout_s: float) -> socket.socket:
+def dial(
+    host: str, port: int, timeout_s: float, rules: NetworkRules, purpose: Purpose = "host"
+) -> socket.socket:
     """A connected socket: without Nagle's delay, and noticing within a minute that the peer is gone.
 
-    Raises HostUnreachable, whose ``extra["reason"]`` is ``name_unknown``, ``refused``, ``no_route``,
-    ``reset`` or ``network``, or HostTimeout when no address answers.
+    Raises AddressDenied where ``rules`` let none of its addresses be reached, HostUnreachable, whose
+    ``extra["reason"]`` is ``name_unknown``, ``refused``, ``no_route``, ``reset`` or ``network``, or
+    HostTimeout when no address answers.
     """
     clock = Clock(timeout_s)
-    addresses = _resolve(host, port, clock)
+    addresses = _resolve(host, port, clock, rules, purpose)
     failures: list[OSError] = []
+    sock = _first(addresses, clock, failures)
+    if sock is None:
+        raise _explain(host, port, failures, timeout_s)
+    return sock
+
+
+def connect(
+    host: str, port: int, timeout_s: float, rules: NetworkRules, purpose: Purpose = "host"
+) -> socket.socket:
+    """The same for a caller that has a deadline of its own around it, with the socket's own errors.
+
+    Raises AddressDenied, OSError (socket.gaierror for an unknown name), UnicodeError.
+    """
+    clock = Clock(timeout_s)
+    failures: list[OSError] = []
+    sock = _first(lookup(host, port, rules, purpose), clock, failures)
+    if sock is None:
+        raise failures[-1] if failures else TimeoutError("the connection was not made in time")
+    return sock
+
+
+def lookup(host: str, port: int, rules: NetworkRules, purpose: Purpose) -> list[_Address]:
+    """The addresses of ``host`` that ``rules`` let be reached; asks the resolver where it is a name.
+
+    Raises AddressDenied where there are only others, socket.gaierror, UnicodeError.
+    """
+    flags = socket.AI_NUMERICHOST if _is_literal(host) else 0
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return permitted(
+        host,
+        [(family, address) for family, _, _, _, address in found],  # type: ignore[misc]
+        rules,
+        purpose,
+    )
+
+
+def permitted(host: str, found: list[_Address], rules: NetworkRules, purpose: Purpose) -> list[_Address]:
+    """Those of ``found``, which ``host`` leads to, that may be reached. Raises AddressDenied for none."""
+    kept: list[_Address] = []
+    refused: AddressDenied | None = None
+    for family, address in found:
+        try:
+            rules.check(str(address[0]), purpose, name=host)
+        except AddressDenied as error:
+            refused = refused or error
+        else:
+            kept.append((family, address))
+    if not kept and refused is not None:
+        raise refused
+    return kept
+
+
+def _first(addresses: list[_Address], clock: Clock, failures: list[OSError]) -> socket.socket | None:
+    """A connection to the first address that takes one; None, and why in ``failures``."""
     for position, (family, address) in enumerate(addresses):
         # An IPv6 address that swallows everything leaves time for the IPv4 one behind it.
         share = clock.left / (len(addresses) - position)
@@ -52,24 +114,24 @@ def dial(host: str, port: int, timeout_s: float) -> socket.socket:
         else:
             _tune(sock)
             return sock
-    raise _explain(host, port, failures, timeout_s)
+    return None
 
 
-def _resolve(host: str, port: int, clock: Clock) -> list[_Address]:
+def _is_literal(host: str) -> bool:
     try:
         ipaddress.ip_address(host.partition("%")[0])
-        literal = True
     except ValueError:
-        literal = False
+        return False
+    return True
 
-    def lookup() -> list[_Address]:
-        flags = socket.AI_NUMERICHOST if literal else 0
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-        return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
+
+def _resolve(host: str, port: int, clock: Clock, rules: NetworkRules, purpose: Purpose) -> list[_Address]:
+    def work() -> list[_Address]:
+        return lookup(host, port, rules, purpose)
 
     try:
         # The resolver has time-outs of its own, in tens of seconds; a literal address asks nobody.
-        return lookup() if literal else run_within(lookup, clock.left, f"Looking up {host}")
+        return work() if _is_literal(host) else run_within(work, clock.left, f"Looking up {host}")
     except (socket.gaierror, UnicodeError) as error:
         again = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
         raise HostUnreachable(

@@ -9,9 +9,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from nodes.errors import AddressDenied
+from nodes.hosts.dial import permitted
+from nodes.hosts.network_rules import NetworkRules
 
 Answer = Callable[[str | None], None]
 """Called with None where the host greeted, else with what happened, in words; in the loop's thread."""
@@ -21,6 +27,13 @@ _DROPPED = "it closed the connection without a greeting"
 _DROPPED_PAUSE_S = 0.5
 _LINES = 20
 """A server may print lines before its greeting (RFC 4253, section 4.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    host: str
+    port: int
+    rules: NetworkRules
 
 
 class Greeter:
@@ -33,11 +46,11 @@ class Greeter:
         self._thread = threading.Thread(target=self._run, name="host: greetings", daemon=True)
         self._thread.start()
 
-    def ask(self, host: str, port: int, timeout_s: float, answer: Answer) -> None:
+    def ask(self, host: str, port: int, timeout_s: float, rules: NetworkRules, answer: Answer) -> None:
         """Have ``answer`` called once, within ``timeout_s``. A second attempt begins after a third of it: one
         packet that was lost is then no silence. A connection that is closed without a greeting is tried again
         as well: sshd drops some where many wait for their login (MaxStartups)."""
-        self._loop.call_soon_threadsafe(self._begin, host, port, timeout_s, answer)
+        self._loop.call_soon_threadsafe(self._begin, _Place(host, port, rules), timeout_s, answer)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -56,15 +69,15 @@ class Greeter:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, host: str, port: int, timeout_s: float, answer: Answer) -> None:
-        task = self._loop.create_task(self._ask(host, port, timeout_s, answer))
+    def _begin(self, place: _Place, timeout_s: float, answer: Answer) -> None:
+        task = self._loop.create_task(self._ask(place, timeout_s, answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, host: str, port: int, timeout_s: float, answer: Answer) -> None:
+    async def _ask(self, place: _Place, timeout_s: float, answer: Answer) -> None:
         attempts = {
-            asyncio.ensure_future(_attempt(host, port, 0.0)),
-            asyncio.ensure_future(_attempt(host, port, timeout_s / 3)),
+            asyncio.ensure_future(_attempt(place, 0.0)),
+            asyncio.ensure_future(_attempt(place, timeout_s / 3)),
         }
         outcome: str | None = "it does not answer"
         try:
@@ -76,7 +89,7 @@ class Greeter:
                     if outcome != _DROPPED:
                         # A refusal is an answer, and asking again would get the same one.
                         break
-                    attempts.add(asyncio.ensure_future(_attempt(host, port, _DROPPED_PAUSE_S)))
+                    attempts.add(asyncio.ensure_future(_attempt(place, _DROPPED_PAUSE_S)))
         except TimeoutError:
             pass
         finally:
@@ -85,10 +98,33 @@ class Greeter:
         answer(outcome)
 
 
-async def _attempt(host: str, port: int, delay_s: float) -> str | None:
+async def _connected(place: _Place) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the first address that takes one, each judged before. Raises OSError, AddressDenied."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    resolved = [(family, address) for family, _, _, _, address in found]
+    failure: OSError = OSError("no address")
+    for family, address in permitted(place.host, resolved, place.rules, "host"):  # type: ignore[arg-type]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            return await asyncio.open_connection(sock=sock)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+    raise failure
+
+
+async def _attempt(place: _Place, delay_s: float) -> str | None:
     await asyncio.sleep(delay_s)
     try:
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await _connected(place)
+    except AddressDenied as error:
+        return error.message.rstrip(".")
     except OSError as error:
         return _words(error)
     except ValueError:  # UnicodeError, of a name that the domain name system cannot hold

@@ -93,7 +93,7 @@ def _for_what_is_left(deadlines: Deadlines, clock: Clock) -> Deadlines:
 def _connect_once(
     target: HostTarget, pinned: HostKey, deadlines: Deadlines, on_stage: Callable[[str], None]
 ) -> Wire:
-    sock = dial(target.host, target.port, deadlines.connect_s)
+    sock = dial(target.host, target.port, deadlines.connect_s, target.rules)
     try:
         on_stage("host_key")
     except BaseException:

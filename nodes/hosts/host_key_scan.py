@@ -17,6 +17,7 @@ from nodes.errors import HostError, HostUnreachable
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.dial import dial
 from nodes.hosts.handshake import NoSuchHostKey, dropped, shake_hands, was_dropped
+from nodes.hosts.network_rules import NetworkRules
 from nodes.hosts.target import HOST_KEY_TYPES, HostKey
 
 Types = tuple[str, ...]
@@ -65,13 +66,13 @@ class HostKeyScan:
         return next((key for key in self.keys if key.type == key_type), None)
 
 
-def scan_host(host: str, port: int = 22, *, timeout_s: float = 10.0) -> HostKeyScan:
+def scan_host(host: str, port: int = 22, *, rules: NetworkRules, timeout_s: float = 10.0) -> HostKeyScan:
     """All keys that the host at this address shows. Nothing is trusted by it, and no user name is sent.
 
     The families are asked for side by side, then what was dropped one by one until ``timeout_s`` have passed.
-    Raises HostUnreachable or HostTimeout where the host shows none.
+    Raises HostUnreachable or HostTimeout where the host shows none, AddressDenied.
     """
-    scan = _Scan(host, port, Clock(timeout_s))
+    scan = _Scan(host, port, Clock(timeout_s), rules)
     with ThreadPoolExecutor(len(_FAMILIES), thread_name_prefix="host-key-scan") as pool:
         for types, error in zip(_FAMILIES, pool.map(scan.ask, _FAMILIES), strict=True):
             scan.note(types, error)
@@ -81,13 +82,21 @@ def scan_host(host: str, port: int = 22, *, timeout_s: float = 10.0) -> HostKeyS
     return scan.result()
 
 
-def scan_host_keys(host: str, port: int = 22, *, timeout_s: float = 10.0) -> tuple[HostKey, ...]:
+def scan_host_keys(
+    host: str, port: int = 22, *, rules: NetworkRules, timeout_s: float = 10.0
+) -> tuple[HostKey, ...]:
     """The keys of :func:`scan_host`, of which some may be missing. Raises as that does."""
-    return scan_host(host, port, timeout_s=timeout_s).keys
+    return scan_host(host, port, rules=rules, timeout_s=timeout_s).keys
 
 
 def find_host_key(
-    host: str, port: int, fingerprint: str, *, key_type: str = "", timeout_s: float = 10.0
+    host: str,
+    port: int,
+    fingerprint: str,
+    *,
+    rules: NetworkRules,
+    key_type: str = "",
+    timeout_s: float = 10.0,
 ) -> HostKeyScan:
     """The host's key with this ``fingerprint``, over as few connections as can be.
 
@@ -95,22 +104,23 @@ def find_host_key(
     among them. Where the host has no key of that type, those that it has are in the answer. Raises
     HostUnreachable or HostTimeout where the host shows none.
     """
-    scan = _Scan(host, port, Clock(timeout_s), wanted=fingerprint)
+    scan = _Scan(host, port, Clock(timeout_s), rules, wanted=fingerprint)
     for types in [(key_type,)] if key_type else _FAMILIES:
         scan.note(types, scan.ask(types))
         scan.ask_again()
         if scan.found:
             return scan.result()
     if key_type and key_type in scan.absent:
-        return scan_host(host, port, timeout_s=scan.clock.left)
+        return scan_host(host, port, rules=rules, timeout_s=scan.clock.left)
     return scan.result()
 
 
 class _Scan:
     """What one scan has learned so far. ``ask`` may be called from several threads, all else from one."""
 
-    def __init__(self, host: str, port: int, clock: Clock, *, wanted: str = "") -> None:
+    def __init__(self, host: str, port: int, clock: Clock, rules: NetworkRules, *, wanted: str = "") -> None:
         self.clock = clock
+        self._rules = rules
         self.keys: dict[str, HostKey] = {}
         self.absent: set[str] = set()
         self._wanted = wanted
@@ -132,7 +142,7 @@ class _Scan:
         """Connect once: the key that the host shows and the algorithms it has keys for, or what happened."""
         self._tries += 1
         try:
-            sock = dial(self._host, self._port, self.clock.left)
+            sock = dial(self._host, self._port, self.clock.left, self._rules)
             where = f"{self._host}, port {self._port}"
             wire = shake_hands(sock, where, types, None, self.clock.left)
         except HostError as error:

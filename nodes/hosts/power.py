@@ -136,7 +136,7 @@ def answers(target: HostTarget, timeout_s: float = 5.0) -> bool:
     if target.transport != "ssh":
         return True
     try:
-        dial(target.host, target.port, timeout_s).close()
+        dial(target.host, target.port, timeout_s, target.rules).close()
     except HostTimeout:
         return False
     except HostUnreachable as error:

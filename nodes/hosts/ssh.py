@@ -186,7 +186,9 @@ def _verified(
     except NoSuchHostKey:
         # The host was confirmed by a key of a type it no longer has: ask what it shows instead.
         try:
-            shown = scan_host_keys(target.host, target.port, timeout_s=deadlines.handshake_s)
+            shown = scan_host_keys(
+                target.host, target.port, rules=target.rules, timeout_s=deadlines.handshake_s
+            )
         except HostError:
             shown = ()
         raise host_key_mismatch(target.address, pinned, shown) from None

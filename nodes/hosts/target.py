@@ -15,6 +15,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from nodes.hosts.network_rules import NetworkRules
+
 Transport = Literal["local", "ssh", "test"]
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
@@ -117,6 +119,8 @@ class HostTarget:
     credential: Credential | None = None
     host_key: HostKey | None = None
     libvirt_uri: str = "qemu:///system"
+    rules: NetworkRules = field(kw_only=True)
+    """Which addresses its name may lead to. No default: whoever makes a target has thought of it."""
 
     @property
     def address(self) -> str:

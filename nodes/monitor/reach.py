@@ -50,7 +50,7 @@ class Reacher:
                 detail = f"{uri.host}, port {uri.port}: {problem}."
                 self._put("silent", facts, generation, state=State(False, "unreachable", detail))
 
-        self._greeter.ask(uri.host, uri.port, self._greeting_s, answer)
+        self._greeter.ask(uri.host, uri.port, self._greeting_s, access.network_rules(), answer)
 
     def connect(
         self, facts: NodeFacts, generation: int, *, anew: bool, old: Feed | None, stalled: bool

@@ -18,7 +18,8 @@ from typing import TypeVar
 from django.utils.translation import gettext as _
 from lxml import etree
 
-from nodes.errors import HostError, HostTimeout, InvalidInput
+from nodes import access
+from nodes.errors import AddressDenied, HostError, HostTimeout, InvalidInput
 from nodes.hosts import migration
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.domains import compare_cpu, machine_supported
@@ -352,10 +353,12 @@ def _or_late(answer: object, count: int) -> list[Verdicts]:
 
 def _leads_elsewhere(shell: Shell, source: Host, target: Host, clock: Clock) -> str:
     """Why the name at which the target takes migrations is, on the source, no address of the target alone; ""
-    where it is one, an address itself, or where that cannot be told. Raises InvalidInput."""
+    where it is one, an address itself, or where that cannot be told. Raises InvalidInput, AddressDenied."""
     if target.address_forced or literal(target.address) is not None:
         return ""
     found = addresses_there(shell, target.address, timeout_s=min(5.0, clock.left))
+    for text in found or ():
+        access.network_rules().check(text, "migration", name=target.address)
     return next((words for text in found or () if (words := fault_of_address(text, source, target))), "")
 
 
@@ -380,11 +383,12 @@ def _reach(source: SeenHost, target: Host, clock: Clock) -> Verdict:
     if source.connection is None or not source.connection.has_shell:
         return None, ""
     try:
+        access.network_rules().check_literal(target.address, "migration")
         elsewhere = _leads_elsewhere(source.connection.shell, source.host, target, clock)
         if elsewhere:
             return False, elsewhere
         return migration.reachable(source.connection.shell, target.address, timeout_s=min(5.0, clock.left))
-    except InvalidInput as error:
+    except (AddressDenied, InvalidInput) as error:
         return False, error.message
     except HostError as error:
         return None, error.message

@@ -49,6 +49,7 @@ def open_connection(run: Run, login: access.Login, fingerprint: str) -> tuple[Ho
             login.uri.host,
             login.uri.port,
             confirmed,
+            rules=access.network_rules(),
             key_type=key_type,
             timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S,
         )

@@ -29,6 +29,7 @@ from nodes.operations.plan.encryption import REQUIRE
 from nodes.operations.plan.refusals import description_digest, forget, remember
 from nodes.operations.plan.vm_state import VmState
 from nodes.operations.plans import VmDecision
+from nodes.operations.run.migration_route import pinned_address
 from nodes.operations.run.vm_comparison import require_as_planned
 from nodes.operations.slots import migration_place
 from nodes.operations.vm_steps import hypervisor_of, vm_code
@@ -175,11 +176,16 @@ def _migrate(run: Run, step: StepHandle, vm: VmDecision, source: Node, target: N
     )
     pulse = _Pulse(run, step)
     try:
+        address = pinned_address(
+            access.connect(access.target_for(source)),
+            target,
+            name_is_verified=vm.encrypted is True and not vm.verified_name,
+        )
         migration.migrate(
             hypervisor_of(source),
             hypervisor_of(target),
             vm.vm_uuid,
-            address=migration_address(target),
+            address=address,
             timeout_s=settings.NODEADMIN_MIGRATION_TIMEOUT_S,
             manner=_manner(vm),
             patience=migration.Patience(
@@ -289,14 +295,3 @@ class _Pulse:
 
 def _moved(step: StepHandle, message: str, **data: float) -> None:
     step.report(message, progress=1.0, data={"result": "moved", **data})
-
-
-def migration_address(node: Node) -> str:
-    """Where QEMU on other hosts reaches this one: what was set for it, else the host of its address."""
-    address = node.migration_address or access.read_uri(node.uri).host
-    if not address:
-        raise MigrationFailed(
-            _("%s has no address for migrations.") % node.name,
-            remedy=_("Set the node's migration address."),
-        )
-    return address

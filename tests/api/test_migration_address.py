@@ -159,3 +159,15 @@ def test_the_django_admin_refuses_it_as_well(administrator, client, node):
     assert "does not show 10.0.0.1" in answer.content.decode()
     node.refresh_from_db()
     assert node.migration_address == ""
+
+
+@pytest.mark.parametrize("address", ["192.0.2.20", "169.254.169.254", "0x0a000001"])
+def test_an_address_that_the_settings_deny_is_refused_even_if_forced(
+    administrator, api, node, settings, address
+):
+    settings.NODEADMIN_DENIED_NETWORKS = ["192.0.2.0/24", "10.0.0.0/8"]
+    status, answer = set_address(api(administrator), address, migration_address_forced=True)
+    assert (status, answer["code"], answer["errors"][0]["field"]) == (
+        422, "address_denied", "migration_address",
+    )  # fmt: skip
+    assert "NODEADMIN_ALLOWED_NETWORKS" in answer["remedy"]

@@ -29,8 +29,8 @@ from nodes import access  # noqa: E402
 from nodes.events import SYSTEM  # noqa: E402
 from nodes.hosts.migration import migrate  # noqa: E402
 from nodes.models import Node, OperationStatus  # noqa: E402
+from nodes.operations.run.migration_route import migration_address  # noqa: E402
 from nodes.operations.scheduling import uncordon  # noqa: E402
-from nodes.operations.vm_moves import migration_address  # noqa: E402
 from nodes.operations.vm_steps import hypervisor_of  # noqa: E402
 from tests.bench.figures import Report, ratio  # noqa: E402
 from tests.engine.running import run_queued  # noqa: E402

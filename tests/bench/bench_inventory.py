@@ -25,6 +25,7 @@ from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.registry import SECTIONS
 from tests.bench.figures import Report, alternate, ms, ratio
 from tests.inventory.documents import host_document
+from tests.network import ANYWHERE
 
 if TYPE_CHECKING:
     from tests.lab.host import LabHost
@@ -102,7 +103,8 @@ def lab_host(report: Report, host: LabHost, name: str, rounds: int) -> None:
         port=host.ssh_port,
         user="root",
         credential=SshKeyCredential(host.private_key.read_text()),
-        host_key=scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=60)[0],
+        host_key=scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=60, rules=ANYWHERE)[0],
+        rules=ANYWHERE,
     )
     last_good = LastGood()
     with connect(target) as standing, tempfile.TemporaryDirectory() as folder:

@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget
 from nodes.hosts.certificates import fingerprint_of
+from tests.network import ANYWHERE
 from tests.software_bmc import PASSWORD, USER, Issuer, write_pair
 
 ROOT = "/redfish/v1/"
@@ -136,7 +137,7 @@ class MisbehavingBmc:
 
     def target(self, **changes: Any) -> BmcTarget:
         """How to reach it, its certificate pinned; ``changes`` are fields of BmcTarget."""
-        made = BmcTarget(self.address, USER, PASSWORD, self.fingerprint, self.system)
+        made = BmcTarget(self.address, USER, PASSWORD, self.fingerprint, self.system, rules=ANYWHERE)
         return replace(made, **changes)
 
     def instead(self, method: str, path: str, *faults: Fault) -> None:

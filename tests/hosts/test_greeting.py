@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from nodes.hosts.greeting import Greeter
+from tests.network import ANYWHERE
 from tests.sshd import free_port
 
 
@@ -22,7 +23,7 @@ def greeter() -> Iterator[Greeter]:
 
 def answer_of(greeter: Greeter, host: str, port: int, timeout_s: float = 5.0) -> str | None:
     answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    greeter.ask(host, port, timeout_s, answers.put)
+    greeter.ask(host, port, timeout_s, ANYWHERE, answers.put)
     return answers.get(timeout=60)
 
 

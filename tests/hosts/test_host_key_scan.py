@@ -17,6 +17,7 @@ from nodes.hosts.host_key_scan import find_host_key, scan_host
 from nodes.hosts.ssh import SshConnection
 from nodes.hosts.target import HostKey
 from tests.hosts.conftest import SHORT, tcp_peer
+from tests.network import ANYWHERE
 from tests.sshd import LoopbackSshd, make_key, public_of
 
 TRIES = 200 if os.environ.get("NODEADMIN_SOAK") else 6
@@ -36,7 +37,7 @@ def connections(sshd: LoopbackSshd) -> int:
 
 def test_every_scan_is_whole_though_all_but_one_connection_at_once_are_dropped(strict: LoopbackSshd) -> None:
     for _try in range(TRIES):
-        scan = scan_host("127.0.0.1", strict.port, timeout_s=20)
+        scan = scan_host("127.0.0.1", strict.port, timeout_s=20, rules=ANYWHERE)
         assert scan.complete
         assert scan.keys == tuple(strict.host_key(kind) for kind in ("ed25519", "ecdsa", "rsa"))
     assert "PerSourceMaxStartups" in strict.log or "MaxStartups" in strict.log, "nothing was dropped"
@@ -49,7 +50,9 @@ def test_a_confirmed_key_is_found_and_used_each_time_though_connections_are_drop
     key = strict.host_key(kind)
     for number in range(TRIES):
         known = key.type if number % 2 else ""
-        scan = find_host_key("127.0.0.1", strict.port, key.fingerprint, key_type=known, timeout_s=20)
+        scan = find_host_key(
+            "127.0.0.1", strict.port, key.fingerprint, key_type=known, timeout_s=20, rules=ANYWHERE
+        )
         assert scan.key_of(key.fingerprint) == key
         with SshConnection(strict.target(host_key=key)) as connection:
             assert connection.alive
@@ -59,10 +62,12 @@ def test_a_key_of_a_known_type_is_asked_for_over_one_connection(tmp_path: Path) 
     with LoopbackSshd(tmp_path / "s") as sshd:
         before = connections(sshd)
         key = sshd.host_key("rsa")
-        assert find_host_key("127.0.0.1", sshd.port, key.fingerprint, key_type=key.type).keys == (key,)
+        assert find_host_key(
+            "127.0.0.1", sshd.port, key.fingerprint, key_type=key.type, rules=ANYWHERE
+        ).keys == (key,)
         assert connections(sshd) == before + 1
         first = sshd.host_key("ed25519")
-        assert find_host_key("127.0.0.1", sshd.port, first.fingerprint).keys == (first,)
+        assert find_host_key("127.0.0.1", sshd.port, first.fingerprint, rules=ANYWHERE).keys == (first,)
         assert connections(sshd) == before + 2, "the most usual type is asked for first"
 
 
@@ -71,11 +76,11 @@ def test_keys_on_several_curves_are_all_shown(tmp_path: Path) -> None:
     wide = tmp_path / "s" / "wide"
     make_key(wide, "ecdsa-384")
     with LoopbackSshd(tmp_path / "s", key_types=("ecdsa",), options={"HostKey": str(wide)}) as sshd:
-        scan = scan_host("127.0.0.1", sshd.port)
+        scan = scan_host("127.0.0.1", sshd.port, rules=ANYWHERE)
         assert scan.keys == (sshd.host_key("ecdsa"), HostKey.parse(public_of(wide)))
         assert set(scan.absent) == {"ssh-ed25519", "ecdsa-sha2-nistp521", "ssh-rsa"}
         assert scan.complete
-        assert find_host_key("127.0.0.1", sshd.port, scan.keys[1].fingerprint).key_of(
+        assert find_host_key("127.0.0.1", sshd.port, scan.keys[1].fingerprint, rules=ANYWHERE).key_of(
             scan.keys[1].fingerprint
         )
 
@@ -85,7 +90,7 @@ def test_a_server_that_is_full_is_quoted_and_one_that_gets_free_is_scanned(tmp_p
     with LoopbackSshd(tmp_path / "s", key_types=("ed25519",), options=options) as sshd:
         waiting = greeted(sshd)
         with waiting, pytest.raises(HostUnreachable) as full:
-            scan_host("127.0.0.1", sshd.port, timeout_s=1.5)
+            scan_host("127.0.0.1", sshd.port, timeout_s=1.5, rules=ANYWHERE)
         waiting = greeted(sshd)
         with waiting, pytest.raises(HostUnreachable) as refused:
             SshConnection(sshd.target(), SHORT)
@@ -95,7 +100,7 @@ def test_a_server_that_is_full_is_quoted_and_one_that_gets_free_is_scanned(tmp_p
             assert failure.value.extra["tries"] > 2
         with greeted(sshd) as waiting:
             threading.Timer(0.5, waiting.shutdown, [socket.SHUT_RDWR]).start()
-            assert scan_host("127.0.0.1", sshd.port, timeout_s=10).keys == (sshd.host_key(),)
+            assert scan_host("127.0.0.1", sshd.port, timeout_s=10, rules=ANYWHERE).keys == (sshd.host_key(),)
 
 
 def greeted(sshd: LoopbackSshd) -> socket.socket:
@@ -143,7 +148,7 @@ def copy(source: socket.socket, sink: socket.socket) -> None:
 def test_a_scan_that_stays_incomplete_says_which_types_are_missing_and_why(sshd: LoopbackSshd) -> None:
     with dropping_after(1, sshd) as port:
         begun = time.monotonic()
-        scan = scan_host("127.0.0.1", port, timeout_s=2)
+        scan = scan_host("127.0.0.1", port, timeout_s=2, rules=ANYWHERE)
         assert time.monotonic() - begun < 4
     assert len(scan.keys) == 1
     assert not scan.complete
@@ -157,11 +162,11 @@ def test_a_scan_that_stays_incomplete_says_which_types_are_missing_and_why(sshd:
 def test_a_confirmed_key_that_could_not_be_asked_for_is_no_wrong_key(sshd: LoopbackSshd) -> None:
     wanted = sshd.host_key("rsa")
     with dropping_after(1, sshd) as port:
-        scan = find_host_key("127.0.0.1", port, wanted.fingerprint, timeout_s=2)
+        scan = find_host_key("127.0.0.1", port, wanted.fingerprint, timeout_s=2, rules=ANYWHERE)
         assert scan.keys == (sshd.host_key("ed25519"),)
         assert isinstance(scan.missing[-1].error, HostUnreachable)
     with dropping_after(0, sshd) as port, pytest.raises(HostUnreachable):
-        find_host_key("127.0.0.1", port, wanted.fingerprint, key_type="ssh-rsa", timeout_s=1)
+        find_host_key("127.0.0.1", port, wanted.fingerprint, key_type="ssh-rsa", timeout_s=1, rules=ANYWHERE)
     with dropping_after(0, sshd) as port, pytest.raises(HostUnreachable):
         SshConnection(sshd.target(port=port, host_key=wanted), SHORT)
 
@@ -182,7 +187,7 @@ def test_a_key_that_differs_and_a_type_that_is_gone_are_told_apart(
         with pytest.raises(HostKeyMismatch, check=check) as failure:
             SshConnection(sshd.target(host_key=pinned), SHORT)
         assert failure.value.extra["reason"] == reason
-        scan = find_host_key("127.0.0.1", sshd.port, pinned.fingerprint, key_type=pinned.type)
+        scan = find_host_key("127.0.0.1", sshd.port, pinned.fingerprint, key_type=pinned.type, rules=ANYWHERE)
         assert (scan.key_of_type(pinned.type) is not None) is (reason == "differs")
         assert (pinned.type in scan.absent) is (reason == "type_missing")
         assert scan.key_of(pinned.fingerprint) is None

@@ -20,6 +20,7 @@ from nodes.hosts.libvirt_errors import LibvirtCallFailed
 from nodes.hosts.target import HostTarget
 from tests.hosts.conftest import SHORT
 from tests.libvirtd import AVAILABLE, LibvirtHost
+from tests.network import ANYWHERE
 from tests.sshd import TemporaryUser
 
 needs_libvirtd = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare")
@@ -164,7 +165,7 @@ def _put_socket_in_group(own: LibvirtHost, user: TemporaryUser) -> None:
 
 
 def test_the_test_driver_opens_without_any_host() -> None:
-    with connect(HostTarget("", "test", libvirt_uri="test:///default")) as connection:
+    with connect(HostTarget("", "test", libvirt_uri="test:///default", rules=ANYWHERE)) as connection:
         assert connection.hypervisor().run(lambda c: c.listAllDomains()[0].name(), what="x") == "test"
         assert not connection.has_shell
         with pytest.raises(HostError):
@@ -182,7 +183,7 @@ def test_a_slow_opening_holds_nobody_elses(libvirt_host: LibvirtHost, tmp_path: 
 
     with (
         connect(libvirt_host.sshd.target()) as dead,
-        connect(HostTarget("", "test", libvirt_uri="test:///default")) as other,
+        connect(HostTarget("", "test", libvirt_uri="test:///default", rules=ANYWHERE)) as other,
     ):
         libvirt_host.freeze_libvirtd()
         try:
@@ -213,8 +214,9 @@ def test_a_forked_process_is_refused_instead_of_hanging() -> None:
 import os, sys
 from nodes.errors import LibvirtUnavailable
 from nodes.hosts.connection import connect
+from nodes.hosts.network_rules import NetworkRules
 from nodes.hosts.target import HostTarget
-target = HostTarget("", "test", libvirt_uri="test:///default")
+target = HostTarget("", "test", libvirt_uri="test:///default", rules=NetworkRules())
 connect(target).hypervisor()
 child = os.fork()
 if child == 0:

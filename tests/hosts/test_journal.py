@@ -156,10 +156,11 @@ from pathlib import Path
 from nodes.hosts.connection import connect
 from nodes.hosts.journal import JournalFollow
 from nodes.hosts.journal_filters import read_filters
+from nodes.hosts.network_rules import NetworkRules
 from nodes.hosts.target import HostKey, HostTarget, SshKeyCredential
 target = HostTarget("", "ssh", "127.0.0.1", {host.sshd.port}, "root",
     SshKeyCredential(Path({str(tmp_path / "key")!r}).read_text()),
-    HostKey.parse({host.sshd.host_key().to_text()!r}))
+    HostKey.parse({host.sshd.host_key().to_text()!r}), rules=NetworkRules())
 follow = JournalFollow(connect(target), read_filters({{"keyword": "never said"}}))
 print("ready", flush=True)
 while True:

@@ -20,6 +20,7 @@ from nodes.hosts.target import HostTarget
 from nodes.inventory import vms
 from nodes.inventory.document import HostDocument, SourceStatus
 from tests.libvirtd import AVAILABLE, LibvirtHost
+from tests.network import ANYWHERE
 
 NAMES = [
     f"libvirt:{name}"
@@ -44,7 +45,7 @@ DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory
 
 @pytest.fixture
 def driver() -> Iterator[HostConnection]:
-    with connect(HostTarget("", "test", libvirt_uri="test:///default")) as connection:
+    with connect(HostTarget("", "test", libvirt_uri="test:///default", rules=ANYWHERE)) as connection:
         yield connection
 
 

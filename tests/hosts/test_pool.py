@@ -16,6 +16,7 @@ from nodes.hosts.connection import ConnectionPool, connect
 from nodes.hosts.target import HostTarget, SshKeyCredential
 from tests.hosts.conftest import SHORT, Freezer, tcp_peer
 from tests.libvirtd import LibvirtHost
+from tests.network import ANYWHERE
 from tests.sshd import LoopbackSshd, make_key, public_of
 
 
@@ -217,8 +218,8 @@ def test_a_connection_dropped_while_it_is_made_is_not_handed_out(
 
 
 def test_local_and_test_nodes_are_pooled_too(pool: ConnectionPool) -> None:
-    local = pool.get(HostTarget("l", "local"))
+    local = pool.get(HostTarget("l", "local", rules=ANYWHERE))
     assert local.shell.run("echo here", timeout_s=5).stdout == b"here\n"
-    assert pool.get(HostTarget("l", "local")) is local
-    driver = pool.get(HostTarget("t", "test", libvirt_uri="test:///default"))
+    assert pool.get(HostTarget("l", "local", rules=ANYWHERE)) is local
+    driver = pool.get(HostTarget("t", "test", libvirt_uri="test:///default", rules=ANYWHERE))
     assert driver.hypervisor().version_text()

@@ -23,6 +23,7 @@ from nodes.hosts.connection import connect
 from nodes.hosts.shell import Shell
 from nodes.hosts.target import HostTarget
 from tests.lighthosts import AVAILABLE, LightHost, comes_true
+from tests.network import ANYWHERE
 from tests.sshd import LoopbackSshd, TemporaryUser
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare")
@@ -101,8 +102,8 @@ def test_a_host_that_is_off_answers_nothing_and_one_without_sshd_still_answers(h
 
 def test_a_host_whose_name_is_not_known_is_not_called_silent() -> None:
     with pytest.raises(HostUnreachable):
-        power.answers(HostTarget("", "ssh", host="no-such-host.invalid"), 5)
-    assert power.answers(HostTarget("", "local"))
+        power.answers(HostTarget("", "ssh", host="no-such-host.invalid", rules=ANYWHERE), 5)
+    assert power.answers(HostTarget("", "local", rules=ANYWHERE))
 
 
 def test_a_refusal_is_told_in_the_hosts_words(host: LightHost) -> None:

@@ -17,6 +17,7 @@ from nodes.inventory.section import Parsed, Section
 from nodes.inventory.source import LibvirtSource, Source
 from tests.hosts.conftest import SHORT, Freezer, tcp_peer
 from tests.libvirtd import LibvirtHost
+from tests.network import ANYWHERE
 from tests.sshd import IS_ROOT, LoopbackSshd, TemporaryUser
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="makes users of this machine")
@@ -54,7 +55,7 @@ def test_one_probe_brings_shell_and_libvirt(libvirt_host: LibvirtHost) -> None:
 
 @pytest.mark.parametrize("transport", ["local", "ssh"])
 def test_bytes_that_are_not_utf8_survive_to_the_document(sshd: LoopbackSshd, transport: str) -> None:
-    target = sshd.target() if transport == "ssh" else HostTarget("", "local")
+    target = sshd.target() if transport == "ssh" else HostTarget("", "local", rules=ANYWHERE)
     with connect(target) as connection:
         document = collect(connection, [PLAIN])
     assert document.text("bytes").encode("utf-8", "surrogateescape") == b"\xff\xc0"
@@ -62,7 +63,7 @@ def test_bytes_that_are_not_utf8_survive_to_the_document(sshd: LoopbackSshd, tra
 
 def test_a_test_node_has_libvirts_part_alone() -> None:
     wanted = section(*PLAIN.sources, libvirt=("libvirt:domains",))
-    with connect(HostTarget("", "test", libvirt_uri="test:///default")) as connection:
+    with connect(HostTarget("", "test", libvirt_uri="test:///default", rules=ANYWHERE)) as connection:
         document = collect(connection, [wanted])
     assert set(document.sources) == {"libvirt:domains", f"libvirt:domain:{_uuid(document)}"}
     assert document.transport == "test"
@@ -146,6 +147,6 @@ def test_a_host_that_falls_silent_ends_the_probe_at_its_deadline(sshd: LoopbackS
 
 def test_the_time_of_a_document_is_exact_enough_for_rates_between_two() -> None:
     """Whole seconds would make a rate over two seconds wrong by half."""
-    with connect(HostTarget(key="", transport="local")) as local:
+    with connect(HostTarget(key="", transport="local", rules=ANYWHERE)) as local:
         seen = {collect(local, ()).observed_at for _ in range(3)}
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment) for moment in seen)

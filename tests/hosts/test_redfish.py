@@ -27,6 +27,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.redfish import Redfish
 from tests.hosts.conftest import tcp_peer
 from tests.libvirtd import AVAILABLE, LibvirtHost
+from tests.network import ANYWHERE
 from tests.software_bmc import PASSWORD, USER, Issuer, SoftwareBmc, define_machine, write_pair
 
 needs_libvirt = pytest.mark.skipif(not AVAILABLE, reason="needs root and libvirtd")
@@ -140,12 +141,12 @@ def test_a_certificate_of_a_trusted_authority_needs_no_pin(bmc, issuer, tmp_path
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authorities.pem"))
     with Redfish(bmc.target(fingerprint="")) as redfish:
         assert redfish.find_system(FIRST).name == "first"
-    assert show_certificate("127.0.0.1", bmc.address.port, timeout_s=10).vouched_for
+    assert show_certificate("127.0.0.1", bmc.address.port, timeout_s=10, rules=ANYWHERE).vouched_for
 
 
 @needs_libvirt
 def test_a_certificate_is_shown_without_being_trusted(bmc):
-    shown = show_certificate("127.0.0.1", bmc.address.port, timeout_s=10)
+    shown = show_certificate("127.0.0.1", bmc.address.port, timeout_s=10, rules=ANYWHERE)
     assert shown.fingerprint == write_fingerprint(bmc.fingerprint)
     assert (shown.subject, shown.issuer) == ("CN=bmc", "CN=Test authority")
     assert not shown.vouched_for
@@ -183,7 +184,7 @@ def https_peer(folder: Path, answer: Callable[[ssl.SSLSocket, bytes], None]) -> 
 
     der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
     with tcp_peer(serve) as port:
-        yield BmcTarget(BmcAddress("127.0.0.1", port), "admin", "secret", fingerprint_of(der))
+        yield BmcTarget(BmcAddress("127.0.0.1", port), "admin", "secret", fingerprint_of(der), rules=ANYWHERE)
 
 
 def _head(client: ssl.SSLSocket) -> bytes:
@@ -374,16 +375,16 @@ def test_all_calls_together_end_at_the_clock(tmp_path):
 def test_a_peer_that_says_nothing_and_one_without_tls_are_told_apart():
     stop = threading.Event()
     with tcp_peer(lambda _client: stop.wait(5) and None) as port:
-        target = BmcTarget(BmcAddress("127.0.0.1", port), fingerprint="ab" * 32)
+        target = BmcTarget(BmcAddress("127.0.0.1", port), fingerprint="ab" * 32, rules=ANYWHERE)
         with pytest.raises(BmcUnreachable) as failure, Redfish(target, timeout_s=1.0) as redfish:
             redfish.find_system()
         assert reason(failure) == "unreachable"
         with pytest.raises(BmcUnreachable):
-            show_certificate("127.0.0.1", port, timeout_s=1.0)
+            show_certificate("127.0.0.1", port, timeout_s=1.0, rules=ANYWHERE)
         stop.set()
     with tcp_peer(lambda client: client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")) as port:
         with pytest.raises(BmcFailed) as failure:
-            show_certificate("127.0.0.1", port, timeout_s=2.0)
+            show_certificate("127.0.0.1", port, timeout_s=2.0, rules=ANYWHERE)
         assert reason(failure) == "not_tls"
 
 
@@ -394,7 +395,7 @@ def test_a_closed_port_and_an_unknown_name_are_unreachable():
         (BmcAddress("127.0.0.1", port), "refused"),
         (BmcAddress("bmc.invalid"), "not known"),
     ):
-        with pytest.raises(BmcUnreachable) as failure, Redfish(BmcTarget(address)) as redfish:
+        with pytest.raises(BmcUnreachable) as failure, Redfish(BmcTarget(address, rules=ANYWHERE)) as redfish:
             redfish.find_system()
         assert words in failure.value.message
 

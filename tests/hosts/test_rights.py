@@ -19,6 +19,7 @@ from nodes.hosts.keypair import generate_key_pair
 from nodes.hosts.rights import ASKED, POWER_OFF, REBOOT, SMART, preflight
 from nodes.hosts.target import HostKey, HostTarget, SshKeyCredential
 from tests.libvirtd import AVAILABLE, LibvirtHost
+from tests.network import ANYWHERE
 from tests.sshd import IS_ROOT, LoopbackSshd, TemporaryUser
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="makes users of this machine")
@@ -141,7 +142,7 @@ def _end_followers() -> None:
 
 
 def test_a_test_node_has_libvirt_alone() -> None:
-    with connect(HostTarget("", "test", libvirt_uri="test:///default")) as connection:
+    with connect(HostTarget("", "test", libvirt_uri="test:///default", rules=ANYWHERE)) as connection:
         rights = preflight(connection)
     assert (rights.libvirt, rights.uid, rights.sudo, rights.missing()) == (True, None, None, [])
 

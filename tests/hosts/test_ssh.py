@@ -29,6 +29,7 @@ from nodes.hosts.shell import ConnectionLost
 from nodes.hosts.ssh import MAX_CHANNELS, SshConnection, scan_host_keys
 from nodes.hosts.target import HostKey, PasswordCredential, SshKeyCredential
 from tests.hosts.conftest import SHORT, Freezer, tcp_peer
+from tests.network import ANYWHERE
 from tests.sshd import IS_ROOT, LoopbackSshd, TemporaryUser, free_port, make_key, public_of
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="makes users of this machine")
@@ -49,7 +50,7 @@ def refused_within(kind: type[HostError], seconds: float) -> Iterator[list[HostE
 
 
 def test_a_scan_gives_one_key_of_each_type_and_logs_nobody_in(sshd: LoopbackSshd) -> None:
-    keys = scan_host_keys("127.0.0.1", sshd.port, timeout_s=10)
+    keys = scan_host_keys("127.0.0.1", sshd.port, timeout_s=10, rules=ANYWHERE)
     assert keys == (sshd.host_key("ed25519"), sshd.host_key("ecdsa"), sshd.host_key("rsa"))
 
 
@@ -121,7 +122,7 @@ def test_an_unknown_name_is_told_apart(sshd: LoopbackSshd) -> None:
 def test_no_route_is_told_apart(sshd: LoopbackSshd) -> None:
     # 240.0.0.0/4 is reserved (RFC 1112): Linux refuses to route to the last of it.
     with refused_within((HostUnreachable, HostTimeout), 4) as caught:  # type: ignore[arg-type]
-        SshConnection(sshd.target(host="255.255.255.255"), SHORT)
+        SshConnection(sshd.target(host="127.255.255.255"), SHORT)
     assert isinstance(caught[0], HostTimeout) or caught[0].extra["reason"] == "no_route"
 
 
@@ -168,7 +169,7 @@ def test_what_is_no_willing_ssh_server_is_told_apart(
             SshConnection(sshd.target(port=port), SHORT)
         assert caught[0].extra["reason"] == reason
         with refused_within(kind, 4):
-            scan_host_keys("127.0.0.1", port, timeout_s=2)
+            scan_host_keys("127.0.0.1", port, timeout_s=2, rules=ANYWHERE)
 
 
 def test_a_full_backlog_is_a_timeout(sshd: LoopbackSshd) -> None:
@@ -519,7 +520,7 @@ def test_no_type_of_host_key_in_common_names_both_lists(tmp_path: Path) -> None:
     options = {"HostKeyAlgorithms": "ssh-dss"}
     with LoopbackSshd(tmp_path / "s", key_types=("dsa",), options=options) as sshd:
         with refused_within(HostUnreachable, 8) as caught:
-            scan_host_keys("127.0.0.1", sshd.port, timeout_s=4)
+            scan_host_keys("127.0.0.1", sshd.port, timeout_s=4, rules=ANYWHERE)
         assert caught[0].extra["reason"] == "no_common_algorithm"
         assert "The host offers: ssh-dss" in caught[0].message
         assert "nodeadmin knows: ssh-ed25519" in caught[0].message

@@ -21,6 +21,7 @@ from tests.inventory.documents import save_document
 from tests.lab import vm
 from tests.lab.host import LabHost
 from tests.lab.lab import Lab
+from tests.network import ANYWHERE
 
 _TABLET = (
     "<hostdev mode='subsystem' type='usb' managed='yes'><source><vendor id='0x0627'/><product id='0x0001'/>"
@@ -49,6 +50,7 @@ def target_of(host: LabHost) -> HostTarget:
         user="root",
         credential=SshKeyCredential(host.private_key.read_text()),
         host_key=HostKey.parse(line),
+        rules=ANYWHERE,
     )
 
 

@@ -16,6 +16,7 @@ from tests.factories import make_node
 from tests.lab import vm
 from tests.lab.host import LabHost
 from tests.light_nodes import ask, plan_of
+from tests.network import ANYWHERE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.lab]
 
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.lab]
 @pytest.fixture
 def node(lab_trixie: LabHost) -> Iterator[Node]:
     """The lab host as a node, entered as root."""
-    keys = scan_host_keys("127.0.0.1", lab_trixie.ssh_port, timeout_s=60)
+    keys = scan_host_keys("127.0.0.1", lab_trixie.ssh_port, timeout_s=60, rules=ANYWHERE)
     made = make_node("lab-trixie", uri=lab_trixie.uri())
     access.pin(made, next(key for key in keys if "25519" in key.type))
     made.save()

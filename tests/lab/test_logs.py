@@ -21,6 +21,7 @@ from tests.factories import make_node, make_user
 from tests.lab.host import LabHost
 from tests.lab.pace import pace
 from tests.lab.vm import VmSpec, define, remove
+from tests.network import ANYWHERE
 from tests.patience import slowness
 from tests.realtime.sockets import OWN, Socket, cookie_of, opened
 
@@ -31,7 +32,7 @@ TOO_LARGE = VmSpec("greedy", memory_mib=8 << 20)
 def node_of(host: LabHost, user: str = "root") -> Node:
     key = next(
         key
-        for key in scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=30 * slowness())
+        for key in scan_host_keys("127.0.0.1", host.ssh_port, timeout_s=30 * slowness(), rules=ANYWHERE)
         if "25519" in key.type
     )
     node = make_node("lab", uri=host.uri(user), host_key=key.to_text(), host_key_fingerprint=key.fingerprint)

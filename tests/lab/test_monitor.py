@@ -20,6 +20,7 @@ from nodes.monitor.loop import Monitor, MonitorSettings
 from tests.factories import make_node
 from tests.lab.host import LabHost
 from tests.lab.pace import pace
+from tests.network import ANYWHERE
 from tests.patience import Deadline, slowness
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +33,9 @@ SOCKETS = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
 def node(lab_plain: LabHost) -> Node:
     made = make_node(
         "lab-plain", uri=lab_plain.uri(), connection=Connection.UNKNOWN, last_seen_at=None,
-        host_key=scan_host_keys("127.0.0.1", lab_plain.ssh_port, timeout_s=20 * slowness())[0].to_text(),
+        host_key=scan_host_keys(
+            "127.0.0.1", lab_plain.ssh_port, timeout_s=20 * slowness(), rules=ANYWHERE
+        )[0].to_text(),
     )  # fmt: skip
     Credential.objects.create(
         node=made,

@@ -265,7 +265,9 @@ class RedfishService:
 
     def _certificate_unknown(self, doubt: str) -> BmcFailed:
         address = self.target.address
-        shown = show_certificate(address.host, address.port, timeout_s=self.timeout_s).fingerprint
+        shown = show_certificate(
+            address.host, address.port, rules=self.target.rules, timeout_s=self.timeout_s
+        ).fingerprint
         return self.failed(
             "certificate_unknown",
             f"Nobody vouches for the certificate of {address.url} ({doubt}). Its SHA-256 fingerprint is "

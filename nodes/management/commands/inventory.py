@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from nodes import access
 from nodes.errors import NodeAdminError
 from nodes.hosts.connection import connect
+from nodes.hosts.network_rules import NetworkRules
 from nodes.hosts.probe import collect
 from nodes.hosts.target import HostTarget
 from nodes.inventory.build import Inventory, build
@@ -69,7 +70,7 @@ class Command(BaseCommand):
             raw = _read(options["file"])
             return read_document(raw)
         if options["local"]:
-            with connect(HostTarget(key="", transport="local")) as connection:
+            with connect(HostTarget(key="", transport="local", rules=NetworkRules())) as connection:
                 return collect(connection, SECTIONS)
         node = Node.objects.named(options["node"]).select_related("snapshot").first()
         if node is None:

@@ -144,7 +144,9 @@ def scan(request: HttpRequest) -> HttpResponse:
         uri = access.read_uri(request.POST.get("uri", ""))
         if uri.transport != "ssh":
             raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
-        found = scan_host(uri.host, uri.port, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S)
+        found = scan_host(
+            uri.host, uri.port, rules=access.network_rules(), timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S
+        )
         context |= {
             "keys": found.keys,
             "host": uri.host,

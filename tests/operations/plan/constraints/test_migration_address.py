@@ -17,6 +17,7 @@ from nodes.operations.plan.host_state import HostState
 from nodes.operations.plan.migration_address import literal, shown_addresses
 from nodes.operations.plans import Note, Reason
 from tests.inventory.documents import host_document
+from tests.network import ANYWHERE
 from tests.operations.plan.constraints import states
 
 OWN = "192.0.2.20"
@@ -73,7 +74,7 @@ def test_an_address_that_both_hosts_have_leads_back_to_the_source() -> None:
     ],
 )
 def test_a_name_is_judged_by_where_it_leads_on_the_source(address: str, words: str) -> None:
-    bridge, local = "192.168.122.1", HostTarget("", "local")
+    bridge, local = "192.168.122.1", HostTarget("", "local", rules=ANYWHERE)
     here = Host("one", "one", local, inventory={"net": facts("192.0.2.10", bridge)})
     there = Host("two", "two", local, address="two.example", inventory={"net": facts(OWN, bridge)})
     assert fault_of_address(address, here, there).endswith(words)
