@@ -22,6 +22,7 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402 - models are ready
 from django.conf import settings  # noqa: E402
 
 from nodeadmin.bodies import BoundedBodies  # noqa: E402
+from nodeadmin.proxies import TrustedProxies  # noqa: E402
 from nodes.realtime.routing import Sockets  # noqa: E402
 from nodes.services import Services  # noqa: E402
 
@@ -67,4 +68,5 @@ def _end_with_parent() -> None:
 
 
 _bounded = BoundedBodies(_http, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-application = WithLifespan(ProtocolTypeRouter({"http": _bounded, "websocket": Sockets()}))
+_routed = ProtocolTypeRouter({"http": _bounded, "websocket": Sockets()})
+application = WithLifespan(TrustedProxies(_routed, settings.NODEADMIN_TRUSTED_PROXIES))

@@ -14,6 +14,8 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core import checks
 
+from nodeadmin.proxies import UNIX
+
 
 @checks.register(checks.Tags.security)
 def seal_keys(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
@@ -73,14 +75,30 @@ def local_profile(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessa
 @checks.register(checks.Tags.security)
 def trusted_proxies(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
     """nodeadmin.E008: a proxy is named by what is no address, so that its word would never count."""
-    wrong = [name for name in settings.NODEADMIN_TRUSTED_PROXIES if not _is_network(name)]
+    wrong = [name for name in settings.NODEADMIN_TRUSTED_PROXIES if name != UNIX and not _is_network(name)]
     if not wrong:
         return []
     return [
         checks.Error(
             f"NODEADMIN_TRUSTED_PROXIES holds what is no address: {', '.join(wrong)}.",
-            hint="List IP addresses or networks, such as 10.0.0.7 or fd00::/64.",
+            hint="List IP addresses or networks, such as 10.0.0.7 or fd00::/64, and unix for a Unix socket.",
             id="nodeadmin.E008",
+        )
+    ]
+
+
+@checks.register(checks.Tags.security, deploy=True)
+def no_proxy(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.W003: nobody can say that a client came over TLS, so that all are sent to https for ever."""
+    if settings.NODEADMIN_TRUSTED_PROXIES or not settings.SECURE_SSL_REDIRECT:
+        return []
+    return [
+        checks.Warning(
+            "NODEADMIN_TRUSTED_PROXIES names no proxy: every request counts as plain HTTP from the proxy's "
+            "address, and is redirected to https without an end.",
+            hint="List the address of the proxy that ends TLS, such as 127.0.0.1, and have it set "
+            "X-Forwarded-Proto and append to X-Forwarded-For.",
+            id="nodeadmin.W003",
         )
     ]
 

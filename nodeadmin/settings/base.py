@@ -290,7 +290,8 @@ NODEADMIN_EVENT_DAYS = env.integer("NODEADMIN_EVENT_DAYS", 365, minimum=1)
 NODEADMIN_REQUIRE_SECOND_FACTOR = env.text(
     "NODEADMIN_REQUIRE_SECOND_FACTOR", "", choices=("", "power", "all")
 )
-# Addresses of proxies whose word for the client's address and scheme counts; nobody's otherwise.
+# Addresses or networks of proxies whose word for the client's address and scheme counts, "unix" for those
+# that connect over a Unix socket; nobody's otherwise (nodeadmin/proxies.py).
 NODEADMIN_TRUSTED_PROXIES = env.words("NODEADMIN_TRUSTED_PROXIES")
 # Networks and addresses that hosts, BMCs, migration addresses and webhooks may have, and may not; where the
 # first is empty, all but link-local and metadata addresses (nodes/hosts/network_rules.py).

@@ -117,7 +117,7 @@ class Endpoints(ViewSet):
 
 
 def client_address(request: Request) -> str | None:
-    """The client's address; a proxy's word for it counts where ``NODEADMIN_TRUSTED_PROXIES`` names it."""
+    """The client's address, by nodeadmin/proxies.py."""
     return request.META.get("REMOTE_ADDR") or None
 
 

@@ -22,6 +22,8 @@ from django.utils.module_loading import import_string
 from nodes.models import ApiToken, User
 
 Scope = Mapping[str, Any]
+_PAGES = {"ws": "http", "wss": "https"}
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Caller:
         word, _, token = headers.get("authorization", "").partition(" ")
         if word.lower() == "bearer":
             return cls(token=token.strip(), address=address_of(scope))
-        if not is_own_page(headers):
+        if not is_own_page(headers, scope.get("scheme", "ws")):
             return cls()
         cookies = parse_cookie(headers.get("cookie", ""))
         return cls(session_key=cookies.get(settings.SESSION_COOKIE_NAME, ""))
@@ -71,11 +73,52 @@ def address_of(scope: Scope) -> str | None:
     return client[0] if client else None
 
 
-def is_own_page(headers: Mapping[str, str]) -> bool:
-    """Whether the page that opens the socket came from this server, by its Origin header (RFC 6454)."""
-    origin, host = headers.get("origin", ""), headers.get("host", "")
-    if origin in settings.CSRF_TRUSTED_ORIGINS:
+def is_own_page(headers: Mapping[str, str], scheme: str) -> bool:
+    """Whether the page that opens the socket came from this server, by its Origin header (RFC 6454).
+
+    ``scheme`` is that of the socket as the client opened it, ``ws`` or ``wss``. Scheme, host and port have to
+    be the same, or the origin one of ``NODEADMIN_TRUSTED_ORIGINS``; ``null`` is nobody's.
+    """
+    origin = origin_of(headers.get("origin", ""))
+    if origin is None:
+        return False
+    if any(_matches(origin, trusted) for trusted in settings.CSRF_TRUSTED_ORIGINS):
         return True
-    allowed = settings.ALLOWED_HOSTS
-    name = urlsplit(f"//{host}").hostname or ""
-    return bool(host) and urlsplit(origin).netloc == host and validate_host(name, allowed)
+    own = origin_of(f"{_PAGES.get(scheme, scheme)}://{headers.get('host', '')}")
+    return own is not None and origin == own and validate_host(own.host, settings.ALLOWED_HOSTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host in lower case as it stands in an address, and port."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+def origin_of(text: str) -> Origin | None:
+    """An origin with its default port filled in; None for ``null`` and for what is none."""
+    try:
+        parts = urlsplit(text)
+        port, host = parts.port, parts.hostname or ""
+    except ValueError:
+        return None
+    default = _PORTS.get(parts.scheme)
+    if default is None or not host or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        return None
+    host = f"[{host}]" if ":" in host else host.removesuffix(".")
+    return Origin(parts.scheme, host, default if port is None else port)
+
+
+def _matches(origin: Origin, trusted: str) -> bool:
+    """Whether ``trusted``, which may be ``https://*.example.org`` as Django takes it, names the origin."""
+    scheme, _, rest = trusted.partition("://*.")
+    if rest:
+        wanted = origin_of(f"{scheme}://{rest}")
+        return (
+            wanted is not None
+            and (wanted.scheme, wanted.port) == (origin.scheme, origin.port)
+            and origin.host.endswith(f".{wanted.host}")
+        )
+    return origin == origin_of(trusted)

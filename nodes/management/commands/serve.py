@@ -67,8 +67,8 @@ class Command(BaseCommand):
             lifespan="on",
             log_config=None,
             server_header=False,
-            proxy_headers=bool(settings.NODEADMIN_TRUSTED_PROXIES),
-            forwarded_allow_ips=settings.NODEADMIN_TRUSTED_PROXIES,
+            # nodeadmin/proxies.py reads them: two that judge would contradict each other.
+            proxy_headers=False,
             timeout_graceful_shutdown=STOP_WAIT_S,
         )
 
