@@ -267,6 +267,34 @@ class CredentialUnreadable(HostError):
     layer = "authenticate"
 
 
+class JumpHostError(HostError):
+    """A jump host, and not the host behind it. ``extra["jump_host"]`` is its name."""
+
+    code, http_status = "jump_host_failed", 502
+    title = "The jump host does not connect to the host"
+    layer = "jump_host"
+
+
+class JumpHostUnreachable(JumpHostError):
+    code, retryable = "jump_host_unreachable", True
+    title = "The jump host cannot be reached"
+
+
+class JumpHostKeyMismatch(JumpHostError):
+    code, http_status = "jump_host_key_mismatch", 409
+    title = "The jump host shows another key than the one confirmed"
+
+
+class JumpHostAuthFailed(JumpHostError):
+    code, http_status = "jump_host_auth_failed", 422
+    title = "The jump host refused the credential"
+
+
+class JumpHostForwardingRefused(JumpHostError):
+    code, http_status = "jump_host_forwarding_refused", 422
+    title = "The jump host does not allow the connection to the host"
+
+
 class InsufficientRightsOnHost(HostError):
     code, http_status = "insufficient_rights_on_host", 422
     title = "The user may not do this on the host"

@@ -16,7 +16,7 @@ from nodes.hosts.localfeed import LocalFeed
 from nodes.hosts.pool import ConnectionPool
 from nodes.hosts.shell import Shell
 from nodes.hosts.ssh import SshConnection
-from nodes.hosts.target import HostTarget
+from nodes.hosts.target import HostKey, HostTarget
 from nodes.hosts.wire import Sink
 
 __all__ = ["ConnectionPool", "HostConnection", "Stage", "connect"]
@@ -105,6 +105,16 @@ class HostConnection:
         if self._local is not None:
             return LocalFeed(self._local.stream(command), sink)
         raise ProbeFailed("A node of libvirt's test driver has no shell.")
+
+    @property
+    def login_key(self) -> HostKey | None:
+        """The public half of the key by which nodeadmin was let in; None for a password and without SSH."""
+        return self._ssh.login_key if self._ssh is not None else None
+
+    @property
+    def server_version(self) -> str:
+        """How the host's SSH server greets; "" without SSH."""
+        return self._ssh.server_version if self._ssh is not None else ""
 
     @property
     def ssh_connections(self) -> int:

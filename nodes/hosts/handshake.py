@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +11,9 @@ import paramiko
 
 from nodes.errors import HostError, HostKeyMismatch, HostTimeout, HostUnreachable
 from nodes.hosts.deadlines import Clock, Deadlines
-from nodes.hosts.dial import dial
+from nodes.hosts.reach import reach
 from nodes.hosts.target import HostKey, HostTarget
-from nodes.hosts.wire import PinnedKeyMismatch, Wire
+from nodes.hosts.wire import PinnedKeyMismatch, SocketLike, Wire
 
 _LAST_TRY_S = 1.0
 """What a try that begins just before the deadline is given all the same."""
@@ -31,7 +30,7 @@ class NoSuchHostKey(HostError):
 
 
 def shake_hands(
-    sock: socket.socket, where: str, key_types: tuple[str, ...], pinned: HostKey | None, timeout_s: float
+    sock: SocketLike, where: str, key_types: tuple[str, ...], pinned: HostKey | None, timeout_s: float
 ) -> Wire:
     """Greet the server on ``sock`` and exchange keys; the wire given back is encrypted, nobody logged in.
 
@@ -61,7 +60,7 @@ def connect_verified(
     for as long as a handshake may take (see :mod:`nodes.hosts.host_key_scan`).
 
     Raises HostKeyMismatch (see :func:`host_key_mismatch`), NoSuchHostKey where the host has no key of the
-    pinned type, and what :func:`dial` and :func:`shake_hands` raise.
+    pinned type, and what :func:`reach` and :func:`shake_hands` raise.
     """
     clock, tries, pause_s, limits = Clock(deadlines.handshake_s), 0, 0.05, deadlines
     while True:
@@ -93,7 +92,7 @@ def _for_what_is_left(deadlines: Deadlines, clock: Clock) -> Deadlines:
 def _connect_once(
     target: HostTarget, pinned: HostKey, deadlines: Deadlines, on_stage: Callable[[str], None]
 ) -> Wire:
-    sock = dial(target.host, target.port, deadlines.connect_s, target.rules)
+    sock = reach(target.host, target.port, target.jump, deadlines.connect_s, target.rules)
     try:
         on_stage("host_key")
     except BaseException:

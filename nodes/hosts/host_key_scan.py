@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from nodes.errors import HostError, HostUnreachable
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.dial import dial
 from nodes.hosts.handshake import NoSuchHostKey, dropped, shake_hands, was_dropped
 from nodes.hosts.network_rules import NetworkRules
-from nodes.hosts.target import HOST_KEY_TYPES, HostKey
+from nodes.hosts.reach import reach
+from nodes.hosts.target import HOST_KEY_TYPES, HostKey, JumpTarget
 
 Types = tuple[str, ...]
 
@@ -66,13 +66,22 @@ class HostKeyScan:
         return next((key for key in self.keys if key.type == key_type), None)
 
 
-def scan_host(host: str, port: int = 22, *, rules: NetworkRules, timeout_s: float = 10.0) -> HostKeyScan:
+def scan_host(
+    host: str,
+    port: int = 22,
+    *,
+    rules: NetworkRules,
+    timeout_s: float = 10.0,
+    jump: JumpTarget | None = None,
+) -> HostKeyScan:
     """All keys that the host at this address shows. Nothing is trusted by it, and no user name is sent.
+
+    With ``jump`` it is asked from that jump host, which is logged in to first.
 
     The families are asked for side by side, then what was dropped one by one until ``timeout_s`` have passed.
     Raises HostUnreachable or HostTimeout where the host shows none, AddressDenied.
     """
-    scan = _Scan(host, port, Clock(timeout_s), rules)
+    scan = _Scan(host, port, Clock(timeout_s), rules, jump=jump)
     with ThreadPoolExecutor(len(_FAMILIES), thread_name_prefix="host-key-scan") as pool:
         for types, error in zip(_FAMILIES, pool.map(scan.ask, _FAMILIES), strict=True):
             scan.note(types, error)
@@ -83,10 +92,15 @@ def scan_host(host: str, port: int = 22, *, rules: NetworkRules, timeout_s: floa
 
 
 def scan_host_keys(
-    host: str, port: int = 22, *, rules: NetworkRules, timeout_s: float = 10.0
+    host: str,
+    port: int = 22,
+    *,
+    rules: NetworkRules,
+    timeout_s: float = 10.0,
+    jump: JumpTarget | None = None,
 ) -> tuple[HostKey, ...]:
     """The keys of :func:`scan_host`, of which some may be missing. Raises as that does."""
-    return scan_host(host, port, rules=rules, timeout_s=timeout_s).keys
+    return scan_host(host, port, rules=rules, timeout_s=timeout_s, jump=jump).keys
 
 
 def find_host_key(
@@ -97,6 +111,7 @@ def find_host_key(
     rules: NetworkRules,
     key_type: str = "",
     timeout_s: float = 10.0,
+    jump: JumpTarget | None = None,
 ) -> HostKeyScan:
     """The host's key with this ``fingerprint``, over as few connections as can be.
 
@@ -104,27 +119,36 @@ def find_host_key(
     among them. Where the host has no key of that type, those that it has are in the answer. Raises
     HostUnreachable or HostTimeout where the host shows none.
     """
-    scan = _Scan(host, port, Clock(timeout_s), rules, wanted=fingerprint)
+    scan = _Scan(host, port, Clock(timeout_s), rules, wanted=fingerprint, jump=jump)
     for types in [(key_type,)] if key_type else _FAMILIES:
         scan.note(types, scan.ask(types))
         scan.ask_again()
         if scan.found:
             return scan.result()
     if key_type and key_type in scan.absent:
-        return scan_host(host, port, rules=rules, timeout_s=scan.clock.left)
+        return scan_host(host, port, rules=rules, timeout_s=scan.clock.left, jump=jump)
     return scan.result()
 
 
 class _Scan:
     """What one scan has learned so far. ``ask`` may be called from several threads, all else from one."""
 
-    def __init__(self, host: str, port: int, clock: Clock, rules: NetworkRules, *, wanted: str = "") -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        clock: Clock,
+        rules: NetworkRules,
+        *,
+        wanted: str = "",
+        jump: JumpTarget | None = None,
+    ) -> None:
         self.clock = clock
         self._rules = rules
         self.keys: dict[str, HostKey] = {}
         self.absent: set[str] = set()
         self._wanted = wanted
-        self._host, self._port = host, port
+        self._host, self._port, self._jump = host, port, jump
         self._open: dict[Types, HostError] = {}
         self._offered: tuple[str, ...] = ()
         self._tries = 0
@@ -142,7 +166,7 @@ class _Scan:
         """Connect once: the key that the host shows and the algorithms it has keys for, or what happened."""
         self._tries += 1
         try:
-            sock = dial(self._host, self._port, self.clock.left, self._rules)
+            sock = reach(self._host, self._port, self._jump, self.clock.left, self._rules)
             where = f"{self._host}, port {self._port}"
             wire = shake_hands(sock, where, types, None, self.clock.left)
         except HostError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import paramiko
 
@@ -24,10 +25,7 @@ def log_in(wire: Wire, target: HostTarget, timeout_s: float) -> None:
     wire.auth_timeout = timeout_s
     match target.credential:
         case SshKeyCredential() as credential:
-            key = load_private_key(credential)
-            shown = HostKey(key.get_name(), key.asbytes()).fingerprint
-            tried = f"the key {shown} of user “{user}”"
-            _attempt(wire, target, user, "publickey", tried, lambda: wire.auth_publickey(user, key))
+            wire.login_key = _log_in_by_key(wire, target, user, credential)
         case PasswordCredential(password):
             tried = f"the password of user “{user}”"
             _attempt(wire, target, user, "password", tried, lambda: _send_password(wire, user, password))
@@ -40,6 +38,32 @@ def log_in(wire: Wire, target: HostTarget, timeout_s: float) -> None:
         wire.auth_handler.password = None
         wire.auth_handler.private_key = None
         wire.auth_handler.interactive_handler = None
+
+
+def _log_in_by_key(wire: Wire, target: HostTarget, user: str, credential: SshKeyCredential) -> HostKey:
+    """The public half of the key that the host took: the credential's own, or the first alternative."""
+    others = [SshKeyCredential(text) for text in credential.alternatives]
+    refused: AuthenticationFailed | None = None
+    for offered in (credential, *others):
+        key = load_private_key(offered)
+        public = HostKey(key.get_name(), key.asbytes())
+        tried = f"the key {public.fingerprint} of user “{user}”"
+        try:
+            _attempt(wire, target, user, "publickey", tried, partial(wire.auth_publickey, user, key))
+        except AuthenticationFailed as refusal:
+            if not _is_refusal(refusal):
+                raise
+            refused = refused or refusal
+        else:
+            return public
+    assert refused is not None  # noqa: S101 - the loop has run, and ended by refusals alone
+    raise refused
+
+
+def _is_refusal(error: AuthenticationFailed) -> bool:
+    """Whether another key may be taken: the server takes keys of this user, and did not take this one."""
+    accepts = error.extra.get("accepts") or ("publickey",)
+    return error.extra.get("method") == "publickey" and "publickey" in accepts
 
 
 def _send_password(wire: Wire, user: str, password: str) -> list[str]:

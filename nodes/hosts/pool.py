@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nodes.errors import HostError, HostTimeout, HostUnreachable
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
+from nodes.hosts.jump import jump_hosts
 from nodes.hosts.target import HostTarget
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class ConnectionPool:
 
     def close_idle(self) -> int:
         """Close what nobody has used for long or what is broken; how many those were."""
+        jump_hosts().close_idle()
         now = time.monotonic()
         with self._guard:
             stale = {digest for digest, place in self._places.items() if self._is_stale(place, now)}

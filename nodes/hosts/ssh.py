@@ -76,6 +76,16 @@ class SshConnection:
         return self._wire.is_active()
 
     @property
+    def login_key(self) -> HostKey | None:
+        """The public half of the key that the host took; None for a password."""
+        return self._wire.login_key
+
+    @property
+    def server_version(self) -> str:
+        """The server's greeting: ``SSH-2.0-OpenSSH_9.2p1 Debian-2``."""
+        return str(self._wire.remote_version)
+
+    @property
     def open_channels(self) -> int:
         """How many channels are in use."""
         return self._slots.in_use
@@ -163,6 +173,16 @@ class SshConnection:
         self.close()
 
 
+def enter(target: HostTarget, deadlines: Deadlines) -> Wire:
+    """A bare connection, verified and logged in, on which the caller opens channels: for jump hosts.
+
+    Raises as :class:`SshConnection`.
+    """
+    if target.host_key is None:
+        raise HostKeyRequired(f"The host key of {target.address} has not been confirmed.")
+    return _entered(target, target.host_key, deadlines, lambda _stage: None)
+
+
 def _entered(
     target: HostTarget, host_key: HostKey, deadlines: Deadlines, stage: Callable[[str], None]
 ) -> Wire:
@@ -187,7 +207,11 @@ def _verified(
         # The host was confirmed by a key of a type it no longer has: ask what it shows instead.
         try:
             shown = scan_host_keys(
-                target.host, target.port, rules=target.rules, timeout_s=deadlines.handshake_s
+                target.host,
+                target.port,
+                rules=target.rules,
+                timeout_s=deadlines.handshake_s,
+                jump=target.jump,
             )
         except HostError:
             shown = ()

@@ -86,10 +86,15 @@ class HostKey:
 
 @dataclass(frozen=True, slots=True)
 class SshKeyCredential:
-    """A private key as text (OpenSSH or PEM) and the passphrase that opens it, if it has one."""
+    """A private key as text (OpenSSH or PEM) and the passphrase that opens it, if it has one.
+
+    ``alternatives`` are further private keys, without passphrase, which are offered in their order where the
+    host refuses the first: while nodeadmin replaces its own key, some hosts have the one and some the other.
+    """
 
     private_key: str = field(repr=False)
     passphrase: str | None = field(default=None, repr=False)
+    alternatives: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,48 @@ Credential = SshKeyCredential | PasswordCredential
 
 
 @dataclass(frozen=True, slots=True)
+class JumpTarget:
+    """Where a jump host is and how to enter it. ``key`` and ``name`` are what nodeadmin calls it; ``jump`` is
+    the jump host in front of it, None where it is reached directly."""
+
+    key: str
+    name: str
+    host: str
+    port: int = 22
+    user: str = ""
+    credential: Credential | None = None
+    host_key: HostKey | None = None
+    jump: JumpTarget | None = None
+    rules: NetworkRules = field(kw_only=True)
+
+    @property
+    def target(self) -> HostTarget:
+        """The same as the target of a connection."""
+        return HostTarget(
+            key=self.key,
+            transport="ssh",
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            credential=self.credential,
+            host_key=self.host_key,
+            jump=self.jump,
+            rules=self.rules,
+        )
+
+    def digest(self) -> str:
+        """As :meth:`HostTarget.digest`, over the whole chain."""
+        return self.target.digest()
+
+
+@dataclass(frozen=True, slots=True)
 class HostTarget:
     """Where a host is and how to enter it.
 
     ``key`` names the node (its UUID, or "" before there is one). ``local`` needs nothing else; ``ssh`` needs
     host, port, user, credential and host key; ``test`` is libvirt's test driver, which has no shell.
-    ``libvirt_uri`` is what libvirt opens at the host's side, ``qemu:///system`` or ``test:///…``.
+    ``libvirt_uri`` is what libvirt opens at the host's side, ``qemu:///system`` or ``test:///…``. With
+    ``jump`` the connection is made from that jump host, which then also looks the name ``host`` up.
     """
 
     key: str
@@ -119,6 +160,7 @@ class HostTarget:
     credential: Credential | None = None
     host_key: HostKey | None = None
     libvirt_uri: str = "qemu:///system"
+    jump: JumpTarget | None = None
     rules: NetworkRules = field(kw_only=True)
     """Which addresses its name may lead to. No default: whoever makes a target has thought of it."""
 
@@ -134,16 +176,19 @@ class HostTarget:
         """A hash over everything that decides how the host is entered, secrets included.
 
         Two targets with the same digest may share a connection; a changed credential or host key gives
-        another digest, so that no connection outlives what it was allowed by.
+        another digest, so that no connection outlives what it was allowed by. Alternative keys are no part
+        of it: who replaces nodeadmin's key drops the connections that stand.
         """
         parts: list[str] = [self.key, self.transport, self.host, str(self.port), self.user, self.libvirt_uri]
         match self.credential:
-            case SshKeyCredential(private_key, passphrase):
+            case SshKeyCredential(private_key=private_key, passphrase=passphrase):
                 parts += ["key", private_key, "" if passphrase is None else f"={passphrase}"]
             case PasswordCredential(password):
                 parts += ["password", password]
             case None:
                 parts += ["none"]
         parts.append(self.host_key.to_text() if self.host_key else "")
+        if self.jump is not None:
+            parts.append(self.jump.digest())
         packed = b"".join(struct.pack(">I", len(raw)) + raw for raw in (part.encode() for part in parts))
         return hashlib.sha256(packed).hexdigest()

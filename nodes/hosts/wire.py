@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import paramiko
 from paramiko.common import (
@@ -66,13 +66,15 @@ class PinnedKeyMismatch(paramiko.SSHException):
 class ChannelRefused(paramiko.SSHException):
     """The server did not open a channel; ``reason`` is a number of RFC 4254, section 5.1.
 
-    ``sessions`` is how many it had open at that moment, those included whose end it has not confirmed.
+    ``sessions`` is how many it had open at that moment, those included whose end it has not confirmed;
+    ``said`` are its own words, printable and at most 100 characters of them.
     """
 
-    def __init__(self, reason: int, sessions: int = 0) -> None:
+    def __init__(self, reason: int, sessions: int = 0, said: str = "") -> None:
         super().__init__(f"channel refused ({reason})")
         self.reason = reason
         self.sessions = sessions
+        self.said = said
 
 
 class ChannelTimeout(paramiko.SSHException):
@@ -82,6 +84,16 @@ class ChannelTimeout(paramiko.SSHException):
 def algorithms_of(key_type: str) -> tuple[str, ...]:
     """Signature algorithms to ask for so that the server shows its key of this type (RFC 8332 for RSA)."""
     return ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)
+
+
+class SocketLike(Protocol):
+    """What an SSH connection runs over: a TCP socket, or a channel through a jump host."""
+
+    def settimeout(self, value: float | None, /) -> None: ...
+    def send(self, data: bytes, /) -> int: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
 
 
 class Wire(paramiko.Transport):
@@ -107,14 +119,16 @@ class Wire(paramiko.Transport):
 
         def _send_user_message(self, message: paramiko.Message) -> None: ...
 
-    def __init__(self, sock: socket.socket, key_types: tuple[str, ...], pinned: HostKey | None) -> None:
-        super().__init__(sock, default_window_size=WINDOW_BYTES)
+    def __init__(self, sock: SocketLike, key_types: tuple[str, ...], pinned: HostKey | None) -> None:
+        super().__init__(cast(socket.socket, sock), default_window_size=WINDOW_BYTES)
         self.set_log_channel(WIRE_LOG)
         logging.getLogger(WIRE_LOG).setLevel(logging.CRITICAL)
         self._key_algorithms = tuple(name for kind in key_types for name in algorithms_of(kind))
         self._pinned = pinned
         self._refusals: dict[int, ChannelRefused] = {}
         self.shown_key: HostKey | None = None
+        self.login_key: HostKey | None = None
+        """The public half of the key by which the user was let in; None for a password."""
         self.said_instead = ""
         """The line, if any, that the server sent in place of its greeting: “Exceeded MaxStartups”."""
         self.offered_key_algorithms: tuple[str, ...] = ()
@@ -173,11 +187,12 @@ class Wire(paramiko.Transport):
         return number
 
     def _parse_channel_open_failure(self, m: paramiko.Message) -> None:
-        number, reason = m.get_int(), m.get_int()
+        number, reason, said = m.get_int(), m.get_int(), m.get_binary()
+        words = "".join(c for c in said.decode("utf-8", "replace") if c.isprintable())[:100]
         with self.lock:
             # By channel: paramiko's one field for the last exception hands it to whoever asks first.
             self._channels.delete(number)
-            self._refusals[number] = ChannelRefused(reason, self._open_sessions())
+            self._refusals[number] = ChannelRefused(reason, self._open_sessions(), words)
             event = self.channel_events.pop(number, None)
         if event is not None:
             event.set()
@@ -270,14 +285,30 @@ class Wire(paramiko.Transport):
         payload = struct.pack(">I", len(raw)) + raw + struct.pack(">II", 0, 0)
         return self.open("direct-streamlocal@openssh.com", timeout_s, payload)
 
+    def open_tcp(self, host: str, port: int, timeout_s: float) -> WireChannel:
+        """A channel to a TCP port as the server sees it (RFC 4254, section 7.2)."""
+        raw, origin = host.encode("utf-8"), b"127.0.0.1"
+        payload = struct.pack(">I", len(raw)) + raw + struct.pack(">I", port)
+        payload += struct.pack(">I", len(origin)) + origin + struct.pack(">I", 0)
+        return self.open("direct-tcpip", timeout_s, payload)
+
+    def answers(self, timeout_s: float) -> bool:
+        """Whether the server answers at all: asked for a channel of a kind that nobody knows, it refuses."""
+        try:
+            self.open("presence@nodeadmin", timeout_s)
+        except ChannelRefused:
+            return True
+        except (ChannelTimeout, EOFError, OSError, paramiko.SSHException):
+            return False
+        return True
+
     def shut(self) -> None:
         """End the connection now; the reader thread wakes at once instead of at its next poll."""
         sock = self.sock
-        if isinstance(sock, socket.socket):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:  # ended already
-                pass
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # ended already
+            pass
         self.close()
         sock.close()
 
@@ -313,6 +344,8 @@ class WireChannel(paramiko.Channel):
         """None for a channel behind which there is no command."""
         self.error_output: FrameReader | None = None
         self.errors = bytearray()
+        self.messages_of_end: tuple[paramiko.Message | None, ...] = ()
+        """What is still to be sent of a channel that was closed on our side alone."""
         self.closed_by_server = False
         self.ended_by_server = False
         """The server said that no more output will come."""
