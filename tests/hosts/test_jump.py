@@ -27,6 +27,7 @@ from nodes.hosts.jump import JumpHosts, jump_hosts
 from nodes.hosts.target import JumpTarget, SshKeyCredential
 from tests.hosts.conftest import SHORT, Freezer, tcp_peer
 from tests.libvirtd import LibvirtHost
+from tests.network import ANYWHERE
 from tests.patience import Deadline
 from tests.sshd import ME, LoopbackSshd, free_port, make_key
 
@@ -60,6 +61,7 @@ def by(server: LoopbackSshd, name: str = "bastion", **changes: object) -> JumpTa
         "user": ME,
         "credential": SshKeyCredential(server.user_key.read_text()),
         "host_key": server.host_key(),
+        "rules": ANYWHERE,
     }
     return JumpTarget(**values | changes)  # type: ignore[arg-type]
 
@@ -129,11 +131,12 @@ def test_the_hosts_own_key_is_verified_through_the_jump_host(
 
 
 def test_keys_are_scanned_through_the_jump_host(bastion: LoopbackSshd, sshd: LoopbackSshd) -> None:
-    scan = scan_host("127.0.0.1", sshd.port, timeout_s=8, jump=by(bastion))
+    scan = scan_host("127.0.0.1", sshd.port, timeout_s=8, jump=by(bastion), rules=ANYWHERE)
     assert scan.complete
     assert sshd.host_key() in scan.keys
     wanted = sshd.host_key("rsa").fingerprint
-    assert find_host_key("127.0.0.1", sshd.port, wanted, timeout_s=8, jump=by(bastion)).key_of(wanted)
+    scan = find_host_key("127.0.0.1", sshd.port, wanted, timeout_s=8, jump=by(bastion), rules=ANYWHERE)
+    assert scan.key_of(wanted)
 
 
 def test_another_key_of_the_jump_host_is_told_as_the_jump_hosts(
@@ -200,9 +203,11 @@ def test_a_host_that_is_silent_behind_a_jump_host_ends_by_its_deadline(
 def test_a_jump_host_that_forbids_the_way_is_told_with_what_to_allow(
     options: dict[str, str], sshd: LoopbackSshd, tmp_path: Path
 ) -> None:
-    with LoopbackSshd(tmp_path / "strict", key_types=("ed25519",), options=options) as strict:
-        with pytest.raises(JumpHostForwardingRefused, match="strict") as caught:
-            connect(sshd.target(jump=by(strict, "strict")), SHORT)
+    with (
+        LoopbackSshd(tmp_path / "strict", key_types=("ed25519",), options=options) as strict,
+        pytest.raises(JumpHostForwardingRefused, match="strict") as caught,
+    ):
+        connect(sshd.target(jump=by(strict, "strict")), SHORT)
     assert caught.value.code == "jump_host_forwarding_refused"
     assert "AllowTcpForwarding" in caught.value.remedy
 
