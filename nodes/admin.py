@@ -17,11 +17,12 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from guardian.admin import GuardedModelAdmin
 
-from nodes.engine import requests, shared_storage
+from nodes.engine import requests, shared_storage, tokens
 from nodes.errors import NodeAdminError
-from nodes.events import Actor, record
+from nodes.events import record
 from nodes.models import (
     ApiToken,
     Credential,
@@ -35,7 +36,6 @@ from nodes.models import (
     User,
 )
 from nodes.models.credential import CredentialKind
-from nodes.models.event import Via
 from nodes.models.shared_storage import checked_storage_name
 from nodes.permissions import (
     CHANGE,
@@ -46,12 +46,7 @@ from nodes.permissions import (
     operations_for,
     permissions_on,
 )
-
-
-def actor_of(request: HttpRequest) -> Actor:
-    address = request.META.get("REMOTE_ADDR") or None
-    key = request.session.session_key or ""
-    return Actor(request.user, address, Via.ADMIN, session_key=key)  # type: ignore[arg-type]
+from nodes.role_admin import actor_of
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -282,6 +277,25 @@ class SharedStorageAdmin(admin.ModelAdmin):
     """Through the same calls as the API's, so that each is checked and recorded alike."""
 
     form = SharedStorageForm
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return any(self._may(request, action) for action in ("view", "change"))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, "add")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, "change")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, "delete")
+
+    def _may(self, request: HttpRequest, action: str) -> bool:
+        return shared_storage.may(request.user, action)  # type: ignore[arg-type]
+
     list_display = ("kind", "name", "declared_by_name", "created_at")
     list_filter = ("kind",)
     filter_horizontal = ("nodes",)
@@ -369,14 +383,31 @@ class EventAdmin(ReadOnlyAdmin):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(ReadOnlyAdmin):
-    """Tokens by name; what they are is known to nobody but their owner."""
+    """Tokens by name; what they are is known to nobody but their owner. Who may grant can revoke any."""
 
-    list_display = ("name", "user", "read_only", "created_at", "expires_at", "last_used_at", "revoked_at")
+    list_display = (
+        "name",
+        "user",
+        "read_only",
+        "scope",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "last_used_from",
+        "revoked_at",
+    )
+    list_filter = ("read_only", "scope")
+    search_fields = ("name", "user__username")
     exclude = ("digest",)
+    actions = ("revoke",)
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[ApiToken]:
-        rows = ApiToken.objects.select_related("user")
-        return rows if request.user.is_superuser else rows.filter(user=request.user.pk)
+        return tokens.tokens_seen_by(request.user)  # type: ignore[arg-type]
+
+    @admin.action(description=_("Revoke the selected tokens"), permissions=["view"])
+    def revoke(self, request: HttpRequest, queryset: models.QuerySet[ApiToken]) -> None:
+        ended = sum(tokens.revoke_token(actor_of(request), token) for token in queryset)
+        self.message_user(request, ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended)
 
 
 class SuperusersChange(admin.ModelAdmin):

@@ -8,8 +8,19 @@ from django.test import Client
 from django.urls import reverse
 from guardian.shortcuts import assign_perm
 
-from nodes.models import Credential, Event, Node, NodeUserObjectPermission, Operation, User
+from nodes.models import (
+    Credential,
+    Event,
+    Node,
+    NodeUserObjectPermission,
+    Operation,
+    Role,
+    RoleAssignment,
+    User,
+)
+from nodes.permissions import GRANT, VIEW
 from tests.factories import make_snapshot
+from tests.permissions.people import give
 
 pytestmark = pytest.mark.django_db
 SECRET = "an0ther-s3cret-passphrase"
@@ -188,3 +199,70 @@ def test_labels_that_are_no_texts_are_refused_by_the_form(root, node):
         assert response.status_code == 400
     node.refresh_from_db()
     assert (node.labels, node.notes) == ({}, "")
+
+
+def test_who_may_grant_gives_and_takes_roles_in_the_admin_and_no_other_staff_does(
+    administrator, operator, node
+):
+    role, given = Role.objects.get(name="operator"), reverse("admin:nodes_roleassignment_add")
+    form = {"role": role.pk, "user": operator.pk, "scope": "labels", "selector": '{"rack": "a1"}'}
+    other = staff(operator)
+    for address in (given, reverse("admin:nodes_role_changelist"), reverse("admin:nodes_role_add")):
+        assert other.get(address).status_code == 403
+    assert other.post(given, form).status_code == 403
+    client = staff(administrator)
+    assert client.post(given, form).status_code == 302
+    assignment = RoleAssignment.objects.get()
+    assert (assignment.granted_by, assignment.selector) == (administrator, {"rack": "a1"})
+    event = Event.objects.get(kind="role_assigned")
+    assert (event.user_name, event.via, event.target_name) == ("ada", "admin", "otto")
+    assert client.get(reverse("admin:nodes_roleassignment_changelist")).status_code == 200
+    gone = reverse("admin:nodes_roleassignment_delete", args=[assignment.pk])
+    assert client.post(gone, {"post": "yes"}).status_code == 302
+    assert not RoleAssignment.objects.exists()
+    assert Event.objects.filter(kind="role_revoked").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"user": ""}, "user"),
+        ({"scope": "node"}, "node"),
+        ({"scope": "labels"}, "selector"),
+        ({"scope": "labels", "selector": '{"A B": ""}'}, "selector"),
+        ({"expires_at_0": "2001-01-01", "expires_at_1": "00:00"}, "expires_at"),
+    ],
+)
+def test_an_assignment_that_is_none_is_refused_by_the_form(root, operator, wrong, field):
+    role = Role.objects.get(name="viewer")
+    form = {"role": role.pk, "user": operator.pk, "scope": "all", "selector": "{}"} | wrong
+    answer = root.post(reverse("admin:nodes_roleassignment_add"), form)
+    assert answer.status_code == 200
+    assert field in answer.context["adminform"].form.errors
+    assert not RoleAssignment.objects.exists()
+
+
+def test_staff_who_may_grant_cannot_give_more_than_they_have(operator):
+    give(operator, GRANT, VIEW)
+    client = staff(operator)
+    form = {"role": Role.objects.get(name="operator").pk, "user": operator.pk, "scope": "all", "selector": ""}
+    answer = client.post(reverse("admin:nodes_roleassignment_add"), form)
+    assert "maintain_node" in str(answer.context["adminform"].form.errors) or "view_node_logs" in str(
+        answer.context["adminform"].form.errors
+    )
+    assert RoleAssignment.objects.count() == 1
+
+
+def test_own_roles_are_made_and_changed_and_built_in_ones_are_not(root):
+    form = {"name": "night", "permissions": ["view_node", "power_node"]}
+    assert root.post(reverse("admin:nodes_role_add"), form).status_code == 302
+    role = Role.objects.get(name="night")
+    address = reverse("admin:nodes_role_change", args=[role.pk])
+    assert root.post(address, form | {"permissions": ["view_node"]}).status_code == 302
+    role.refresh_from_db()
+    assert role.permissions == ["view_node"]
+    assert root.post(reverse("admin:nodes_role_delete", args=[role.pk]), {"post": "yes"}).status_code == 302
+    kinds = ("role_made", "role_changed", "role_removed")
+    assert Event.objects.filter(kind__in=kinds, user_name="root").count() == 3
+    builtin = reverse("admin:nodes_role_change", args=[Role.objects.get(name="viewer").pk])
+    assert root.post(builtin, form).status_code == 403

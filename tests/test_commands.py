@@ -11,11 +11,12 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from nodes.inventory.document import SourceOutput, SourceStatus
-from nodes.models import Credential, Device, Node, SnapshotSection
+from nodes.models import Credential, Device, Event, Node, RoleAssignment, SnapshotSection, User
 from tests.factories import make_node, make_snapshot
 from tests.inventory.documents import HOSTS, host_document
 
@@ -121,3 +122,41 @@ def test_smart_prints_one_line_a_file_and_names_those_that_cannot_be_read(tmp_pa
     # No control character reaches the terminal.
     assert known == "nvme.json healthy 41 °C 1234 h wear 7 % life 93 % ?[31mDisk? 9 passed"
     assert unknown == "noise unknown - °C - h wear - % life - % - unreadable"
+
+
+@pytest.mark.django_db
+def test_roles_are_given_and_taken_on_the_command_line_and_recorded():
+    User.objects.create_user("olga")
+    said = StringIO()
+    call_command("roles", "make", "night", "view_node", "power_node", stdout=said)
+    labels = ("--label", "rack=a1", "--label", "spare=")
+    call_command("roles", "assign", "night", "--user", "olga", *labels, stdout=said)
+    assignment = RoleAssignment.objects.get()
+    assert assignment.selector == {"rack": "a1", "spare": ""}
+    call_command("roles", "list", stdout=said)
+    assert f"#{assignment.pk} night → user olga for rack=a1,spare=" in said.getvalue()
+    call_command("roles", "revoke", str(assignment.pk), stdout=said)
+    call_command("roles", "remove", "night", stdout=said)
+    assert not RoleAssignment.objects.exists()
+    rows = Event.objects.order_by("pk").values_list("kind", "via")
+    kinds = ("role_made", "role_assigned", "role_revoked", "role_removed")
+    assert list(rows) == [(kind, "command") for kind in kinds]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("make", "own", "fly"),
+        ("assign", "viewer", "--user", "nobody"),
+        ("assign", "viewer", "--group", "g", "--until", "soon"),
+        ("assign", "viewer", "--group", "g", "--until", "2001-01-01T00:00Z"),
+        ("assign", "viewer", "--group", "g", "--label", "A B=x"),
+        ("revoke", "7"),
+        ("remove", "viewer"),
+    ],
+)
+def test_a_wrong_word_about_roles_is_told_in_a_sentence(arguments):
+    Group.objects.create(name="g")
+    with pytest.raises(CommandError, match=r"\.$"):
+        call_command("roles", *arguments)

@@ -95,7 +95,7 @@ class ApiToken(models.Model):
             digest=digest(text),
             expires_at=expires_at,
             read_only=read_only,
-            permissions=sorted(permissions),
+            permissions=list(permissions),
             scope=scope,
             selector=dict(selector or {}),
             node_uuids=sorted(node_uuids),

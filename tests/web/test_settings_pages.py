@@ -12,7 +12,9 @@ from tests.web.conftest import HTMX
 
 
 def make_token(client, **data):
-    return client.post(reverse("token-list"), {"name": "backup", "days": "30", **data})
+    return client.post(
+        reverse("token-list"), {"name": "backup", "days": "30", "permissions": ["view_node"], **data}
+    )
 
 
 def test_a_token_is_shown_once(admin_page, administrator, client):
@@ -29,7 +31,39 @@ def test_a_token_is_shown_once(admin_page, administrator, client):
     assert text not in str(Event.objects.get(kind="token_made").__dict__)
 
 
-@pytest.mark.parametrize("wrong", [{"name": ""}, {"days": "100000"}, {"days": "x"}])
+def test_a_token_is_made_with_the_limits_that_were_chosen(admin_page):
+    node = make_node("kvm-01")
+    answer = make_token(
+        admin_page,
+        permissions=["view_node", "power_node"],
+        nodes="kvm-01",
+        networks="192.0.2.0/24, 2001:db8::/32",
+    )
+    token = ApiToken.objects.get()
+    assert answer.context["made"]
+    assert (token.permissions, token.read_only) == (["view_node", "power_node"], False)
+    assert (token.scope, token.node_uuids) == ("nodes", [str(node.uuid)])
+    assert token.networks == ["192.0.2.0/24", "2001:db8::/32"]
+    page = admin_page.get(reverse("token-list")).content.decode()
+    for shown in ("power_node", "kvm-01", "192.0.2.0/24"):
+        assert shown in page
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ""},
+        {"days": "100000"},
+        {"days": "x"},
+        {"permissions": []},
+        {"permissions": ["fly_node"]},
+        {"permissions": ["power_node"]},
+        {"permissions": ["view_node", "power_node"], "read_only": "on"},
+        {"nodes": "nowhere"},
+        {"networks": "192.0.2.1/24"},
+        {"labels": "A B"},
+    ],
+)
 def test_a_token_needs_a_name_and_an_end(admin_page, wrong):
     assert make_token(admin_page, **wrong).status_code == 200
     assert not ApiToken.objects.exists()
