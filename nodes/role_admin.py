@@ -25,7 +25,6 @@ def actor_of(request: HttpRequest) -> Actor:
     return Actor(request.user, address, Via.ADMIN, session_key=key)  # type: ignore[arg-type]
 
 
-
 def may_grant(request: HttpRequest) -> bool:
     user: Any = request.user
     return user.is_authenticated and has_for_all(user, GRANT)
