@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
+from nodes.errors import HostKeyMismatch, InvalidInput, NodeAdminError, UnknownNode
 from nodes.hosts.bmc_target import BmcTarget, parse_bmc_url
 from nodes.hosts.connection import ConnectionPool, HostConnection
 from nodes.hosts.connection import connect as open_connection
-from nodes.hosts.deadlines import DEFAULT, Deadlines
+from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
+from nodes.hosts.greeting import greet_through
+from nodes.hosts.host_key_scan import HostKeyScan, find_host_key
+from nodes.hosts.jump import jump_hosts
 from nodes.hosts.keypair import generate_key_pair
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.network_rules import NetworkRules, parse_networks
 from nodes.hosts.target import Credential as HostCredential
-from nodes.hosts.target import HostKey, HostTarget, PasswordCredential, SshKeyCredential
+from nodes.hosts.target import HostKey, HostTarget, JumpTarget, PasswordCredential, SshKeyCredential
 from nodes.hosts.uri import NodeUri, parse_uri
-from nodes.models import Bmc, Credential, Node, Operation, OwnKeyPair
+from nodes.models import Bmc, Credential, JumpHost, KeyState, Node, Operation, OwnKeyPair
 from nodes.models.credential import CredentialKind
+from nodes.models.node import NodeQuerySet
 from nodes.models.sealed import Sealed
 
 DEFAULT_USER = "root"
@@ -45,6 +49,9 @@ class Login:
     secret: Mapping[str, Any] | None = field(default=None, repr=False)
     host_key: HostKey | None = None
     key: str = ""
+    jump_host: JumpHost | None = None
+    own_key: int | None = None
+    """The key pair of nodeadmin that the host is known to let in, by its number."""
 
     @classmethod
     def of_node(cls, node: Node) -> Login:
@@ -54,7 +61,7 @@ class Login:
         credential would go to the old host. Raises UnknownNode where the node has been removed meanwhile,
         CredentialUnreadable.
         """
-        row = Node.objects.select_related("credential").filter(pk=node.pk).first()
+        row = _with_login().filter(pk=node.pk).first()
         if row is None:
             raise _removed()
         return cls._of_row(row)
@@ -68,6 +75,8 @@ class Login:
             secret=_opened(credential.secret) if credential else None,
             host_key=pinned_host_key(row),
             key=str(row.uuid),
+            jump_host=row.jump_host,
+            own_key=credential.own_key_id if credential else None,
         )
 
     @classmethod
@@ -83,46 +92,123 @@ class Login:
             return cls(read_uri(uri))
         kind = params.get("credential_kind") or (old.kind if old else "")
         secret = _opened(operation.secret) if params.get("credential_kind") else (old.secret if old else None)
-        return cls(read_uri(uri), kind, secret, old.host_key if old else None)
+        jump_host = old.jump_host if old else None
+        if "jump_host" in params:
+            jump_host = _jump_host_of(params["jump_host"])
+        own_key = old.own_key if old is not None and kind == old.kind else None
+        return cls(
+            read_uri(uri), kind, secret, old.host_key if old else None, jump_host=jump_host, own_key=own_key
+        )
 
     def secret_to_keep(self) -> Mapping[str, Any] | None:
         """What is stored: nothing for nodeadmin's own key, which has a row of its own."""
         return None if self.kind == CredentialKind.NODEADMIN_KEY else self.secret
 
-    def credential(self, own_key: str | None = None) -> HostCredential | None:
-        """The secret in the form that ``hosts`` takes; ``own_key`` is nodeadmin's own private key, where the
-        caller has it already."""
-        secret = self.secret or {}
-        if self.kind == CredentialKind.NODEADMIN_KEY:
-            return SshKeyCredential(own_key or _own_private_key())
-        if self.kind == CredentialKind.PASSWORD:
-            return PasswordCredential(secret["password"])
-        if self.kind == CredentialKind.SSH_KEY:
-            return SshKeyCredential(secret["private_key"], secret.get("passphrase"))
-        return None
+    def credential(self, keys: OwnKeys | None = None) -> HostCredential | None:
+        """The secret in the form that ``hosts`` takes; ``keys`` are nodeadmin's own, where the caller has
+        them already."""
+        return _credential(self.kind, self.secret or {}, self.own_key, keys)
 
-    def target(self, own_key: str | None = None) -> HostTarget:
-        """The target to connect to; ``own_key`` as in :meth:`credential`."""
+    def target(self, keys: OwnKeys | None = None) -> HostTarget:
+        """The target to connect to; ``keys`` as in :meth:`credential`."""
+        keys = keys or OwnKeys()
         return HostTarget(
             key=self.key,
             transport=self.uri.transport,
             host=self.uri.host,
             port=self.uri.port,
             user=self.uri.user or DEFAULT_USER,
-            credential=self.credential(own_key) if self.uri.transport == "ssh" else None,
+            credential=self.credential(keys) if self.uri.transport == "ssh" else None,
             host_key=self.host_key,
             libvirt_uri=self.uri.libvirt_uri,
+            jump=self._jump(keys),
             rules=network_rules(),
         )
+
+    def jump(self) -> JumpTarget | None:
+        """The jump host that the host is reached through, None where it is reached directly."""
+        return self._jump(OwnKeys())
+
+    def _jump(self, keys: OwnKeys) -> JumpTarget | None:
+        if self.jump_host is None or self.uri.transport != "ssh":
+            return None
+        return jump_target(self.jump_host, keys)
 
 
 def _removed() -> UnknownNode:
     return UnknownNode(_("The node has been removed."), field="node")
 
 
-def _own_private_key() -> str:
-    key: str = _opened(own_key_pair().secret)["private_key"]
-    return key
+def _with_login() -> NodeQuerySet:
+    """Nodes with all that it takes to enter their hosts, in one query."""
+    return Node.objects.select_related("credential", "jump_host__jump_host__jump_host")
+
+
+def _jump_host_of(number: int | None) -> JumpHost | None:
+    """Raises InvalidInput where the jump host has been removed since the operation was asked for."""
+    if number is None:
+        return None
+    row = JumpHost.objects.select_related("jump_host__jump_host").filter(pk=number).first()
+    if row is None:
+        raise InvalidInput(_("The jump host has been removed."), field="jump_host")
+    return row
+
+
+def lock_jump_host(row: JumpHost | None) -> None:
+    """Within a transaction: nobody removes the jump host before it ends. Raises InvalidInput where somebody
+    has."""
+    if row is not None and not JumpHost.objects.select_for_update().filter(pk=row.pk).exists():
+        raise InvalidInput(_("The jump host has been removed."), field="jump_host")
+
+
+class OwnKeys:
+    """nodeadmin's own private keys by number, read at the first need and then kept for as long as this."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, str] | None = None
+        self._current = 0
+
+    def credential(self, number: int | None) -> SshKeyCredential:
+        """The key pair ``number`` first, or the current one where that is unknown or gone; then the other."""
+        if self._texts is None:
+            rows = list(OwnKeyPair.objects.order_by("-id")) or [own_key_pair()]
+            self._current = next((row.pk for row in rows if row.state == KeyState.CURRENT), rows[0].pk)
+            self._texts = {row.pk: _opened(row.secret)["private_key"] for row in rows}
+        first = number if number in self._texts else self._current
+        others = tuple(text for key, text in self._texts.items() if key != first)
+        return SshKeyCredential(self._texts[first or self._current], alternatives=others)
+
+
+def _credential(
+    kind: str, secret: Mapping[str, Any], own_key: int | None, keys: OwnKeys | None
+) -> HostCredential | None:
+    if kind == CredentialKind.NODEADMIN_KEY:
+        return (keys or OwnKeys()).credential(own_key)
+    if kind == CredentialKind.PASSWORD:
+        return PasswordCredential(secret["password"])
+    if kind == CredentialKind.SSH_KEY:
+        return SshKeyCredential(secret["private_key"], secret.get("passphrase"))
+    return None
+
+
+def jump_target(row: JumpHost, keys: OwnKeys | None = None) -> JumpTarget:
+    """How a jump host is entered, with those in front of it. Raises CredentialUnreadable."""
+    keys = keys or OwnKeys()
+    found: JumpTarget | None = None
+    for link in reversed(row.chain()):
+        found = JumpTarget(
+            key=link.key,
+            name=link.name,
+            host=link.host,
+            port=link.port,
+            user=link.user,
+            credential=_credential(link.credential_kind, _opened(link.secret), link.own_key_id, keys),
+            host_key=HostKey.parse(link.host_key),
+            jump=found,
+            rules=network_rules(),
+        )
+    assert found is not None  # noqa: S101 - a chain has its own row at least
+    return found
 
 
 def _opened(secret: Any) -> Mapping[str, Any]:
@@ -144,13 +230,31 @@ def pin(node: Node, key: HostKey | None) -> None:
 
 
 def own_key_pair() -> OwnKeyPair:
-    """nodeadmin's own key pair, made at its first use; of two that make it at once, one wins."""
-    found = OwnKeyPair.objects.filter(pk=OwnKeyPair.SINGLE).first()
+    """nodeadmin's current key pair, made at its first use; of two that make it at once, one wins."""
+    found = OwnKeyPair.objects.filter(state=KeyState.CURRENT).first()
     if found is not None:
         return found
     pair = generate_key_pair("nodeadmin")
-    defaults = {"public_key": pair.public_key, "secret": {"private_key": pair.private_key}}
-    return OwnKeyPair.objects.get_or_create(pk=OwnKeyPair.SINGLE, defaults=defaults)[0]
+    defaults = {"id": 1, "public_key": pair.public_key, "secret": {"private_key": pair.private_key}}
+    return OwnKeyPair.objects.get_or_create(state=KeyState.CURRENT, defaults=defaults)[0]
+
+
+def with_own_key(login: Login, connection: HostConnection) -> Login:
+    """The login with the key pair of nodeadmin that opened ``connection``, where one did."""
+    row = own_key_of(connection) if login.kind == CredentialKind.NODEADMIN_KEY else None
+    return replace(login, own_key=row.pk if row is not None else None)
+
+
+def own_key_of(connection: HostConnection) -> OwnKeyPair | None:
+    """Which of nodeadmin's key pairs opened the connection; None where another credential did."""
+    used = connection.login_key
+    if used is None:
+        return None
+    return next((row for row in OwnKeyPair.objects.all() if same_key(row, used)), None)
+
+
+def same_key(row: OwnKeyPair, key: HostKey) -> bool:
+    return HostKey.parse(row.public_key).blob == key.blob
 
 
 def network_rules() -> NetworkRules:
@@ -194,16 +298,14 @@ def target_for(node: Node) -> HostTarget:
 def targets_for(nodes: Collection[Node]) -> dict[int, HostTarget | NodeAdminError]:
     """The targets of nodes by primary key, or why there is none (UnknownNode, CredentialUnreadable), in two
     queries however many there are."""
-    rows = {row.pk: row for row in Node.objects.select_related("credential").filter(pk__in=_keys(nodes))}
-    own_key = cache(_own_private_key)
+    rows = {row.pk: row for row in _with_login().filter(pk__in=_keys(nodes))}
+    own_keys = OwnKeys()
     found: dict[int, HostTarget | NodeAdminError] = {}
     for key in _keys(nodes):
         try:
             if key not in rows:
                 raise _removed()
-            login = Login._of_row(rows[key])
-            of_own = login.kind == CredentialKind.NODEADMIN_KEY
-            found[key] = login.target(own_key() if of_own else None)
+            found[key] = Login._of_row(rows[key]).target(own_keys)
         except NodeAdminError as error:
             found[key] = error
     return found
@@ -247,6 +349,92 @@ def close_pool() -> None:
         old, _pool = _pool, None
     if old is not None:
         old.close()
+    jump_hosts().close()
+
+
+def greet(node: Node, timeout_s: float, *, connect_s: float) -> None:
+    """Wait for the greeting of a host behind a jump host. Raises HostUnreachable, HostTimeout, JumpHostError,
+    UnknownNode, CredentialUnreadable."""
+    login = Login.of_node(node)
+    jump = login.jump()
+    if jump is not None:
+        greet_through(jump, login.uri.host, login.uri.port, timeout_s, connect_s)
+
+
+def drop_jump_host(row: JumpHost) -> None:
+    """Close every connection to the jump host, and all that runs over them."""
+    jump_hosts().drop(row.key)
+
+
+def try_jump_host(
+    row: JumpHost, fingerprint: str, key_type: str = "", *, timeout_s: float
+) -> tuple[HostKey, OwnKeyPair | None]:
+    """Reach the jump host of an unsaved row and log in; gives the host key with this ``fingerprint``, and the
+    key pair of nodeadmin that it let in, None for other credentials.
+
+    The credential is sent only once the host has proved that key. Raises HostKeyMismatch, HostError.
+    """
+    clock = Clock(timeout_s)
+    front = jump_target(row.jump_host) if row.jump_host is not None else None
+    scan = find_host_key(
+        row.host, row.port, fingerprint, key_type=key_type, timeout_s=clock.left * 0.6, jump=front
+    )
+    pinned = chosen_key(scan, fingerprint, key_type)
+    secret = _opened(row.secret)
+    target = HostTarget(
+        key="",
+        transport="ssh",
+        host=row.host,
+        port=row.port,
+        user=row.user,
+        credential=_credential(row.credential_kind, secret, row.own_key_id, None),
+        host_key=pinned,
+        jump=front,
+    )
+    share = max(1.0, clock.left)
+    limits = replace(DEFAULT, connect_s=share / 2, handshake_s=share / 2, auth_s=share)
+    with connect_once(target, limits) as connection:
+        own = row.credential_kind == CredentialKind.NODEADMIN_KEY
+        return pinned, own_key_of(connection) if own else None
+
+
+def chosen_key(scan: HostKeyScan, confirmed: str, key_type: str) -> HostKey:
+    """The key that was confirmed, out of those that the host shows now.
+
+    Raises HostKeyMismatch only where the host has answered for every type that the key may have, and
+    otherwise the error for which it did not.
+    """
+    found = scan.key_of(confirmed)
+    if found is not None:
+        return found
+    differs = scan.key_of_type(key_type) is not None if key_type else scan.shows_every_family
+    if scan.missing and not (key_type and differs):
+        raise scan.missing[0].error
+    shown = ", ".join(f"{key.type} {key.fingerprint}" for key in scan.keys) or _("none")
+    said = {"shown": shown, "confirmed": confirmed, "type": key_type}
+    reason = "differs" if differs else "type_missing" if key_type else "not_shown"
+    if differs:
+        message = _("The host shows %(shown)s; confirmed was %(confirmed)s.") % said
+        remedy = _(
+            "Compare the fingerprints on the host's console. If it was reinstalled, confirm its new key; "
+            "if not, somebody may be in between."
+        )
+    elif key_type:
+        message = _("The host has no host key of the type %(type)s. It shows %(shown)s.") % said
+        remedy = _("Compare the fingerprint of a key that it shows on the host's console, and confirm that.")
+    else:
+        message = _("The host shows %(shown)s; confirmed was %(confirmed)s.") % said
+        remedy = _("Scan the host's key, compare a fingerprint on the host's console, and confirm that.")
+    raise HostKeyMismatch(
+        message,
+        remedy=remedy,
+        field="host_key_fingerprint",
+        extra={
+            "reason": reason,
+            "confirmed": confirmed,
+            "shown": [key.fingerprint for key in scan.keys],
+        },
+    )
 
 
 def connect(target: HostTarget) -> HostConnection:

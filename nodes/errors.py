@@ -103,6 +103,21 @@ class DuplicateHost(NodeAdminError):
     title = "This host is a node already"
 
 
+class UnknownJumpHost(NodeAdminError):
+    code, http_status = "unknown_jump_host", 404
+    title = "There is no such jump host"
+
+
+class JumpHostExists(NodeAdminError):
+    code, http_status = "jump_host_exists", 409
+    title = "The name is taken"
+
+
+class JumpHostInUse(NodeAdminError):
+    code, http_status = "jump_host_in_use", 409
+    title = "The jump host is in use"
+
+
 class NodeBusy(NodeAdminError):
     code, http_status, retryable = "node_busy", 409, True
     title = "Another operation is changing this node"

@@ -26,13 +26,16 @@ _COLUMNS = {
 
 
 def select_nodes(nodes: NodeQuerySet, filters: Mapping[str, Any]) -> NodeQuerySet:
-    """The nodes that fit ``status``, ``connection``, ``type``, ``name`` (fuzzy) and ``labels``."""
+    """The nodes that fit ``status``, ``connection``, ``type``, ``jump_host``, ``name`` (fuzzy) and
+    ``labels``."""
     if filters.get("status"):
         nodes = nodes.with_status(filters["status"])
     if filters.get("connection"):
         nodes = nodes.filter(connection=filters["connection"])
     if filters.get("type"):
         nodes = nodes.filter(node_type=filters["type"])
+    if filters.get("jump_host"):
+        nodes = nodes.filter(jump_host__name=filters["jump_host"])
     if filters.get("name"):
         nodes = nodes.filter(name__subsequence=filters["name"])
     for position, (key, value) in enumerate((filters.get("labels") or {}).items()):

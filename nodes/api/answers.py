@@ -66,6 +66,7 @@ class NodeAnswer:
     name: str
     uuid: UUID
     uri: str
+    jump_host: str | None
     type: str
     labels: Json
     status: str
@@ -95,6 +96,7 @@ class NodeAnswer:
             name=node.name,
             uuid=node.uuid,
             uri=node.uri,
+            jump_host=node.jump_host.name if node.jump_host is not None else None,
             type=node.node_type,
             labels=node.labels,
             status=node.status.value,
@@ -163,11 +165,13 @@ class CertificateAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NodeDetail:
-    """One node. ``host_key_fingerprint`` is null for nodes that need none."""
+    """One node. ``host_key_fingerprint`` is null for nodes that need none, ``jump_host`` for those that are
+    reached directly."""
 
     name: str
     uuid: UUID
     uri: str
+    jump_host: str | None
     type: str
     labels: Json
     notes: str
@@ -212,6 +216,7 @@ class NodeDetail:
             name=node.name,
             uuid=node.uuid,
             uri=node.uri,
+            jump_host=node.jump_host.name if node.jump_host is not None else None,
             type=node.node_type,
             labels=node.labels,
             notes=node.notes,

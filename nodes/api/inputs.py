@@ -127,8 +127,18 @@ class DescribeInput(NodeInput):
     )
 
 
+def jump_host_field(**options: Any) -> Strict:
+    return Strict(
+        max_length=63,
+        required=False,
+        help_text=_("The name of the jump host through which the host is reached."),
+        **options,
+    )
+
+
 class ScanHostKeyInput(Input):
     uri = Strict(max_length=400, help_text="qemu+ssh://[user@]host[:port]/system")
+    jump_host = jump_host_field()
 
 
 class CredentialInput(Input):
@@ -180,6 +190,7 @@ class AddNodeInput(Input):
     host_key_fingerprint = Strict(max_length=64, required=False, help_text=_("As scan-host-key gives it."))
     host_key_type = host_key_type_field()
     credential = CredentialInput(required=False)
+    jump_host = jump_host_field()
     labels = LabelsField(required=False)
 
 
@@ -232,6 +243,7 @@ class UpdateNodeInput(NodeInput):
     host_key_fingerprint = Strict(max_length=64, required=False)
     host_key_type = host_key_type_field()
     credential = CredentialInput(required=False)
+    jump_host = jump_host_field(allow_null=True)
     bmc = BmcInput(required=False, allow_null=True, help_text=_("null removes it."))
 
 
@@ -245,6 +257,9 @@ class ListNodesInput(PageInput):
     type = TypeField(required=False)
     name = Strict(max_length=63, required=False, help_text=_("Letters of the name, in order; gaps are fine."))
     labels = LabelsField(required=False)
+    jump_host = Strict(
+        max_length=63, required=False, help_text=_("Reached through the jump host of this name.")
+    )
     order_by = serializers.ChoiceField(
         choices=[sign + name for name in ORDERS for sign in ("", "-")], required=False
     )

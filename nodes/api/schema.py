@@ -13,6 +13,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from nodes.api import (
     answers,
     history_answers,
+    jump_host_answers,
     log_answers,
     operation_answers,
     service_answers,
@@ -42,6 +43,7 @@ _ANSWERS: tuple[type, ...] = (
     answers.ProblemAnswer,
     *service_answers.SHAPES,
     shared_storage_answers.SharedStoragePage,
+    jump_host_answers.JumpHostPage,
 )
 _IDEMPOTENCY = OpenApiParameter(
     "Idempotency-Key",

@@ -9,6 +9,7 @@ from nodes.api.bmc import BmcEndpoints
 from nodes.api.figures import FiguresEndpoints
 from nodes.api.history import HistoryEndpoints
 from nodes.api.inventory import InventoryEndpoints
+from nodes.api.jump_hosts import JumpHostEndpoints
 from nodes.api.logs import LogEndpoints
 from nodes.api.missing import NoSuchEndpoint
 from nodes.api.operation_log import OperationLogEndpoints
@@ -39,6 +40,13 @@ ENDPOINTS = {
         "update-shared-storage",
         "withdraw-shared-storage",
         "list-shared-storage",
+    ),
+    JumpHostEndpoints: (
+        "list-jump-hosts",
+        "describe-jump-host",
+        "add-jump-host",
+        "update-jump-host",
+        "remove-jump-host",
     ),
     BmcEndpoints: ("scan-bmc-certificate", "power-on-node"),
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),

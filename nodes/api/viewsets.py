@@ -30,7 +30,7 @@ from nodes.api.idempotency import idempotent
 from nodes.api.operation_answers import OperationAnswer, OperationPage, operation_answer
 from nodes.api.schema import documented
 from nodes.api.service_inputs import RetryOperationInput
-from nodes.engine import bmc, requests
+from nodes.engine import bmc, jump_hosts, requests
 from nodes.engine.queues import waiting_of
 from nodes.engine.service import needs_confirmation
 from nodes.engine.submit import cancel, retry, wait_for
@@ -142,16 +142,26 @@ class NodeEndpoints(Endpoints):
         description="Reaches out to the host, for 15 seconds at most, with no credential. It trusts nothing: "
         "compare a fingerprint on the host's console and send it with add-node. Where `complete` is false, "
         "`missing` says for which key types the host did not answer, and why.",
-        errors=((502, "host_unreachable"), (504, "timeout")),
+        errors=(
+            (409, "jump_host_key_mismatch"),
+            (422, "jump_host_auth_failed, jump_host_forwarding_refused"),
+            (502, "host_unreachable, jump_host_unreachable, jump_host_failed"),
+            (504, "timeout"),
+        ),
     )
     def scan_host_key(self, request: Request) -> Response:
         data = self.read(inputs.ScanHostKeyInput)
         require(self.user, ADD)
+        jump = jump_hosts.chosen(self.user, data.get("jump_host", ""))
         uri = access.read_uri(data["uri"])
         if uri.transport != "ssh":
             raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
         scan = scan_host(
-            uri.host, uri.port, rules=access.network_rules(), timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S
+            uri.host,
+            uri.port,
+            rules=access.network_rules(),
+            timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S,
+            jump=access.jump_target(jump) if jump is not None else None,
         )
         shown = [HostKeyAnswer(key.type, key.fingerprint) for key in scan.keys]
         missing = [
@@ -187,6 +197,7 @@ class NodeEndpoints(Endpoints):
             fingerprint=data.get("host_key_fingerprint", ""),
             key_type=data.get("host_key_type", ""),
             credential=data.get("credential"),
+            jump_host=data.get("jump_host", ""),
             **self.tracked,
         )
         return self.accepted(operation)
@@ -200,7 +211,9 @@ class NodeEndpoints(Endpoints):
     def list_nodes(self, request: Request) -> Response:
         data = self.read(inputs.ListNodesInput)
         nodes = order_nodes(
-            select_nodes(nodes_for(self.user), data), data.get("order_by", ""), data.get("name", "")
+            select_nodes(nodes_for(self.user).select_related("jump_host").defer("jump_host__secret"), data),
+            data.get("order_by", ""),
+            data.get("name", ""),
         )
         count, page = page_of(nodes, data)
         return Response(NodePage(count, [NodeAnswer.of(node) for node in page]))
@@ -227,10 +240,11 @@ class NodeEndpoints(Endpoints):
         example={"node": "kvm-01", "labels": {"rack": "a2"}, "notes": "Second power supply replaced."},
         long=True,
         description="Name, type, labels, notes and migration address are changed at once (200, the node). An "
-        "address, a credential or a host key is checked against the host first (202, an operation); the "
-        "other changes of the same call are then made at once, too. A BMC is tried before it is kept, within "
-        "the call, for 15 seconds at most: `502 bmc_failed` says in `reason` what was wrong (for "
-        "`certificate_unknown`, `shown` is the fingerprint to compare and send), and nothing changes.",
+        "address, a credential, a host key or a jump host (null for none) is checked against the host first "
+        "(202, an operation); the other changes of the same call are then made at once, too. A BMC is tried "
+        "before it is kept, within the call, for 15 seconds at most: `502 bmc_failed` says in `reason` what "
+        "was wrong (for `certificate_unknown`, `shown` is the fingerprint to compare and send), and nothing "
+        "changes.",
         errors=(
             (409, "node_exists, node_busy"),
             (422, "host_key_required"),
@@ -242,7 +256,7 @@ class NodeEndpoints(Endpoints):
         data = self.read(inputs.UpdateNodeInput)
         node = get_node(self.user, data["node"])
         plain = {name: data[name] for name in requests.EDITABLE if name in data}
-        connection = {"uri", "credential", "host_key_fingerprint"} & set(data)
+        connection = {"uri", "credential", "host_key_fingerprint", "jump_host"} & set(data)
         if not plain and not connection and "bmc" not in data:
             raise InvalidInput(
                 _("The request changes nothing."), remedy=_("Name at least one field to change.")
@@ -264,6 +278,7 @@ class NodeEndpoints(Endpoints):
                 fingerprint=data.get("host_key_fingerprint", ""),
                 key_type=data.get("host_key_type", ""),
                 credential=data.get("credential"),
+                jump_host=(data["jump_host"] or "") if "jump_host" in data else None,
                 **self.tracked,
             )
         return self.accepted(operation)

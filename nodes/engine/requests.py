@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from nodes import access, second_factor
+from nodes.engine import jump_hosts
 from nodes.engine.migration_address import record_forced, with_checked_address
 from nodes.engine.service import (
     delete_node,
@@ -27,7 +28,7 @@ from nodes.errors import HostKeyRequired, InvalidInput, NodeExists
 from nodes.events import Actor, NodeChanged, publish, record
 from nodes.hosts.target import HostKey
 from nodes.hosts.uri import NodeUri
-from nodes.models import Credential, Node, NodeType, Operation
+from nodes.models import Credential, Node, NodeType, Operation, User
 from nodes.models.credential import CredentialKind
 from nodes.models.labels import check_labels
 from nodes.models.node import as_uuid
@@ -67,14 +68,16 @@ def add_node(
     fingerprint: str = "",
     key_type: str = "",
     credential: CredentialInput | None = None,
+    jump_host: str = "",
     request_id: str = "",
     idempotency: IdempotencyKey | None = None,
 ) -> Operation:
-    """Ask for a new node. ``key_type`` is that of the key whose ``fingerprint`` it is, "" where not known.
+    """Ask for a new node, reached through ``jump_host`` where one is named. ``key_type`` is that of the key
+    whose ``fingerprint`` it is, "" where not known.
 
     Raises PermissionDenied (TrustedLabel for a label that permissions depend on), InvalidUri, InvalidInput,
-    NodeExists, NodeBusy, and HostKeyRequired where an SSH address comes without the fingerprint that somebody
-    has compared: before any contact.
+    NodeExists, NodeBusy, UnknownJumpHost, and HostKeyRequired where an SSH address comes without the fingerprint that
+    somebody has compared: before any contact.
     """
     user = asking_user(actor)
     require(user, ADD)
@@ -86,6 +89,7 @@ def add_node(
     require_label_change(user, {}, labels or {})
     params = {"uri": login_uri.canonical(), "type": node_type, "labels": dict(labels or {}), **fields}
     params["key_type"] = key_type
+    params |= _jump_host(user, login_uri, jump_host)
     if credential is not None:
         second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about="add-node")
     with transaction.atomic():
@@ -173,10 +177,16 @@ def update_connection(
     fingerprint: str = "",
     key_type: str = "",
     credential: CredentialInput | None = None,
+    jump_host: str | None = None,
     request_id: str = "",
     idempotency: IdempotencyKey | None = None,
 ) -> Operation:
-    """Ask for another address, credential or host key, to be checked before they replace the old ones."""
+    """Ask for another address, credential, host key or jump host ("" for none), to be checked before they
+    replace the old ones.
+
+    Another jump host alone asks for no credential: whatever lies in between, the secret goes to the host that
+    proves the pinned key.
+    """
     require(asking_user(actor), CHANGE, node)
     current = access.read_uri(node.uri)
     wanted = access.read_uri(uri) if uri else current
@@ -202,6 +212,9 @@ def update_connection(
     )
     if not fingerprint:
         fields["fingerprint"] = ""
+    way = _jump_host(asking_user(actor), login_uri, jump_host) if jump_host is not None else {}
+    if login_uri.transport != "ssh":
+        way = {"jump_host": None}
     about = second_factor.of_call("update-node", node.uuid)
     if credential is not None:
         second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=about)
@@ -212,7 +225,7 @@ def update_connection(
             "update-node",
             actor=actor,
             node=node,
-            params={"uri": login_uri.canonical(), "key_type": key_type, **fields},
+            params={"uri": login_uri.canonical(), "key_type": key_type, **fields, **way},
             secret=secret,
             request_id=request_id,
             idempotency=idempotency,
@@ -300,6 +313,16 @@ def _login(
         "install_key": bool(credential.get("install_key")),
     }
     return access.with_user(parsed, credential.get("user") or ""), fields, secret or None
+
+
+def _jump_host(user: User, uri: NodeUri, name: str) -> dict[str, Any]:
+    """The parameter of an operation that names the jump host. Raises InvalidInput, UnknownJumpHost."""
+    if name and uri.transport != "ssh":
+        raise InvalidInput(
+            _("An address without SSH takes no jump host."), field="jump_host", remedy=_("Leave it out.")
+        )
+    row = jump_hosts.chosen(user, name)
+    return {"jump_host": row.pk if row is not None else None}
 
 
 def _fingerprint_missing(uri: NodeUri) -> HostKeyRequired:

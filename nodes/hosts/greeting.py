@@ -15,9 +15,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from nodes.errors import AddressDenied
+from nodes.errors import AddressDenied, HostTimeout, HostUnreachable
+from nodes.hosts.deadlines import Clock
 from nodes.hosts.dial import permitted
+from nodes.hosts.jump import jump_hosts
 from nodes.hosts.network_rules import NetworkRules
+from nodes.hosts.target import JumpTarget
 
 Answer = Callable[[str | None], None]
 """Called with None where the host greeted, else with what happened, in words; in the loop's thread."""
@@ -25,6 +28,7 @@ Answer = Callable[[str | None], None]
 _GREETING = b"SSH-"
 _DROPPED = "it closed the connection without a greeting"
 _DROPPED_PAUSE_S = 0.5
+_LONGEST = 8192
 _LINES = 20
 """A server may print lines before its greeting (RFC 4253, section 4.2)."""
 
@@ -34,6 +38,31 @@ class _Place:
     host: str
     port: int
     rules: NetworkRules
+
+
+def greet_through(jump: JumpTarget, host: str, port: int, timeout_s: float, connect_s: float) -> None:
+    """Wait for the greeting of a host behind a jump host; ``connect_s`` is for connecting to that first.
+
+    Takes the caller's thread. Raises HostUnreachable, HostTimeout, and JumpHostError of the jump host's own.
+    """
+    clock = Clock(timeout_s)
+    sock = jump_hosts().open(jump, host, port, timeout_s, connect_s=connect_s)
+    where = f"{host}, port {port}"
+    try:
+        heard = b""
+        while len(heard) < _LONGEST and not clock.passed:
+            sock.settimeout(max(0.1, clock.left))
+            chunk = sock.recv(_LONGEST)
+            heard += chunk
+            if heard.startswith(_GREETING) or b"\n" + _GREETING in heard:
+                return
+            if not chunk:
+                raise HostUnreachable(f"{where}: {_DROPPED}.", extra={"reason": "closed"})
+        raise HostUnreachable(f"{where}: something else than an SSH server answers.")
+    except TimeoutError as silent:
+        raise HostTimeout(f"{where}: it does not answer.", extra={"reason": "silent"}) from silent
+    finally:
+        sock.close()
 
 
 class Greeter:

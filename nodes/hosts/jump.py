@@ -108,15 +108,20 @@ class JumpHosts:
         self._endings: queue.SimpleQueue[tuple[_Link, WireChannel]] | None = None
         self._pid = os.getpid()
 
-    def open(self, jump: JumpTarget, host: str, port: int, timeout_s: float) -> ChannelSocket:
-        """A channel from ``jump`` to ``port`` of ``host``.
+    def open(
+        self, jump: JumpTarget, host: str, port: int, timeout_s: float, *, connect_s: float | None = None
+    ) -> ChannelSocket:
+        """A channel from ``jump`` to ``port`` of ``host``. Where a connection to ``jump`` has to be made
+        first, that may take ``connect_s`` besides; without it, ``timeout_s`` is for both.
 
         Raises JumpHostUnreachable, JumpHostKeyMismatch, JumpHostAuthFailed, JumpHostForwardingRefused; and
         HostUnreachable or HostTimeout where the jump host itself is fine.
         """
         clock = Clock(timeout_s)
         for last in (False, True):
-            link = self._link(jump, clock)
+            link = self._link(jump, clock if connect_s is None else Clock(connect_s))
+            if connect_s is not None:
+                clock = Clock(timeout_s)
             try:
                 channel = link.wire.open_tcp(host, port, max(_RESERVE_S, clock.left - _RESERVE_S))
             except ChannelRefused as refused:

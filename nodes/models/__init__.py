@@ -4,11 +4,12 @@ from nodes.models.autostart import HeldAutostart, MaintenanceBaseline
 from nodes.models.bmc import Bmc
 from nodes.models.chore import Chore
 from nodes.models.confirmation import FactorProof, UsedConfirmation
-from nodes.models.credential import Credential, OwnKeyPair
+from nodes.models.credential import Credential, KeyState, OwnKeyPair
 from nodes.models.device import Device
 from nodes.models.event import Event
 from nodes.models.grant import NodeGroupObjectPermission, NodeUserObjectPermission
 from nodes.models.history import InventoryChange, SmartReading
+from nodes.models.jump_host import JumpHost
 from nodes.models.migration import Direction, MigrationSlot
 from nodes.models.monitor import FigureBlock, Heartbeat, MonitorProcess
 from nodes.models.node import TAKES_VMS, Connection, ConnectionReason, Node, NodeType, Scheduling, Status
@@ -47,6 +48,8 @@ __all__ = [
     "HeldAutostart",
     "IdempotencyKey",
     "InventoryChange",
+    "JumpHost",
+    "KeyState",
     "LogLevel",
     "MaintenanceBaseline",
     "MigrationSlot",

@@ -62,6 +62,10 @@ class ConnectionReason(models.TextChoices):
     UNREACHABLE = "unreachable", _("Unreachable")
     SSH_AUTH_FAILED = "ssh_auth_failed", _("SSH login refused")
     HOST_KEY_MISMATCH = "host_key_mismatch", _("Host key changed")
+    JUMP_HOST_UNREACHABLE = "jump_host_unreachable", _("Jump host unreachable")
+    JUMP_HOST_KEY_MISMATCH = "jump_host_key_mismatch", _("Jump host's key changed")
+    JUMP_HOST_AUTH_FAILED = "jump_host_auth_failed", _("Jump host refused the login")
+    JUMP_HOST_FORBIDS = "jump_host_forbids", _("Jump host forbids the connection")
     INSUFFICIENT_RIGHTS = "insufficient_rights_on_host", _("Rights missing on the host")
     LIBVIRT_DOWN = "libvirt_down", _("libvirt down")
     PROBE_FAILING = "probe_failing", _("Probe failing")
@@ -127,6 +131,14 @@ class Node(models.Model):
     host_key = models.TextField(_("host key"), blank=True, editable=False)
     host_key_fingerprint = models.CharField(
         _("host key's fingerprint"), max_length=64, blank=True, editable=False
+    )
+    jump_host = models.ForeignKey(
+        "nodes.JumpHost",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="nodes",
+        verbose_name=_("jump host"),
     )
     joined_by = models.UUIDField(_("joined by operation"), null=True, unique=True, editable=False)
 

@@ -47,6 +47,10 @@ class Timing:
     """A node lost this often within the window is back only after so long without a gap."""
 
 
+AWAY = ("unreachable", "jump_host_unreachable")
+"""Reasons for which a host could not even be asked: trying again costs it nothing."""
+
+
 class Phase(Enum):
     DIALING = "dialing"
     CONNECTING = "connecting"
@@ -124,14 +128,15 @@ class Evidence:
             return Do.RECONNECT if self.is_stuck else Do.CONNECT
         return Do.NOTHING
 
-    def silent(self, now: float, detail: str) -> Do:
-        """The host did not answer a fresh dial, or ended the attempt to connect."""
+    def silent(self, now: float, detail: str, reason: str = "unreachable") -> Do:
+        """The host did not answer a fresh dial, or ended the attempt to connect; ``reason`` is one of
+        :data:`AWAY`."""
         if self.phase is Phase.LISTENING or self.phase is Phase.WAITING:
             return Do.NOTHING
         self.signs += 2 if self.phase is Phase.DOUBTING else 1
         self.stalled += self.phase is Phase.CONNECTING
         if self.signs >= 2 or self.state.online is False:
-            return self._lost(now, State(False, "unreachable", detail), self._longest(now))
+            return self._lost(now, State(False, reason, detail), self._longest(now))
         self._enter(Phase.WAITING, now, self.timing.again_s)
         return Do.NOTHING
 
@@ -262,8 +267,8 @@ class Evidence:
             # the patience with the one is none with the other.
             self.attempts = 0
         self.attempts += 1
-        self.refusals += state.reason != "unreachable"
-        tries = self.attempts if state.reason == "unreachable" else self.refusals
+        self.refusals += state.reason not in AWAY
+        tries = self.attempts if state.reason in AWAY else self.refusals
         self.state = state
         self.calm_since = None
         wait_s = min(longest_s, self.timing.shortest_s * 2 ** min(tries, 10))

@@ -15,7 +15,7 @@ from nodes.errors import NodeAdminError
 from nodes.inventory.beat import Beat, parse_beat
 from nodes.models import ConnectionReason
 from nodes.monitor.claims import LeaseLost, Membership
-from nodes.monitor.evidence import Do, Evidence, State
+from nodes.monitor.evidence import AWAY, Do, Evidence, State
 from nodes.monitor.fleet import CutOff
 from nodes.monitor.pace import MonitorSettings
 from nodes.monitor.points import point_of
@@ -214,7 +214,7 @@ class Monitor:
                 node.feed = signal.feed
                 evidence.opened(now)
             case "silent" if signal.state is not None:
-                self._do(node, evidence.silent(now, signal.state.detail))
+                self._do(node, evidence.silent(now, signal.state.detail, signal.state.reason))
                 self._drop_silent(node)
             case "refused" if signal.state is not None:
                 self._do(node, evidence.refused(now, signal.state.reason, signal.state.detail))
@@ -269,9 +269,9 @@ class Monitor:
             node.refresh_at = min(node.refresh_at, time.monotonic() + AFTER_RETURN_S)
         own = said.reason if node.said_itself else ""
         node.said, node.said_itself = state, True
-        quiet = self._cut_off.is_cut_off and state.reason in ("", ConnectionReason.UNREACHABLE.value)
+        quiet = self._cut_off.is_cut_off and state.reason in ("", *AWAY)
         node.lost_unsaid = quiet and not state.online
-        if node.lost_unsaid:
+        if node.lost_unsaid and state.reason == ConnectionReason.UNREACHABLE:
             detail = _("The monitor may be cut off: most nodes went silent at once.")
             state = State(False, state.reason, detail)
         self._writer.put(Finding(node.facts.id, state, quiet, own))

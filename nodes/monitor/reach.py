@@ -15,12 +15,17 @@ from nodes.errors import HostError, NodeAdminError
 from nodes.hosts.connection import Feed, HostConnection
 from nodes.hosts.greeting import Greeter
 from nodes.inventory.beat import Beat, beat_command
-from nodes.models import ConnectionReason, Node
-from nodes.monitor.evidence import State
+from nodes.models import Node
+from nodes.monitor.evidence import AWAY, State
 from nodes.monitor.watch import BeatSink, NodeFacts, Signal, Signals
 from nodes.operations.connection_state import reason_for
 
 log = structlog.get_logger(__name__)
+
+_GREETINGS = 32
+"""At once through jump hosts: each takes a thread until the host answers, or for its deadline."""
+_JUMP_S = 12.0
+"""Connecting to a jump host, which all hosts behind it share."""
 
 
 class Reacher:
@@ -33,10 +38,16 @@ class Reacher:
         self._greeter = Greeter()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="monitor: connect")
         self._slow_pool = ThreadPoolExecutor(threads, thread_name_prefix="monitor: connect again")
+        self._jump_pool = ThreadPoolExecutor(
+            _GREETINGS, thread_name_prefix="monitor: greetings through jump hosts"
+        )
         self._stopping = threading.Event()
 
     def dial(self, facts: NodeFacts, generation: int) -> None:
-        """Ask the host for its greeting."""
+        """Ask the host for its greeting; one behind a jump host, through that."""
+        if facts.jump_host_id is not None:
+            self._submit(lambda: self._greet(facts, generation), self._jump_pool)
+            return
         try:
             uri = access.read_uri(facts.uri)
         except NodeAdminError as error:
@@ -74,7 +85,7 @@ class Reacher:
 
     def close(self) -> None:
         self._stopping.set()
-        for pool in (self._pool, self._slow_pool):
+        for pool in (self._pool, self._slow_pool, self._jump_pool):
             pool.shutdown(wait=False, cancel_futures=True)
         self._greeter.close()
 
@@ -96,6 +107,23 @@ class Reacher:
             if node is not None:
                 access.pool().drop_node(str(node.uuid))
 
+    def _greet(self, facts: NodeFacts, generation: int) -> None:
+        try:
+            node = Node.objects.get(pk=facts.id)
+            access.greet(node, self._greeting_s, connect_s=_JUMP_S)
+        except HostError as error:
+            reason = reason_for(error)
+            kind = "silent" if reason in AWAY else "refused"
+            self._put(kind, facts, generation, state=State(False, reason.value, error.detail()))
+        except (Node.DoesNotExist, DatabaseError, NodeAdminError) as error:
+            log.warning("a node could not be greeted", node=facts.name, error=str(error))
+            self._put("postponed", facts, generation)
+        except Exception:  # one node's oddity must not silence the others
+            log.exception("a node could not be greeted", node=facts.name)
+            self._put("postponed", facts, generation)
+        else:
+            self._put("greeted", facts, generation)
+
     def _connect(self, facts: NodeFacts, generation: int, anew: bool, old: Feed | None) -> None:
         self._discard(facts, old, anew)
         try:
@@ -104,7 +132,7 @@ class Reacher:
             feed = self._open(connection, facts, generation)
         except HostError as error:
             reason = reason_for(error)
-            kind = "silent" if reason == ConnectionReason.UNREACHABLE else "refused"
+            kind = "silent" if reason in AWAY else "refused"
             self._put(kind, facts, generation, state=State(False, reason.value, error.detail()))
         except (Node.DoesNotExist, DatabaseError, NodeAdminError) as error:
             log.warning("a node could not be entered", node=facts.name, error=str(error))

@@ -37,11 +37,13 @@ class NodeFacts:
     observed_at: datetime | None
     inventory_failures: int = 0
     scheduling: str = Scheduling.ENABLED
+    jump_host_id: int | None = None
+    jump_host_at: datetime | None = None
 
     @property
     def entrance(self) -> tuple[object, ...]:
         """What decides how the host is entered: another one is another connection."""
-        return (self.uri, self.host_key, self.credential_at)
+        return (self.uri, self.host_key, self.credential_at, self.jump_host_id, self.jump_host_at)
 
     @property
     def state(self) -> State:
@@ -59,7 +61,7 @@ def load_facts(node_ids: Collection[int]) -> dict[int, NodeFacts]:
             "node_id", "node__name", "node__uri", "node__host_key", "node__credential__updated_at",
             "node__connection", "node__connection_reason", "node__connection_since", "node__boot_id",
             F("boot_id"), "node__observed_at", "node__inventory_failures",
-            "node__scheduling",
+            "node__scheduling", "node__jump_host_id", "node__jump_host__updated_at",
         )  # fmt: skip
         found |= {row[0]: NodeFacts(*row) for row in rows}
     return found

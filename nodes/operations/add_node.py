@@ -96,15 +96,22 @@ class AddNode(OperationKind):
             machine_id=(identity.machine_id or "") if identity else "",
             firmware_uuid=(identity.firmware_uuid or "") if identity else "",
             identity=identity.digest if identity else None,
+            jump_host=login.jump_host,
         )
         access.pin(node, login.host_key)
         try:
             with run.fenced():
+                access.lock_jump_host(login.jump_host)
                 hold_labels()
                 require_label_change(run.operation.requester, {}, node.labels)
                 node.save()
                 if login.kind:
-                    Credential.objects.create(node=node, kind=login.kind, secret=login.secret_to_keep())
+                    Credential.objects.create(
+                        node=node,
+                        kind=login.kind,
+                        secret=login.secret_to_keep(),
+                        own_key_id=login.own_key,
+                    )
                 store_snapshot(node, taken)
                 note_contact(node)
                 run.operation.node = node

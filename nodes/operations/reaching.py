@@ -8,12 +8,10 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import HostKeyMismatch
 from nodes.hosts.channel_check import try_channels
 from nodes.hosts.connection import HostConnection
-from nodes.hosts.host_key_scan import HostKeyScan, find_host_key
+from nodes.hosts.host_key_scan import find_host_key
 from nodes.hosts.rights import HostRights, preflight
-from nodes.hosts.target import HostKey
 from nodes.operations.base import Run, StepPlan
 
 RIGHTS_S = 15.0
@@ -52,16 +50,22 @@ def open_connection(run: Run, login: access.Login, fingerprint: str) -> tuple[Ho
             rules=access.network_rules(),
             key_type=key_type,
             timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S,
+            jump=login.jump(),
         )
-        step.report(_("The host answers."))
+        through = login.jump_host
+        step.report(
+            _("The host answers, through the jump host %s.") % through.name
+            if through is not None
+            else _("The host answers.")
+        )
     with run.step("host_key") as step:
-        pinned = _choose(scan, confirmed, key_type)
+        pinned = access.chosen_key(scan, confirmed, key_type)
         step.report(f"{pinned.type} {pinned.fingerprint}")
     login = replace(login, host_key=pinned)
     with run.step("authenticate") as step:
         connection = access.connect_once(login.target())
         step.report(_("Logged in as %s.") % login.target().user)
-    return connection, login
+    return connection, access.with_own_key(login, connection)
 
 
 def _confirmed(run: Run, login: access.Login, fingerprint: str) -> tuple[str, str]:
@@ -71,45 +75,6 @@ def _confirmed(run: Run, login: access.Login, fingerprint: str) -> tuple[str, st
     if login.host_key is not None:
         return login.host_key.fingerprint, login.host_key.type
     return "", ""
-
-
-def _choose(scan: HostKeyScan, confirmed: str, key_type: str) -> HostKey:
-    """The key that was confirmed, out of those that the host shows now.
-
-    Raises HostKeyMismatch only where the host has answered for every type that the key may have, and
-    otherwise the error for which it did not.
-    """
-    found = scan.key_of(confirmed)
-    if found is not None:
-        return found
-    differs = scan.key_of_type(key_type) is not None if key_type else scan.shows_every_family
-    if scan.missing and not (key_type and differs):
-        raise scan.missing[0].error
-    shown = ", ".join(f"{key.type} {key.fingerprint}" for key in scan.keys) or _("none")
-    said = {"shown": shown, "confirmed": confirmed, "type": key_type}
-    reason = "differs" if differs else "type_missing" if key_type else "not_shown"
-    if differs:
-        message = _("The host shows %(shown)s; confirmed was %(confirmed)s.") % said
-        remedy = _(
-            "Compare the fingerprints on the host's console. If it was reinstalled, confirm its new key; "
-            "if not, somebody may be in between."
-        )
-    elif key_type:
-        message = _("The host has no host key of the type %(type)s. It shows %(shown)s.") % said
-        remedy = _("Compare the fingerprint of a key that it shows on the host's console, and confirm that.")
-    else:
-        message = _("The host shows %(shown)s; confirmed was %(confirmed)s.") % said
-        remedy = _("Scan the host's key, compare a fingerprint on the host's console, and confirm that.")
-    raise HostKeyMismatch(
-        message,
-        remedy=remedy,
-        field="host_key_fingerprint",
-        extra={
-            "reason": reason,
-            "confirmed": confirmed,
-            "shown": [key.fingerprint for key in scan.keys],
-        },
-    )
 
 
 def check_rights(run: Run, connection: HostConnection) -> None:

@@ -75,10 +75,17 @@ class UpdateConnection(OperationKind):
         with run.fenced():
             node.uri = login.uri.canonical()
             access.pin(node, login.host_key)
-            node.save(update_fields=["uri", "host_key", "host_key_fingerprint", "updated_at"])
+            access.lock_jump_host(login.jump_host)
+            node.jump_host = login.jump_host
+            node.save(update_fields=["uri", "host_key", "host_key_fingerprint", "jump_host", "updated_at"])
             if login.kind:
                 Credential.objects.update_or_create(
-                    node=node, defaults={"kind": login.kind, "secret": login.secret_to_keep()}
+                    node=node,
+                    defaults={
+                        "kind": login.kind,
+                        "secret": login.secret_to_keep(),
+                        "own_key_id": login.own_key,
+                    },
                 )
             else:
                 Credential.objects.filter(node=node).delete()

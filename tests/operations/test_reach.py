@@ -493,3 +493,70 @@ def test_a_libvirt_that_answers_late_is_given_a_second_look(pair, nodes, monkeyp
     finally:
         one.thaw_libvirtd()
     assert refresh_node.libvirt_answers(connection)
+
+
+# -- through a jump host ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bastion(tmp_path) -> Iterator[LoopbackSshd]:
+    with LoopbackSshd(tmp_path / "bastion", key_types=("ed25519",)) as server:
+        yield server
+
+
+def add_bastion(api: Api, server: LoopbackSshd) -> None:
+    given = {
+        "name": "bastion",
+        "host": "127.0.0.1",
+        "port": server.port,
+        "host_key_fingerprint": server.host_key().fingerprint,
+        "credential": {"kind": "ssh_key", "user": ME, "private_key": server.user_key.read_text()},
+    }
+    status, answer = api("add-jump-host", given)
+    assert status == 200, answer
+
+
+def test_a_host_joins_through_a_jump_host_and_is_read_through_it_from_then_on(wizard, bastion):
+    add_bastion(wizard.api, bastion)
+    uri = wizard.body()["uri"]
+    status, scan = wizard.api("scan-host-key", {"uri": uri, "jump_host": "bastion"})
+    assert status == 200 and wizard.sshd.host_key().fingerprint in str(scan)
+    ended = wizard.add(jump_host="bastion")
+    assert ended.status == OperationStatus.SUCCEEDED, (failed_step(ended), ended.error)
+    node = Node.objects.get()
+    assert node.jump_host is not None and node.jump_host.name == "bastion"
+    assert wizard.api("refresh-node", {"node": "kvm-01"})[0] == 202
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert access.connect(access.target_for(node)).hypervisor().version_text()
+    status, logs = wizard.api("describe-node-logs", {"node": "kvm-01", "limit": 3})
+    assert status == 200 or logs["code"] == "journal_unavailable", logs
+    bastion.stop()
+    access.close_pool()
+    status, answer = wizard.api("scan-host-key", {"uri": uri, "jump_host": "bastion"})
+    assert (status, answer["code"], answer["jump_host"]) == (502, "jump_host_unreachable", "bastion")
+    wizard.api("refresh-node", {"node": "kvm-01"})
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "jump_host_unreachable")
+
+
+def test_a_node_is_put_behind_a_jump_host_and_back_once_that_has_worked(wizard, bastion):
+    assert wizard.add().status == OperationStatus.SUCCEEDED
+    add_bastion(wizard.api, bastion)
+    assert wizard.api("update-node", {"node": "kvm-01", "jump_host": "bastion"})[0] == 202
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert Node.objects.get().jump_host is not None
+    assert wizard.api("update-node", {"node": "kvm-01", "jump_host": None})[0] == 202
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert Node.objects.get().jump_host is None
+
+
+def test_a_jump_host_removed_before_the_operation_ran_leaves_no_node(wizard, bastion):
+    add_bastion(wizard.api, bastion)
+    assert wizard.api("add-node", wizard.body(jump_host="bastion"))[0] == 202
+    assert wizard.api("remove-jump-host", {"jump_host": "bastion"})[0] == 200
+    (ended,) = run_queued()
+    assert (ended.status, ended.error["code"]) == (OperationStatus.FAILED, "invalid_input")
+    assert not Node.objects.exists()

@@ -322,9 +322,9 @@ def test_what_the_database_tells_of_candidates_costs_the_same_queries_however_ma
     access.own_key_pair()
     rows = candidates(administrator, node, {}, None).nodes
     assert len(rows) == 2
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(3):
         hosts_of(rows[:1])
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(3):
         found = hosts_of(rows)
     for row in rows:
         alone = host_of(Node.objects.get(pk=row.pk))

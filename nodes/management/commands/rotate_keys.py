@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import models, transaction
 
 from nodes.errors import CredentialUnreadable
-from nodes.models import Bmc, Credential, Operation, OwnKeyPair
+from nodes.models import Bmc, Credential, JumpHost, Operation, OwnKeyPair
 
 
 class Command(BaseCommand):
@@ -18,7 +18,7 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        holders: tuple[type[models.Model], ...] = (Credential, Bmc, OwnKeyPair, Operation)
+        holders: tuple[type[models.Model], ...] = (Credential, Bmc, JumpHost, OwnKeyPair, Operation)
         try:
             with transaction.atomic():
                 total = sum(self._seal_again(model) for model in holders)
