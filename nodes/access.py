@@ -377,7 +377,13 @@ def try_jump_host(
     clock = Clock(timeout_s)
     front = jump_target(row.jump_host) if row.jump_host is not None else None
     scan = find_host_key(
-        row.host, row.port, fingerprint, key_type=key_type, timeout_s=clock.left * 0.6, jump=front
+        row.host,
+        row.port,
+        fingerprint,
+        rules=network_rules(),
+        key_type=key_type,
+        timeout_s=clock.left * 0.6,
+        jump=front,
     )
     pinned = chosen_key(scan, fingerprint, key_type)
     secret = _opened(row.secret)
@@ -390,6 +396,7 @@ def try_jump_host(
         credential=_credential(row.credential_kind, secret, row.own_key_id, None),
         host_key=pinned,
         jump=front,
+        rules=network_rules(),
     )
     share = max(1.0, clock.left)
     limits = replace(DEFAULT, connect_s=share / 2, handshake_s=share / 2, auth_s=share)

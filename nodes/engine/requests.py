@@ -76,8 +76,8 @@ def add_node(
     whose ``fingerprint`` it is, "" where not known.
 
     Raises PermissionDenied (TrustedLabel for a label that permissions depend on), InvalidUri, InvalidInput,
-    NodeExists, NodeBusy, UnknownJumpHost, and HostKeyRequired where an SSH address comes without the fingerprint that
-    somebody has compared: before any contact.
+    NodeExists, NodeBusy, UnknownJumpHost, and HostKeyRequired where an SSH address comes without the
+    fingerprint that somebody has compared: before any contact.
     """
     user = asking_user(actor)
     require(user, ADD)

@@ -117,6 +117,7 @@ class JumpHosts:
         Raises JumpHostUnreachable, JumpHostKeyMismatch, JumpHostAuthFailed, JumpHostForwardingRefused; and
         HostUnreachable or HostTimeout where the jump host itself is fine.
         """
+        jump.rules.check_literal(host, "host")
         clock = Clock(timeout_s)
         for last in (False, True):
             link = self._link(jump, clock if connect_s is None else Clock(connect_s))

@@ -12,12 +12,10 @@ def reach(host: str, port: int, jump: JumpTarget | None, timeout_s: float, rules
     """Something connected to ``port`` of ``host``, on which SSH may begin.
 
     Raises what :func:`~nodes.hosts.dial.dial` raises; with ``jump`` also JumpHostError and its subclasses,
-    where it is the jump host that fails. What a jump host makes of a name is out of our hands: there
-    ``rules`` are for its own address, and for ``host`` where that is an address.
+    where it is the jump host that fails.
     """
     if jump is None:
         return dial(host, port, timeout_s, rules)
     from nodes.hosts.jump import jump_hosts
 
-    rules.check_literal(host, "host")
     return jump_hosts().open(jump, host, port, timeout_s)

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('nodes', '0013_callers'),
+        ('nodes', '0021_factor_proofs'),
     ]
 
     operations = [
