@@ -258,6 +258,14 @@ class HostTimeout(HostError):
     layer = "reach"
 
 
+class HostBudgetExceeded(HostError):
+    """The host sends, holds or keeps waiting more than one host may; the message says what, and how much."""
+
+    code, http_status, retryable = "host_budget_exceeded", 502, True
+    title = "The host takes more than one host may"
+    layer = "reach"
+
+
 class HostKeyRequired(HostError):
     code, http_status = "host_key_required", 422
     title = "The host's key has not been confirmed"

@@ -33,7 +33,7 @@ ERRORS: Any = (
         422,
         "insufficient_rights_on_host, login_shell_unusable, authentication_failed, host_key_required",
     ),
-    (502, "host_unreachable, journal_unavailable"),
+    (502, "host_unreachable, host_budget_exceeded, journal_unavailable"),
     (504, "timeout"),
 )
 

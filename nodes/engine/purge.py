@@ -20,6 +20,7 @@ from nodes.models import (
     UsedConfirmation,
 )
 from nodes.models.operation import UNFINISHED
+from nodes.operations.node_state.floods import end_quiet
 
 IDEMPOTENCY_HOURS = 24
 CONFIRMATION_HOURS = 1
@@ -54,6 +55,7 @@ def purge() -> dict[str, int]:
         "factor_proofs": proofs.delete()[0],
         "unfit_targets": UnfitTarget.objects.exclude(pk__in=UnfitTarget.objects.lasting()).delete()[0],
         "snapshots": purge_snapshots(),
+        "floods": end_quiet(),
     }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import paramiko
 
 from nodes.hosts.deadlines import Clock
+from nodes.hosts.host_budget import HostBudget, Meter
 from nodes.hosts.sshshell import HeldChannel
 
 _CHUNK = 64 << 10
@@ -26,8 +27,9 @@ _GONE = (OSError, EOFError, paramiko.SSHException)
 class Bridge:
     """One connection's way: libvirt's socket, two threads, the channel. Takes over ``held``."""
 
-    def __init__(self, held: HeldChannel, accept_s: float) -> None:
+    def __init__(self, held: HeldChannel, accept_s: float, budget: HostBudget) -> None:
         self._held = held
+        self._budget = budget
         self._folder = Path(tempfile.mkdtemp(prefix="nodeadmin-"))  # mode 0700 by mkdtemp
         self.path = str(self._folder / "libvirt")
         self._client: socket.socket | None = None
@@ -88,9 +90,12 @@ class Bridge:
         self.close()
 
     def _pump_in(self, client: socket.socket) -> None:
+        meter = Meter(self._budget)
         try:
             while data := self._held.channel.recv(_CHUNK):
+                meter.count(data)
                 client.sendall(data)
+                meter.rest(None, self._closed)
         except _GONE:
             pass
         # What the helper has to say about its end comes before the end itself.

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from nodes.errors import HostTimeout, HostUnreachable, ProbeFailed
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
+from nodes.hosts.host_budget import budgets
 from nodes.hosts.hypervisor import Hypervisor, open_direct, open_over_ssh
 from nodes.hosts.local import LocalShell
 from nodes.hosts.localfeed import LocalFeed
@@ -61,7 +62,8 @@ class HostConnection:
         self._hypervisor: Hypervisor | None = None
         self._opening = threading.Lock()
         self._closed = False
-        self._local = LocalShell() if target.transport == "local" else None
+        self.budget = budgets.of(target.budget_key, target.address)
+        self._local = LocalShell(self.budget) if target.transport == "local" else None
         self._last_used = time.monotonic()
 
     def touch(self) -> None:
@@ -157,7 +159,7 @@ class HostConnection:
             if self._ssh is not None:
                 opened = open_over_ssh(self._ssh, self._uri, clock.left)
             else:
-                opened = open_direct(self._uri, self.address, clock.left)
+                opened = open_direct(self._uri, self.address, clock.left, self.budget)
             self._hypervisor = opened
             return opened
         finally:

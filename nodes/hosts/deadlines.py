@@ -63,8 +63,11 @@ class Clock:
         return time.monotonic() >= self._end
 
 
-def run_within(work: Callable[[], T], timeout_s: float, what: str) -> T:
-    """Run ``work`` in a thread of its own and give what it returns or raises.
+def run_within(
+    work: Callable[[], T], timeout_s: float, what: str, *, on_end: Callable[[], None] = lambda: None
+) -> T:
+    """Run ``work`` in a thread of its own and give what it returns or raises. ``on_end`` is called when the
+    thread ends, whenever that is.
 
     Raises HostTimeout naming ``what`` when it takes longer. The thread is then left to itself: a call that
     hangs inside a C library cannot be stopped, only abandoned, and as a daemon thread it does not keep the
@@ -77,8 +80,14 @@ def run_within(work: Callable[[], T], timeout_s: float, what: str) -> T:
             outcome.put((work(), None))
         except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
             outcome.put((None, error))
+        finally:
+            on_end()
 
-    threading.Thread(target=target, name=f"host: {what}", daemon=True).start()
+    try:
+        threading.Thread(target=target, name=f"host: {what}", daemon=True).start()
+    except RuntimeError:  # this process may start no more of them
+        on_end()
+        raise
     try:
         result, error = outcome.get(timeout=timeout_s)
     except queue.Empty:

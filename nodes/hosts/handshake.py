@@ -11,6 +11,7 @@ import paramiko
 
 from nodes.errors import HostError, HostKeyMismatch, HostTimeout, HostUnreachable
 from nodes.hosts.deadlines import Clock, Deadlines
+from nodes.hosts.host_budget import HostBudget, budgets
 from nodes.hosts.reach import reach
 from nodes.hosts.target import HostKey, HostTarget
 from nodes.hosts.wire import PinnedKeyMismatch, SocketLike, Wire
@@ -30,15 +31,21 @@ class NoSuchHostKey(HostError):
 
 
 def shake_hands(
-    sock: SocketLike, where: str, key_types: tuple[str, ...], pinned: HostKey | None, timeout_s: float
+    sock: SocketLike,
+    where: str,
+    key_types: tuple[str, ...],
+    pinned: HostKey | None,
+    timeout_s: float,
+    budget: HostBudget | None = None,
 ) -> Wire:
     """Greet the server on ``sock`` and exchange keys; the wire given back is encrypted, nobody logged in.
 
-    With ``pinned`` the server's key is that one, proven. Raises HostTimeout, HostUnreachable (reasons
+    With ``pinned`` the server's key is that one, proven. ``budget`` is what reading from the host is paid out
+    of, by default that of ``where``. Raises HostTimeout, HostUnreachable (reasons
     ``not_ssh``, ``closed``, ``no_common_algorithm``), NoSuchHostKey, PinnedKeyMismatch. The socket is closed
     then.
     """
-    wire = Wire(sock, key_types, pinned)
+    wire = Wire(sock, key_types, pinned, budget or budgets.of(where))
     # Later than ours: paramiko's own deadlines look like a peer that hung up.
     wire.banner_timeout = wire.handshake_timeout = timeout_s + 5
     done = threading.Event()
@@ -98,7 +105,8 @@ def _connect_once(
     except BaseException:
         sock.close()
         raise
-    return shake_hands(sock, target.address, (pinned.type,), pinned, deadlines.handshake_s)
+    budget = budgets.of(target.budget_key, target.address)
+    return shake_hands(sock, target.address, (pinned.type,), pinned, deadlines.handshake_s, budget)
 
 
 def host_key_mismatch(where: str, pinned: HostKey, shown: tuple[HostKey, ...]) -> HostKeyMismatch:

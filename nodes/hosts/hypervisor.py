@@ -16,6 +16,7 @@ from nodes.errors import HostTimeout, InsufficientRightsOnHost, LibvirtUnavailab
 from nodes.hosts import eventloop
 from nodes.hosts.bridge import Bridge
 from nodes.hosts.deadlines import Clock, run_within
+from nodes.hosts.host_budget import HostBudget, budgets
 from nodes.hosts.libvirt_errors import ASKS_FOR_LOGIN, JOIN_GROUP, translate
 from nodes.hosts.sshshell import HeldChannel, SshShell
 from nodes.hosts.wire import ChannelRefused
@@ -41,7 +42,9 @@ class Hypervisor:
         bridge: Bridge | None = None,
         *,
         reopen: Callable[[float], Hypervisor],
+        budget: HostBudget | None = None,
     ) -> None:
+        self.budget = budget or budgets.of(address)
         self._connection: libvirt.virConnect | None = connection
         self._bridge = bridge
         self._reopen = reopen
@@ -75,7 +78,8 @@ class Hypervisor:
         """Call libvirt within ``work`` and give its result.
 
         Raises HostTimeout at the deadline; the connection is then dropped, so that whatever hangs on it ends
-        (with ``drop`` False it stays, for calls that are known to be slow). Raises LibvirtUnavailable,
+        (with ``drop`` False it stays, for calls that are known to be slow). Raises HostBudgetExceeded where
+        too many calls hang on the host already, LibvirtUnavailable,
         InsufficientRightsOnHost or LibvirtCallFailed for libvirt's errors.
         """
         connection = self._connection
@@ -83,7 +87,9 @@ class Hypervisor:
             raise LibvirtUnavailable(f"The connection to libvirt on {self.address} is closed.")
         self._count(1)
         try:
-            return run_within(lambda: _held(connection, work), timeout_s, f"{what} on {self.address}")
+            return in_thread(
+                self.budget, lambda: _held(connection, work), timeout_s, f"{what} on {self.address}"
+            )
         except libvirt.libvirtError as error:
             # Its frames hold libvirt's objects, whose end, in whatever thread, is a call to the host.
             raise translate(error, what, self.address) from error.with_traceback(None)
@@ -171,6 +177,13 @@ class Hypervisor:
         ).start()
 
 
+def in_thread(budget: HostBudget, work: Callable[[], T], timeout_s: float, what: str) -> T:
+    """:func:`run_within`, with the thread drawn from the host's budget for as long as the call lasts."""
+    clock = Clock(timeout_s)
+    budget.take("threads", timeout_s=timeout_s)
+    return run_within(work, clock.left, what, on_end=lambda: budget.give_back("threads"))
+
+
 def _held(connection: libvirt.virConnect, work: Callable[[libvirt.virConnect], T]) -> T:
     """Work with a connection that another thread may close meanwhile.
 
@@ -212,13 +225,19 @@ class TunnelConnection(Protocol):
     def address(self) -> str: ...
     @property
     def shell(self) -> SshShell: ...
+    @property
+    def budget(self) -> HostBudget: ...
     def open_unix(self, path: str, timeout_s: float | None = None) -> HeldChannel: ...
 
 
-def open_direct(uri: str, address: str, timeout_s: float) -> Hypervisor:
+def open_direct(uri: str, address: str, timeout_s: float, budget: HostBudget | None = None) -> Hypervisor:
     """libvirt of this machine, or its test driver."""
+    budget = budget or budgets.of(address)
     return Hypervisor(
-        _open(uri, address, timeout_s), address, reopen=lambda limit_s: open_direct(uri, address, limit_s)
+        _open(uri, address, timeout_s, budget),
+        address,
+        reopen=lambda limit_s: open_direct(uri, address, limit_s, budget),
+        budget=budget,
     )
 
 
@@ -291,7 +310,7 @@ def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool
 def _open_bridged(held: HeldChannel, ssh: TunnelConnection, uri: str, clock: Clock) -> Hypervisor:
     address = ssh.address
     try:
-        bridge = Bridge(held, clock.left)
+        bridge = Bridge(held, clock.left, ssh.budget)
     except OSError as error:
         held.close()
         raise LibvirtUnavailable(
@@ -299,14 +318,22 @@ def _open_bridged(held: HeldChannel, ssh: TunnelConnection, uri: str, clock: Clo
         ) from error
     scheme, _, path = uri.partition("://")
     try:
-        connection = _open(f"{scheme}+unix://{path}?socket={quote(bridge.path)}", address, clock.left)
+        connection = _open(
+            f"{scheme}+unix://{path}?socket={quote(bridge.path)}", address, clock.left, ssh.budget
+        )
     except BaseException:
         bridge.close()
         raise
-    return Hypervisor(connection, address, bridge, reopen=lambda limit_s: open_over_ssh(ssh, uri, limit_s))
+    return Hypervisor(
+        connection,
+        address,
+        bridge,
+        reopen=lambda limit_s: open_over_ssh(ssh, uri, limit_s),
+        budget=ssh.budget,
+    )
 
 
-def _open(uri: str, address: str, timeout_s: float) -> libvirt.virConnect:
+def _open(uri: str, address: str, timeout_s: float, budget: HostBudget) -> libvirt.virConnect:
     eventloop.ensure_running()
 
     def work() -> libvirt.virConnect:
@@ -317,7 +344,7 @@ def _open(uri: str, address: str, timeout_s: float) -> libvirt.virConnect:
         return connection
 
     try:
-        return run_within(work, timeout_s, f"Opening libvirt on {address}")
+        return in_thread(budget, work, timeout_s, f"Opening libvirt on {address}")
     except libvirt.libvirtError as error:
         failure = translate(error, "Opening libvirt", address)
         if type(failure) in (LibvirtUnavailable, InsufficientRightsOnHost):

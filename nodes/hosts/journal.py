@@ -26,6 +26,7 @@ from nodes.errors import (
 )
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
+from nodes.hosts.host_budget import pieces
 from nodes.hosts.journal_entries import Entry, ExportReader, FieldValue
 from nodes.hosts.journal_filters import (
     JournalFilters,
@@ -38,6 +39,7 @@ from nodes.hosts.journal_search import Search, search_of
 from nodes.hosts.journal_tool import JournalTool, tool_of
 from nodes.hosts.logs.missing_messages import MissingMessages
 from nodes.hosts.shell import CommandResult, CommandStream
+from nodes.hosts.stop_signal import Unwanted
 
 QUERY_S = 15.0
 MAX_LIMIT = 5000
@@ -138,8 +140,14 @@ def _batches(stream: CommandStream, clock: Clock, page: JournalPage) -> Iterator
     """What journalctl prints until it ends or a bound is met, which ``page.cut`` then says."""
     reader, size, count = ExportReader(), 0, 0
     while True:
+        if clock.passed:
+            # Also where there is something at every look: empty lines, or a byte a second.
+            page.cut = "time"
+            return
         try:
             chunk = stream.read(timeout_s=clock.left)
+        except Unwanted:
+            raise
         except HostTimeout:
             page.cut = "time"
             return
@@ -339,7 +347,11 @@ def _fields_of(connection: HostConnection, cursor: str, clock: Clock) -> list[Fi
     if result.truncated:
         raise JournalUnavailable(f"The entry is larger than {MAX_QUERY_BYTES >> 20} MiB.")
     refuse_by_status(result, cursor=cursor)
-    found = ExportReader().feed_fields(result.stdout)
+    reader, found = ExportReader(), []
+    for piece in pieces(result.stdout, connection.budget, clock):
+        found = reader.feed_fields(piece)
+        if found:
+            break
     if not found or FieldValue("__CURSOR", cursor, size_bytes=len(cursor)) not in found[0]:
         raise gone()
     return found[0]

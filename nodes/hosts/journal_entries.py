@@ -8,6 +8,7 @@ whole: in JSON it leaves out what is longer than 4 KiB.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +16,18 @@ from enum import Enum
 
 import msgspec
 
+from nodes.errors import HostBudgetExceeded, JournalUnavailable
+
 MAX_VALUE = 64 << 10
 """Bytes kept of one field. journald takes up to 768 MB in one, which no page shows and we shall not hold."""
 MAX_FIELDS = 512
 """Fields kept of one entry; the rest is counted as cut."""
+MAX_EMPTY_LINES = 1000
+"""In a row: an entry is followed by one. journalctl that prints more prints no journal."""
+MAX_BARREN = 1 << 30
+"""Bytes without the end of an entry: the largest that journald keeps (ENTRY_SIZE_MAX)."""
 _NAME_BYTES = 256
+_LINE_BREAKS = re.compile(rb"\n*")
 _PID_DIGITS = 11
 
 FIELDS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "_COMM", "_SYSTEMD_UNIT", "UNIT", "_PID")
@@ -96,11 +104,29 @@ class ExportReader:
         self._value = bytearray()
         self._size = 0
         self._left = 0
+        self._barren = self._empty_lines = 0
+        """Bytes, and empty lines in a row, since the last entry."""
         self._clean = True
         """At the beginning of an entry, where the quick way can be tried."""
 
     def feed(self, chunk: bytes) -> list[Entry]:
-        """The entries that ``chunk`` completes."""
+        """The entries that ``chunk`` completes.
+
+        Raises JournalUnavailable for what is no journal, HostBudgetExceeded for an entry without an end.
+        """
+        entries = self._feed(chunk)
+        self._bound(len(chunk), entries)
+        return entries
+
+    def _bound(self, size: int, entries: list[Entry]) -> None:
+        self._barren = 0 if entries else self._barren + size
+        if self._barren > MAX_BARREN:
+            raise HostBudgetExceeded(
+                f"The host's journal sent {self._barren >> 20} MiB without the end of an entry, "
+                f"which has {MAX_BARREN >> 20} MiB at most."
+            )
+
+    def _feed(self, chunk: bytes) -> list[Entry]:
         data = self._rest + chunk if self._rest else chunk
         self._rest = b""
         if self._clean:
@@ -129,10 +155,13 @@ class ExportReader:
             before = position, self._at
             if self._at is _At.LINE:
                 if data[position] == 0x0A:
-                    position += 1
                     if self._raw.values:
+                        position += 1
+                        self._empty_lines = 0
                         done, self._raw = self._raw, _Raw()
                         yield done
+                        continue
+                    position = self._pass_empty(data, position)
                     continue
                 position = self._begin_field(data, position)
             elif self._at is _At.TEXT:
@@ -147,6 +176,14 @@ class ExportReader:
             if (position, self._at) == before:
                 self._rest = data[position:]
                 return
+
+    def _pass_empty(self, data: bytes, position: int) -> int:
+        found = _LINE_BREAKS.match(data, position)
+        end = found.end() if found else position + 1
+        self._empty_lines += end - position
+        if self._empty_lines > MAX_EMPTY_LINES:
+            raise JournalUnavailable("journalctl on the host prints empty lines in place of entries.")
+        return end
 
     def _begin_field(self, data: bytes, position: int) -> int:
         line_end = data.find(b"\n", position, position + _NAME_BYTES)
@@ -178,6 +215,11 @@ class ExportReader:
         if len(data) - position < 8:
             return position
         self._left = int.from_bytes(data[position : position + 8], "little")
+        if self._left > MAX_BARREN:
+            raise JournalUnavailable(
+                "What journalctl on the host prints is not the journal's export format: "
+                f"a field is said to have {self._left} bytes."
+            )
         self._at = _At.BYTES if self._left else _At.BREAK
         return position + 8
 

@@ -8,14 +8,17 @@ import pwd
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Self
 
 from nodes.errors import HostTimeout
+from nodes.hosts import stop_signal
 from nodes.hosts.command_frame import CommandFrame, unbounded, watched
 from nodes.hosts.deadlines import Clock
+from nodes.hosts.host_budget import Held, HostBudget, Meter, budgets
 from nodes.hosts.shell import (
     CHUNK,
     MAX_BYTES,
@@ -34,7 +37,8 @@ _END_S = 1.0
 class LocalShell:
     """Implements :class:`nodes.hosts.shell.Shell` for this machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: HostBudget | None = None) -> None:
+        self.budget = budget or budgets.of("local", "this machine")
         try:
             self.user = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError:  # a container's user without an entry
@@ -52,14 +56,20 @@ class LocalShell:
     ) -> CommandResult:
         started = time.monotonic()
         frame = unbounded(with_sudo(command, sudo=sudo, is_root=self.is_root))
-        process = _start(frame)
         clock = Clock(timeout_s)
-        exchange = _Exchange(process, frame, frame.go_ahead(timeout_s) + stdin, max_bytes)
+        self.budget.take("sessions", timeout_s=timeout_s)
+        room = Held(self.budget)
         try:
-            ended = exchange.until(clock)
-            _exited_within(process, min(clock.left, _END_S))
+            process = _start(frame)
+            try:
+                exchange = _Exchange(process, frame, frame.go_ahead(timeout_s) + stdin, max_bytes, room)
+                ended = exchange.until(clock)
+                _exited_within(process, min(clock.left, _END_S))
+            finally:
+                _end(process)
         finally:
-            _end(process)
+            room.release()
+            self.budget.give_back("sessions")
         result = CommandResult(
             exchange.exit_status if ended and not exchange.truncated else None,
             bytes(exchange.stdout),
@@ -74,7 +84,12 @@ class LocalShell:
     def stream(self, command: str, *, sudo: bool = False) -> LocalStream:
         # Its standard input is ours to hold: should this process be killed, the command ends as well.
         frame = watched(command, sudo=sudo and not self.is_root)
-        return LocalStream(_start(frame), frame)
+        self.budget.take("sessions")
+        try:
+            return LocalStream(_start(frame), frame, self.budget)
+        except BaseException:
+            self.budget.give_back("sessions")
+            raise
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -83,8 +98,12 @@ class LocalShell:
 class LocalStream:
     """Implements :class:`nodes.hosts.shell.CommandStream` over a subprocess's pipes."""
 
-    def __init__(self, process: subprocess.Popen[bytes], frame: CommandFrame) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], frame: CommandFrame, budget: HostBudget) -> None:
         self._process = process
+        self._budget = budget
+        self._meter = Meter(budget)
+        self._closing = threading.Event()
+        self._is_closed = False
         self._output, self._error_output = frame.output(), frame.errors()
         self._stderr = bytearray()
         self._selector = selectors.DefaultSelector()
@@ -99,11 +118,15 @@ class LocalStream:
     def read(self, n: int = CHUNK, timeout_s: float | None = None) -> bytes:
         clock = Clock(timeout_s) if timeout_s is not None else None
         while self._selector.get_map() and not (self._output.ended and self._error_output.ended):
-            ready = self._selector.select(clock.left if clock else None)
+            rested = self._meter.rest(clock.left if clock else None, self._closing)
+            late = bool(rested and clock and clock.passed)
+            ready = [] if late else self._selector.select(self._slice(clock))
+            stop_signal.check()
             if not ready and clock and clock.passed:
                 raise HostTimeout(f"Nothing came within {timeout_s:g} s.")
             for key, _ in sorted(ready, key=lambda item: item[0].fileobj is self._process.stdout):
                 chunk = os.read(key.fd, n)
+                self._meter.count(chunk)
                 is_output = key.fileobj is self._process.stdout
                 reader = self._output if is_output else self._error_output
                 own = reader.feed(chunk) if chunk else reader.finish()
@@ -113,9 +136,17 @@ class LocalStream:
                     return own
                 if not is_output:
                     self._stderr += own[: MAX_STDERR - len(self._stderr)]
+            if ready and clock and clock.passed:
+                # Something came, and nothing of the output: what is only complained about has no end either.
+                raise HostTimeout(f"Nothing came within {timeout_s:g} s.")
         if self._process.returncode is None and _exited_within(self._process, clock.left if clock else 5):
             _end(self._process)
         return b""
+
+    @staticmethod
+    def _slice(clock: Clock | None) -> float | None:
+        within_s = stop_signal.slice_of(clock.left if clock else float("inf"))
+        return None if within_s == float("inf") else within_s
 
     @property
     def exit_status(self) -> int | None:
@@ -127,8 +158,12 @@ class LocalStream:
         return bytes(self._stderr)
 
     def close(self) -> None:
+        self._closing.set()
         self._selector.close()
         _end(self._process)
+        if not self._is_closed:
+            self._is_closed = True
+            self._budget.give_back("sessions")
 
     def __iter__(self) -> Iterator[bytes]:
         while chunk := self.read():
@@ -147,8 +182,15 @@ class _Exchange:
     """Feeds a process its input and takes its outputs side by side, so that neither blocks the other."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], frame: CommandFrame, stdin: bytes, max_bytes: int
+        self,
+        process: subprocess.Popen[bytes],
+        frame: CommandFrame,
+        stdin: bytes,
+        max_bytes: int,
+        room: Held,
     ) -> None:
+        self._room = room
+        self._meter = Meter(room.budget)
         self.stdout, self.stderr = bytearray(), bytearray()
         self._output, self._error_output = frame.output(), frame.errors()
         self.truncated = False
@@ -170,11 +212,14 @@ class _Exchange:
 
         By their closing lines: what a command leaves running in the background may hold them open for ever.
         """
+        never = threading.Event()
         with self._selector:
             while self._selector.get_map() and not (self._output.ended and self._error_output.ended):
+                stop_signal.check()
+                self._meter.rest(clock.left, never)
                 if clock.passed:
                     return False
-                for key, _ in self._selector.select(clock.left):
+                for key, _ in self._selector.select(stop_signal.slice_of(clock.left)):
                     pipe = key.fileobj
                     done = self._write(key.fd) if pipe is self._process.stdin else self._read(key.fd, pipe)
                     if self.truncated:
@@ -195,12 +240,14 @@ class _Exchange:
 
     def _read(self, fd: int, pipe: object) -> bool:
         chunk = os.read(fd, CHUNK)
+        self._meter.count(chunk)
         reader = self._error_output if pipe is self._process.stderr else self._output
         own = reader.feed(chunk) if chunk else reader.finish()
         if pipe is self._process.stderr:
             self.stderr += own[: MAX_STDERR - len(self.stderr)]
         else:
             room = self._max_bytes - len(self.stdout)
+            self._room.add(min(len(own), room))
             self.stdout += own[:room]
             self.truncated = len(own) > room
         return not chunk

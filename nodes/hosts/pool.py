@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nodes.errors import HostError, HostTimeout, HostUnreachable
+from nodes.hosts import stop_signal
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
 from nodes.hosts.jump import jump_hosts
 from nodes.hosts.target import HostTarget
@@ -71,7 +72,10 @@ class ConnectionPool:
         clock = Clock(deadlines.connect_s + deadlines.handshake_s + deadlines.auth_s)
         while True:
             place = self._place(target)
-            if not place.lock.acquire(timeout=clock.left):
+            if not place.lock.acquire(timeout=stop_signal.slice_of(clock.left)):
+                stop_signal.check()
+                if not clock.passed:
+                    continue
                 raise HostTimeout(f"Connecting to {target.address} did not end within {clock.timeout_s:g} s.")
             try:
                 if place.retired:

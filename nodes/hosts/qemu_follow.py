@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Final
 
@@ -14,6 +15,11 @@ from nodes.hosts.qemu_lines import Line, LineReader
 from nodes.hosts.qemu_logs import Places, beginnings, list_files, passed, paths, search_of_lines
 
 _FOLLOW_BLOCK: Final = 256 << 10
+_MAX_HEAD: Final = 4 << 10
+"""Bytes of the line before a block: a file's name takes 255."""
+_NUMBER: Final = re.compile(r"[0-9]{1,20}")
+_MAX_READERS: Final = 256
+"""Files whose unfinished last lines are held."""
 _MAX_KNOWN: Final = 2000
 """Files whose places the script is told. Of more, the others begin with what is written from now on."""
 
@@ -55,6 +61,10 @@ done
 """
 
 
+def _not_understood() -> HostTimeout:
+    return HostTimeout("The VMs' logs came in a form that is not understood.")
+
+
 class VmLogFollow:
     """The VMs' log files as they grow; the counterpart of JournalFollow. ``read`` from one thread."""
 
@@ -79,6 +89,8 @@ class VmLogFollow:
         self._filters = filters
         self._readers: dict[int, LineReader] = {}
         self._buffer = b""
+        self._at = 0
+        """How much of it has been read."""
         self.places = {file.name: (file.inode, begins[file.name]) for file in files}
         self._search = search_of_lines(filters)
         try:
@@ -92,7 +104,7 @@ class VmLogFollow:
         chunk = self._stream.read(timeout_s=timeout_s)
         if not chunk:
             return None
-        self._buffer += chunk
+        self._buffer, self._at = self._buffer[self._at :] + chunk, 0
         lines: list[Line] = []
         while (frame := self._frame()) is not None:
             inode, offset, name, data = frame
@@ -104,21 +116,31 @@ class VmLogFollow:
             # At the end: a cursor keeps the last ones.
             self.places.pop(name, None)
             self.places[name] = (inode, reader.offset)
+            if len(self._readers) > _MAX_READERS:
+                # Of the file that was begun first; its next line begins where that of a new file would.
+                del self._readers[next(iter(self._readers))]
+            if len(self.places) > _MAX_KNOWN:
+                del self.places[next(iter(self.places))]
         return lines
 
     def _frame(self) -> tuple[int, int, str, bytes] | None:
-        head, newline, _ = self._buffer.partition(b"\n")
-        if not newline:
+        end = self._buffer.find(b"\n", self._at, self._at + _MAX_HEAD)
+        if end < 0:
+            if len(self._buffer) - self._at >= _MAX_HEAD:
+                raise _not_understood()
             return None
+        head = self._buffer[self._at : end]
         parts = head.decode("utf-8", errors="replace").removeprefix("\x1e").split(" ", 3)
-        if len(parts) != 4 or not all(part.isdigit() for part in parts[:3]):
-            raise HostTimeout("The VMs' logs came in a form that is not understood.")
+        if len(parts) != 4 or not all(_NUMBER.fullmatch(part) for part in parts[:3]):
+            raise _not_understood()
         inode, offset, length = (int(part) for part in parts[:3])
-        begin = len(head) + 1
+        if length > _FOLLOW_BLOCK:
+            raise _not_understood()
+        begin = end + 1
         if len(self._buffer) < begin + length:
             return None
         data = self._buffer[begin : begin + length]
-        self._buffer = self._buffer[begin + length :]
+        self._at = begin + length
         return inode, offset, parts[3], data
 
     def _end_search(self) -> None:

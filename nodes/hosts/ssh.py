@@ -13,6 +13,7 @@ from nodes.errors import HostError, HostKeyRequired, HostTimeout, HostUnreachabl
 from nodes.hosts.command_frame import CommandFrame, relayed
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
 from nodes.hosts.handshake import NoSuchHostKey, connect_verified, host_key_mismatch
+from nodes.hosts.host_budget import HostBudget, budgets
 from nodes.hosts.host_key_scan import scan_host_keys
 from nodes.hosts.login import DEFAULT_USER, log_in
 from nodes.hosts.ssh_links import SILENT_S, Opener, SshLinks
@@ -50,6 +51,7 @@ class SshConnection:
         stage = on_stage or (lambda _name: None)
         self.user = target.user or DEFAULT_USER
         self.address = target.address
+        self.budget: HostBudget = budgets.of(target.budget_key, target.address)
         self._deadlines = deadlines
         self._slots = ChannelSlots(MAX_CHANNELS)
         self._wire = _entered(target, target.host_key, deadlines, stage)
@@ -135,7 +137,14 @@ class SshConnection:
                 f"All {MAX_CHANNELS} channels to {self.address} were busy for {clock.timeout_s:g} s.",
                 extra={"reason": "channels_busy"},
             )
-        return ChannelSlot(self._slots)
+        slot = ChannelSlot(self._slots)
+        try:
+            self.budget.take("sessions", timeout_s=clock.left)
+        except BaseException:
+            slot.release()
+            raise
+        slot.on_release(lambda: self.budget.give_back("sessions"))
+        return slot
 
     def _forwarded(self, path: str, clock: Clock) -> WireChannel:
         # No session, so no limit of sshd's counts it (MaxSessions in sshd_config(5)).

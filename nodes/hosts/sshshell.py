@@ -12,9 +12,10 @@ from typing import Protocol, Self
 import paramiko
 
 from nodes.errors import HostTimeout
-from nodes.hosts import login_shell
+from nodes.hosts import login_shell, stop_signal
 from nodes.hosts.command_frame import CommandFrame, bounded, relayed, watched
 from nodes.hosts.deadlines import DEFAULT, Clock
+from nodes.hosts.host_budget import Held, HostBudget, Meter
 from nodes.hosts.shell import (
     CHUNK,
     MAX_BYTES,
@@ -34,6 +35,7 @@ _ERRORS_S = 1.0
 """What standard error may lag behind the end of standard output."""
 _SESSION_S = 0.2
 """What the server is given to end a session by itself: sshd counts it until then (MaxSessions)."""
+_FOR_EVER_S = float("inf")
 
 
 class ChannelSlots:
@@ -46,8 +48,11 @@ class ChannelSlots:
 
     def acquire(self, timeout_s: float) -> bool:
         """Take one, if one becomes free in time."""
-        if not self._free.acquire(timeout=timeout_s):
-            return False
+        clock = Clock(timeout_s)
+        while not self._free.acquire(timeout=stop_signal.slice_of(clock.left)):
+            stop_signal.check()
+            if clock.passed:
+                return False
         with self._lock:
             self.in_use += 1
         return True
@@ -128,6 +133,8 @@ class ExecConnection(Protocol):
     def alive(self) -> bool: ...
     @property
     def address(self) -> str: ...
+    @property
+    def budget(self) -> HostBudget: ...
     def open_exec(self, frame: CommandFrame, timeout_s: float | None = None) -> HeldChannel: ...
 
 
@@ -155,18 +162,20 @@ class SshShell:
         channel = held.channel
         stdout = bytearray()
         truncated = timed_out = False
+        room = Held(self._connection.budget)
         try:
             # Not before: a start-up file that reads its standard input would swallow the command's.
             await_start(channel, self._connection, clock)
             if clock.passed:
                 raise TimeoutError  # without the go-ahead, so that it never runs
             _feed(channel, frame.go_ahead(clock.left) + stdin, clock)
-            truncated = _take(channel, stdout, max_bytes, clock)
+            truncated = _take(channel, stdout, max_bytes, clock, room)
             timed_out = not truncated and not _await_end(channel, clock)
         except TimeoutError:
             timed_out = True
         finally:
             held.close()
+            room.release()
         result = _result(channel, stdout, started, truncated=truncated, timed_out=timed_out)
         if timed_out:
             raise CommandTimeout(
@@ -206,6 +215,8 @@ class SshStream:
         self._channel = held.channel
         self._connection = connection
         self._start = Clock(DEFAULT.channel_s)
+        self._meter = Meter(connection.budget)
+        self._closing = threading.Event()
 
     def begin(self, timeout_s: float) -> None:
         await_start(self._channel, self._connection, Clock(timeout_s))
@@ -214,17 +225,33 @@ class SshStream:
         clock = None if timeout_s is None else Clock(timeout_s)
         if not self._channel.started:
             self._await_start(clock)
-        self._channel.settimeout(None if clock is None else clock.left)
+        if self._meter.rest(timeout_s, self._closing) and clock is not None and clock.passed:
+            raise self._nothing(timeout_s)
         try:
-            chunk = self._channel.recv(n)
+            chunk = self._receive(n, clock)
         except TimeoutError:
             raise self._nothing(timeout_s) from None
+        self._meter.count(chunk)
         if not chunk:
             _await_end(self._channel, Clock(5))
             if self._channel.lost and not self._channel.ended:
                 lost = CommandResult(None, b"", self.stderr, 0.0)
                 raise ConnectionLost(f"The connection to {self._connection.address} was lost.", lost)
         return chunk
+
+    def _receive(self, n: int, clock: Clock | None) -> bytes:
+        """Raises TimeoutError at the deadline, Unwanted."""
+        left_s = _FOR_EVER_S if clock is None else clock.left
+        while True:
+            within_s = stop_signal.slice_of(left_s)
+            self._channel.settimeout(None if within_s == _FOR_EVER_S else max(within_s, 0.001))
+            try:
+                return self._channel.recv(n)
+            except TimeoutError:
+                stop_signal.check()
+                left_s = _FOR_EVER_S if clock is None else clock.left
+                if not left_s:
+                    raise
 
     def _await_start(self, clock: Clock | None) -> None:
         sooner = clock is not None and clock.left < self._start.left
@@ -244,6 +271,7 @@ class SshStream:
         return bytes(self._channel.errors)
 
     def close(self) -> None:
+        self._closing.set()
         self._held.close()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -266,7 +294,7 @@ def await_start(channel: WireChannel, connection: ExecConnection, clock: Clock) 
     printed without an end, instead.
     """
     began = time.monotonic()
-    channel.decided.wait(clock.left)
+    stop_signal.wait(channel.decided, clock.left)
     if channel.started:
         return
     result = _result(channel, bytearray(), began, truncated=False, timed_out=True)
@@ -309,8 +337,7 @@ def _feed(channel: WireChannel, stdin: bytes, clock: Clock) -> None:
     def write() -> None:
         # A command that ends without reading all of its input closes the channel under the writer.
         with contextlib.suppress(*_GONE):
-            channel.settimeout(clock.left)
-            channel.sendall(stdin)
+            _send_all(channel, stdin, clock)
             channel.shutdown_write()
 
     if len(stdin) <= _INLINE_INPUT:
@@ -319,16 +346,38 @@ def _feed(channel: WireChannel, stdin: bytes, clock: Clock) -> None:
         threading.Thread(target=write, name="host: input", daemon=True).start()
 
 
-def _take(channel: WireChannel, into: bytearray, max_bytes: int, clock: Clock) -> bool:
-    """Read to the end of the output; whether it was longer than the bound. Raises TimeoutError."""
-    while True:
+def _send_all(channel: WireChannel, data: bytes, clock: Clock) -> None:
+    """Send all of it before the deadline, however little the host takes at a time. Raises TimeoutError."""
+    rest = memoryview(data)
+    while rest:
         if clock.passed:
             raise TimeoutError
         channel.settimeout(max(clock.left, 0.001))
-        chunk = channel.recv(CHUNK)
+        rest = rest[channel.send(rest[:CHUNK].tobytes()) :]
+
+
+def _take(channel: WireChannel, into: bytearray, max_bytes: int, clock: Clock, room: Held) -> bool:
+    """Read to the end of the output; whether it was longer than the bound.
+
+    Raises TimeoutError, Unwanted, and HostBudgetExceeded where ``room`` takes no more.
+    """
+    meter, never = Meter(room.budget), threading.Event()
+    while True:
+        if clock.passed:
+            raise TimeoutError
+        channel.settimeout(max(stop_signal.slice_of(clock.left), 0.001))
+        try:
+            chunk = channel.recv(CHUNK)
+        except TimeoutError:
+            stop_signal.check()
+            continue
         if not chunk:
             return False
-        room = max_bytes - len(into)
-        into += chunk[:room]
-        if len(chunk) > room:
+        meter.count(chunk)
+        left = max_bytes - len(into)
+        room.add(min(len(chunk), left))
+        into += chunk[:left]
+        if len(chunk) > left:
             return True
+        stop_signal.check()
+        meter.rest(clock.left, never)

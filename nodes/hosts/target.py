@@ -172,6 +172,11 @@ class HostTarget:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == 22 else f"{host}:{self.port}"
 
+    @property
+    def budget_key(self) -> str:
+        """What names the host among budgets: the node, or the address of one that is no node yet."""
+        return self.key or self.address
+
     def digest(self) -> str:
         """A hash over everything that decides how the host is entered, secrets included.
 

@@ -10,6 +10,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -28,6 +29,7 @@ from paramiko.common import (
 
 from nodes.hosts.command_frame import CommandFrame, FrameReader
 from nodes.hosts.deadlines import Clock
+from nodes.hosts.host_budget import HostBudget
 from nodes.hosts.shell import MAX_STDERR
 from nodes.hosts.target import HostKey
 
@@ -36,6 +38,13 @@ WIRE_LOG = "nodes.hosts.wire"
 
 WINDOW_BYTES = 1 << 20
 """What one channel buffers at most when its reader stops."""
+
+MAX_PACKET = 256 << 10
+"""Bytes of a packet, as in OpenSSH (PACKET_MAX_SIZE). paramiko would take up to 4 GiB."""
+MAX_GREETING = 64 << 10
+"""Bytes that a server may send before its greeting has ended (RFC 4253, section 4.2: lines of 255)."""
+MAX_PAUSE_S = 0.05
+"""At a time, where the host is over its budget: what is for others on the same connection is behind it."""
 
 _CHANNEL_NUMBERS = 1 << 12
 _POLL_S = 2.0
@@ -119,8 +128,14 @@ class Wire(paramiko.Transport):
 
         def _send_user_message(self, message: paramiko.Message) -> None: ...
 
-    def __init__(self, sock: SocketLike, key_types: tuple[str, ...], pinned: HostKey | None) -> None:
+    def __init__(
+        self, sock: SocketLike, key_types: tuple[str, ...], pinned: HostKey | None, budget: HostBudget
+    ) -> None:
         super().__init__(cast(socket.socket, sock), default_window_size=WINDOW_BYTES)
+        self.budget = budget
+        self._paid_at = 0.0
+        self._shut = threading.Event()
+        self._bound_packets()
         self.set_log_channel(WIRE_LOG)
         logging.getLogger(WIRE_LOG).setLevel(logging.CRITICAL)
         self._key_algorithms = tuple(name for kind in key_types for name in algorithms_of(kind))
@@ -134,6 +149,34 @@ class Wire(paramiko.Transport):
         self.offered_key_algorithms: tuple[str, ...] = ()
         self.offered: dict[str, tuple[str, ...]] = {}
         """By kind, the algorithms that the server offers (RFC 4253, section 7.1)."""
+
+    def _bound_packets(self) -> None:
+        """Have each packet paid for by the thread that reads it, and refuse one that no server sends."""
+        packetizer = self.packetizer
+        read_message, read_all = packetizer.read_message, packetizer.read_all
+
+        def paid() -> tuple[int, paramiko.Message]:
+            spent, self._paid_at = self._spent()
+            pause = self.budget.spend(spent)
+            if pause:
+                # Not longer than its own work asks for: most of the debt may be another thread's.
+                pause = min(pause, MAX_PAUSE_S)
+                self._shut.wait(pause)
+                self.budget.note_pause(pause)
+            return read_message()
+
+        def bounded(n: int, check_rekey: bool = False) -> bytes:
+            if n > MAX_PACKET:
+                raise paramiko.SSHException("the server sends a packet that is larger than any")
+            return read_all(n, check_rekey)
+
+        packetizer.read_message = paid  # type: ignore[method-assign]
+        packetizer.read_all = bounded  # type: ignore[method-assign]
+
+    def _spent(self) -> tuple[float, float]:
+        now = time.thread_time()
+        # The first packet is read in the thread that has just begun: all of its work so far is the host's.
+        return now - self._paid_at, now
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -150,10 +193,8 @@ class Wire(paramiko.Transport):
         return parsed
 
     def _check_banner(self) -> None:
-        readline = self.packetizer.readline
-
         def noting(timeout: float) -> str:
-            line = readline(timeout)
+            line = self._greeting_line(timeout)
             if not line.startswith("SSH-"):
                 self.said_instead = "".join(c for c in line.strip() if c.isprintable())[:100]
             return line
@@ -162,6 +203,18 @@ class Wire(paramiko.Transport):
         self.packetizer.readline = noting  # type: ignore[method-assign]
         super()._check_banner()  # type: ignore[misc]
         self.said_instead = ""
+
+    def _greeting_line(self, timeout: float) -> str:
+        """A line before the key exchange, as paramiko reads it, of :data:`MAX_GREETING` bytes at most."""
+        clock, line = Clock(timeout), bytearray()
+        while not line.endswith(b"\n"):
+            if len(line) >= MAX_GREETING:
+                raise paramiko.SSHException("Invalid SSH banner: a line without an end")
+            if clock.passed:
+                raise TimeoutError
+            # Byte by byte: what follows the line is the first packet, and stays in the socket.
+            line += self.packetizer.read_all(1)
+        return line.rstrip(b"\r\n").decode("utf-8", errors="replace")
 
     @property
     def known(self) -> dict[str, tuple[str, ...]]:
@@ -304,6 +357,7 @@ class Wire(paramiko.Transport):
 
     def shut(self) -> None:
         """End the connection now; the reader thread wakes at once instead of at its next poll."""
+        self._shut.set()
         sock = self.sock
         try:
             sock.shutdown(socket.SHUT_RDWR)

@@ -7,6 +7,7 @@ from nodes.models.confirmation import FactorProof, UsedConfirmation
 from nodes.models.credential import Credential, KeyState, OwnKeyPair
 from nodes.models.device import Device
 from nodes.models.event import Event
+from nodes.models.flood import FloodKind, HostFlood
 from nodes.models.grant import NodeGroupObjectPermission, NodeUserObjectPermission
 from nodes.models.history import InventoryChange, SmartReading
 from nodes.models.jump_host import JumpHost
@@ -44,8 +45,10 @@ __all__ = [
     "Event",
     "FactorProof",
     "FigureBlock",
+    "FloodKind",
     "Heartbeat",
     "HeldAutostart",
+    "HostFlood",
     "IdempotencyKey",
     "InventoryChange",
     "JumpHost",

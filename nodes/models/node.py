@@ -12,6 +12,8 @@ from django.db.models import Exists, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from nodes.models.flood import FloodKind
+
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?\Z"
 name_validator = RegexValidator(
     NAME_PATTERN,
@@ -165,6 +167,9 @@ class Node(models.Model):
     connection_detail = models.TextField(_("connection detail"), blank=True)
     connection_since = models.DateTimeField(_("connection since"), null=True)
     last_seen_at = models.DateTimeField(_("last seen"), null=True)
+
+    flood = models.CharField(_("flood"), max_length=20, choices=FloodKind, blank=True, editable=False)
+    """What the host sends too much of just now (see HostFlood); "" for nothing."""
 
     machine_id = models.CharField(max_length=64, blank=True)
     firmware_uuid = models.CharField(max_length=64, blank=True)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from nodes import access
 from nodes.errors import NodeAdminError
 from nodes.inventory.beat import Beat, parse_beat
-from nodes.models import ConnectionReason
+from nodes.models import ConnectionReason, FloodKind, HostFlood
 from nodes.monitor.claims import LeaseLost, Membership
 from nodes.monitor.evidence import AWAY, Do, Evidence, State
 from nodes.monitor.fleet import CutOff
@@ -23,8 +23,9 @@ from nodes.monitor.reach import Reacher
 from nodes.monitor.refresh import SOONER, comes_in_maintenance, due, first_refresh, pace, submit_refreshes
 from nodes.monitor.store import Block, BlockInHand, Reading
 from nodes.monitor.watch import NodeFacts, Signal, Signals, Watched, load_facts
-from nodes.monitor.writer import Batch, CutOffTurn, Finding, Rebooted, StillUp, Writer
+from nodes.monitor.writer import Batch, CutOffTurn, Finding, Flooded, Rebooted, StillUp, Writer
 from nodes.operations.connection_state import ASKED_FOR, SEEN_BY_REFRESH
+from nodes.operations.node_state.floods import end_quiet
 
 __all__ = ["Monitor", "MonitorSettings"]
 
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 LOOK_S = 0.2
 """How often deadlines are looked at."""
 SYNC_S = 3.0
+CALM_S = 30.0
+"""How often it is looked which floods are over."""
 COPY_S = 30.0
 """How old the copies of figures on the nodes' rows may be in a large fleet: those rows are wide."""
 SMALL_FLEET = 200
@@ -115,7 +118,7 @@ class Monitor:
     # -- claims: a thread of their own, so that no slow write lets the lease run out --------------------
 
     def _keep(self) -> None:
-        synced = 0.0
+        synced, calmed = 0.0, time.monotonic()
         while not self._stopping.is_set():
             try:
                 if self._lost.is_set():
@@ -126,6 +129,9 @@ class Monitor:
                 if time.monotonic() - synced >= SYNC_S:
                     self._sync()
                     synced = time.monotonic()
+                if time.monotonic() - calmed >= CALM_S:
+                    calmed = time.monotonic()
+                    end_quiet(HostFlood.objects.filter(node__heartbeat__owner=self._membership.id))
             except LeaseLost:
                 self._lost.set()
                 with self._guard:
@@ -168,6 +174,7 @@ class Monitor:
             self._say(node)
         timing, count = self._settings.timing, len(self._watched)
         if now - self._flushed_at >= (timing.period_s if count > SMALL_FLEET else min(1.0, timing.period_s)):
+            self._tell_floods(now)
             self._flush(now)
             self._refresh(now)
 
@@ -206,6 +213,8 @@ class Monitor:
                     self._hear(node, beat, now)
             case "beat" if signal.beat is not None:
                 self._hear(node, signal.beat, now)
+            case "surplus":
+                node.surplus.count(signal.count, now)
             case "ended":
                 self._do(node, evidence.ended(now, node.refusal))
             case "greeted":
@@ -226,12 +235,12 @@ class Monitor:
         before = node.beat
         node.beat = beat
         node.evidence.heard(now, beat)
-        if node.boot_id and node.boot_id != beat.boot_id:
+        if node.boot_id and node.boot_id != beat.boot_id and node.boots.admit(now):
             self._writer.put(Rebooted(node.facts.id, node.boot_id, beat.boot_id))
-            node.refresh_at = now
+            self._bring_forward(node, now)
         node.boot_id = beat.boot_id
         if comes_in_maintenance(node.facts, before, beat):
-            node.refresh_at = now
+            self._bring_forward(node, now)
         # By our clock: the host's may be an hour off.
         seen_at = time.time() - (time.monotonic() - now)
         point = point_of(before, beat, node.block.offset_s(seen_at))
@@ -239,6 +248,18 @@ class Monitor:
         self._readings.append(node.newest)
         if (full := node.block.add(seen_at, point)) is not None:
             self._blocks.append(full)
+
+    def _bring_forward(self, node: Watched, now: float) -> None:
+        """Take an inventory now, unless what the host says has brought forward too many."""
+        if node.sooner.admit(now):
+            node.refresh_at = now
+
+    def _tell_floods(self, now: float) -> None:
+        for node in self._watched.values():
+            for kind, gate in ((FloodKind.BOOT_IDS, node.boots), (FloodKind.HEARTBEATS, node.surplus)):
+                if gate.due(now):
+                    count, seconds = gate.take(now)
+                    self._writer.put(Flooded(node.facts.id, kind, count, seconds))
 
     def _do(self, node: Watched, what: Do) -> None:
         match what:

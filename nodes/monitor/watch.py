@@ -15,9 +15,17 @@ from nodes.hosts.connection import Feed
 from nodes.inventory.beat import MAX_LINE, Beat
 from nodes.models import Connection, Heartbeat, Scheduling
 from nodes.monitor.evidence import Evidence, State
+from nodes.monitor.gate import Gate
 from nodes.monitor.store import BlockInHand, Reading
 
 _CHUNK = 500
+LINES_A_SECOND, LINES_AT_ONCE = 4.0, 16.0
+"""Of one stream: more than any host sends, whose beats may come all at once after a pause of the line."""
+TOLD_EVERY_S = 10.0
+BOOTS, BOOTS_S = 5, 1800.0
+"""Boot IDs of one host that are taken for reboots, in so many seconds."""
+SOONER, SOONER_S = 4, 1800.0
+"""Inventories of one host that its beats may bring forward, in so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,7 @@ class Signal:
     beat: Beat | None = None
     feed: Feed | None = None
     state: State | None = None
+    count: int = 0
 
 
 Signals = queue.SimpleQueue[Signal]
@@ -93,13 +102,30 @@ class BeatSink:
         self._signals = signals
         self._rest = b""
         self._ended = False
+        self._allowed, self._allowed_at = LINES_AT_ONCE, time.monotonic()
+        self._surplus, self._told_at = 0, self._allowed_at
 
     def data(self, chunk: bytes) -> None:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         # A host that prints without ever ending a line is not to fill our memory.
         self._rest = self._rest[-MAX_LINE:]
-        for line in lines[-4:]:
+        if not lines:
+            return
+        allowed = min(len(lines), self._allow())
+        self._allowed -= allowed
+        for line in lines[len(lines) - min(allowed, 4) :]:
             self._put("line", line=line[:MAX_LINE].decode("ascii", "replace"))
+        self._surplus += len(lines) - allowed
+        if self._surplus and self._allowed_at - self._told_at >= TOLD_EVERY_S:
+            count, self._surplus, self._told_at = self._surplus, 0, self._allowed_at
+            self._put("surplus", count=count)
+
+    def _allow(self) -> int:
+        """How many lines may be handed on now: what a host prints beyond would be all the monitor hears."""
+        now = time.monotonic()
+        self._allowed = min(LINES_AT_ONCE, self._allowed + (now - self._allowed_at) * LINES_A_SECOND)
+        self._allowed_at = now
+        return int(self._allowed)
 
     def ended(self) -> None:
         if not self._ended:
@@ -133,6 +159,11 @@ class Watched:
     way then proves nothing."""
     refresh_at: float = 0.0
     copied_at: float = 0.0
+    boots: Gate = field(default_factory=lambda: Gate(BOOTS, BOOTS_S))
+    surplus: Gate = field(default_factory=lambda: Gate(0, BOOTS_S))
+    """Lines beyond what a stream may bring."""
+    sooner: Gate = field(default_factory=lambda: Gate(SOONER, SOONER_S))
+    """Inventories that beats have brought forward."""
 
     @property
     def refusal(self) -> str:

@@ -15,12 +15,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.events import record
-from nodes.models import Connection, Heartbeat, MonitorProcess, Node, Operation
+from nodes.models import Connection, FloodKind, Heartbeat, MonitorProcess, Node, Operation
 from nodes.models.event import Severity
 from nodes.monitor.claims import LeaseLost, Membership
 from nodes.monitor.evidence import State
 from nodes.monitor.store import Block, Reading, copy_to_nodes, write_blocks, write_newest
 from nodes.operations.connection_state import note_evidence, note_lost, note_still_up
+from nodes.operations.node_state.floods import note as note_flood
+from nodes.operations.node_state.floods import record_of_host
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +66,16 @@ class Rebooted:
 
 
 @dataclass(frozen=True, slots=True)
+class Flooded:
+    """The node has sent ``count`` of a kind beyond the limit in so many seconds."""
+
+    node_id: int
+    kind: FloodKind
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class CutOffTurn:
     """Being cut off begins or ends: ``missing`` of ``known`` nodes are silent. ``left`` are those that stay
     lost at its end, and have had no event yet."""
@@ -74,7 +86,7 @@ class CutOffTurn:
     left: Sequence[int] = ()
 
 
-Found = Batch | Finding | StillUp | Rebooted | CutOffTurn
+Found = Batch | Finding | StillUp | Rebooted | Flooded | CutOffTurn
 Work = Found | Callable[[], None]
 
 
@@ -148,7 +160,7 @@ class Writer:
             _note(work)
 
 
-def _note(work: Finding | StillUp | Rebooted) -> None:
+def _note(work: Finding | StillUp | Rebooted | Flooded) -> None:
     node = Node.objects.get(pk=work.node_id)
     match work:
         case Finding(_, state, quiet, own):
@@ -158,6 +170,8 @@ def _note(work: Finding | StillUp | Rebooted) -> None:
             note_still_up(node)
         case Rebooted(_, before, now):
             _note_reboot(node, before, now)
+        case Flooded(_, kind, count, seconds):
+            note_flood(node, kind, count, seconds)
 
 
 def _existing(blocks: Sequence[Block]) -> list[Block]:
@@ -172,7 +186,7 @@ def _note_reboot(node: Node, before: str, now: str) -> None:
     if not Heartbeat.objects.filter(pk=node.pk).exclude(boot_id=now).update(boot_id=now):
         return
     asked = Operation.objects.unfinished().filter(node=node.pk, kind="reboot-node").exists()
-    record(
+    record_of_host(
         "host_rebooted",
         (_("%s has rebooted.") if asked else _("%s has rebooted on its own.")) % node.name,
         node=node,

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from nodes.errors import (
     AuthenticationFailed,
     CredentialUnreadable,
+    HostBudgetExceeded,
     HostError,
     HostKeyMismatch,
     HostKeyRequired,
@@ -25,7 +26,7 @@ from nodes.errors import (
     LoginShellUnusable,
     ProbeFailed,
 )
-from nodes.events import NodeChanged, publish, record
+from nodes.events import NodeChanged, publish
 from nodes.models import (
     Connection,
     ConnectionReason,
@@ -37,6 +38,7 @@ from nodes.models import (
 )
 from nodes.models.event import Severity
 from nodes.models.operation import UNFINISHED
+from nodes.operations.node_state.floods import record_of_host
 
 _REASONS: tuple[tuple[type[HostError], ConnectionReason], ...] = (
     (AuthenticationFailed, ConnectionReason.SSH_AUTH_FAILED),
@@ -51,6 +53,7 @@ _REASONS: tuple[tuple[type[HostError], ConnectionReason], ...] = (
     (LibvirtUnavailable, ConnectionReason.LIBVIRT_DOWN),
     (ProbeFailed, ConnectionReason.PROBE_FAILING),
     (LoginShellUnusable, ConnectionReason.PROBE_FAILING),
+    (HostBudgetExceeded, ConnectionReason.PROBE_FAILING),
 )
 
 SEEN_BY_MONITOR = (
@@ -225,7 +228,7 @@ def _write(node: Node, connection: Connection, reason: ConnectionReason, detail:
 def _record_state(node: Node) -> None:
     connection, reason = Connection(node.connection), ConnectionReason(node.connection_reason)
     online = connection == Connection.ONLINE
-    record(
+    record_of_host(
         "node_online" if online else "node_offline",
         f"{node.name}: {connection.label}" + (f" ({reason.label})" if reason else ""),
         node=node,

@@ -7,25 +7,37 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from nodes.events import record
 from nodes.inventory.build import Inventory
 from nodes.inventory.changes import Change
 from nodes.inventory.smart_history import SmartPoint, smart_points
-from nodes.models import Device, InventoryChange, Node, SmartReading
+from nodes.models import Device, FloodKind, InventoryChange, Node, SmartReading
 from nodes.models.event import Severity
 from nodes.operations.device_index import devices_of
+from nodes.operations.node_state.floods import note as note_flood
+from nodes.operations.node_state.floods import record_of_host
 
 MAX_CHANGES = 2000
 """Of one inventory. More than that is another machine rather than a change; the first ones tell that, too."""
+MAX_CHANGES_A_DAY = 10_000
+"""Of one node. Beyond it they are counted only: a host could otherwise fill the database by itself."""
+MAX_READINGS_A_DAY = 2000
+"""SMART readings of one node."""
 
 SMART_EVERY = timedelta(days=1)
 _POINT_FIELDS = tuple(name for name in SmartPoint.__dataclass_fields__ if name != "disk_id")
 
 
-def keep_changes(node: Node, changes: tuple[Change, ...], observed_at: datetime) -> None:
-    """The changes as rows, and one event that counts them."""
+def keep_changes(node: Node, changes: tuple[Change, ...], observed_at: datetime) -> bool:
+    """The changes as rows, and one event that counts them. False where the node has had too many of them."""
     if not changes:
-        return
+        return True
+    kept = InventoryChange.objects.filter(
+        node=node, observed_at__gt=observed_at - timedelta(days=1), observed_at__lte=observed_at
+    ).count()
+    room = min(MAX_CHANGES, max(0, MAX_CHANGES_A_DAY - kept))
+    if not room:
+        note_flood(node, FloodKind.CHANGES, len(changes))
+        return False
     InventoryChange.objects.bulk_create(
         InventoryChange(
             node=node,
@@ -38,17 +50,18 @@ def keep_changes(node: Node, changes: tuple[Change, ...], observed_at: datetime)
             before=change.before,
             after=change.after,
         )
-        for change in changes[:MAX_CHANGES]
+        for change in changes[:room]
     )
     by_section: dict[str, int] = {}
     for change in changes:
         by_section[change.section] = by_section.get(change.section, 0) + 1
-    record(
+    record_of_host(
         "inventory_changed",
         f"{node.name}: {len(changes)} changes in its hardware or configuration",
         node=node,
         data={"count": len(changes), "sections": by_section},
     )
+    return True
 
 
 def keep_smart(node: Node, inventory: Inventory, observed_at: datetime) -> None:
@@ -57,6 +70,8 @@ def keep_smart(node: Node, inventory: Inventory, observed_at: datetime) -> None:
     if result is None or result.plain is None:
         return
     names = {disk["id"]: _disk_name(disk) for disk in _disks(result.plain)}
+    day = SmartReading.objects.filter(node=node, observed_at__gt=observed_at - timedelta(days=1))
+    room = MAX_READINGS_A_DAY - day.count()
     for point in smart_points(result.plain):
         last = SmartReading.objects.filter(node=node, disk_id=point.disk_id[:255]).first()
         before = _point_of(last) if last is not None else None
@@ -66,7 +81,8 @@ def keep_smart(node: Node, inventory: Inventory, observed_at: datetime) -> None:
             or point.differs(before)
             or observed_at - last.observed_at >= SMART_EVERY
         )
-        if due:
+        if due and room > 0:
+            room -= 1
             values = {name: value for name, value in asdict(point).items() if name != "disk_id"}
             SmartReading.objects.create(
                 node=node, disk_id=point.disk_id[:255], observed_at=observed_at, **values
@@ -85,7 +101,7 @@ def _has_fallen(point: SmartPoint, before: SmartPoint | None) -> bool:
 def _warn(node: Node, point: SmartPoint, before: SmartPoint | None, name: str) -> None:
     words = "is failing" if point.health == "failed" else "needs a look"
     then = f", was {before.health}" if before is not None else ""
-    record(
+    record_of_host(
         "disk_health_fell",
         f"{node.name}: disk {name} {words}{then}",
         node=node,

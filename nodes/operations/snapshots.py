@@ -108,7 +108,9 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     node.inventory_failures = 0
     # Not the whole row: its connection and scheduling may have changed since it was read.
     node.save(update_fields=[*FIGURE_COLUMNS, "snapshot", "observed_at", "inventory_failures", "updated_at"])
-    keep_changes(node, changes, observed_at)
+    if not keep_changes(node, changes, observed_at):
+        # One in which something changed is kept for long; of a host that changes at each look, it is not.
+        Snapshot.objects.filter(pk=snapshot.pk).update(changed=False)
     keep_smart(node, inventory, observed_at)
     keep_devices(node, inventory)
     _drop_unchanged(node)

@@ -17,6 +17,7 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal_entries import Entry
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_follow import LogFollow, LogSpan
+from nodes.hosts.stop_signal import Unwanted, stopped_by
 from nodes.realtime.log_ring import Place, Ring
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,10 @@ class LogStream:
     # -- the thread's side --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with stopped_by(self._stop):
+            self._run_until_stopped()
+
+    def _run_until_stopped(self) -> None:
         failures = 0
         try:
             while not self._stop.is_set():
@@ -152,6 +157,8 @@ class LogStream:
             now = time.monotonic()
             try:
                 entries = follow.read(max(0.001, flush_at - now) if pending else _IDLE_S)
+            except Unwanted:
+                return True
             except HostTimeout:
                 entries = []
             if entries == [] and now - heard_at > _QUIET_S:

@@ -27,12 +27,13 @@ Entries go straight to the socket: a client that is slow slows down the host's p
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -53,6 +54,8 @@ from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import LogPage, LogProblem, query
+from nodes.hosts.shared_pool import SharedPool
+from nodes.hosts.stop_signal import stopped_by
 from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node, require_starting
 from nodes.realtime.access import Caller
@@ -75,7 +78,7 @@ _FILTERS = ("services", "since", "until", "last", "level", "keyword", "regex", "
 _OVERLAP = timedelta(seconds=2)
 
 _hubs: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LogHub] = weakref.WeakKeyDictionary()
-_openers = ThreadPoolExecutor(16, thread_name_prefix="journal: open")
+_openers = SharedPool(16, "journal: open")
 """Threads that wait for hosts. Not the loop's own: dead hosts would keep everybody else's work waiting."""
 
 
@@ -128,6 +131,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         self._running = asyncio.Event()
         self._running.set()
         self._viewer: Viewer | None = None
+        self._gone = threading.Event()
         self._user: User | None = None
         self._closed = False
         await self.accept()
@@ -194,8 +198,8 @@ class LogConsumer(AsyncWebsocketConsumer):
             host = str(self._node.uuid)
             joined = hub().join(host, asked.start.filters) if asked.is_new else None
             before = joined.before if joined else None
-            loop = asyncio.get_running_loop()
-            begun = await loop.run_in_executor(_openers, self._open, asked.start, asked.backlog, before)
+            opening = _openers.submit(host, partial(self._open, asked.start, asked.backlog, before))
+            begun = await asyncio.wrap_future(opening)
             if self._closed:
                 return
             await self.send(text_data=_first_state(begun, asked.backlog))
@@ -237,6 +241,10 @@ class LogConsumer(AsyncWebsocketConsumer):
 
     def _open(self, start: LogCursor, backlog: int, before: LogCursor | None) -> Begun:
         """What comes first, and where to go on after it; ``before`` is where it has a place already."""
+        with stopped_by(self._gone):
+            return self._begun(start, backlog, before)
+
+    def _begun(self, start: LogCursor, backlog: int, before: LogCursor | None) -> Begun:
         connection = self._connect()
         wait_s = settings.NODEADMIN_HOST_TIMEOUT_S
         tool = tool_of(connection, wait_s)
@@ -286,6 +294,7 @@ class LogConsumer(AsyncWebsocketConsumer):
     def _stop_viewing(self) -> None:
         """Nothing more is read or sent, even to a client that takes long for what is under way."""
         own = asyncio.current_task()
+        self._gone.set()
         for task in self._tasks:
             if task is not own:
                 task.cancel()

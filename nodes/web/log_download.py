@@ -12,8 +12,8 @@ import re
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -33,6 +33,8 @@ from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_command import shown_command
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import LogPage, query
+from nodes.hosts.shared_pool import SharedPool
+from nodes.hosts.stop_signal import stopped_by
 from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node
 
@@ -50,7 +52,7 @@ PAGE_S = 60.0
 AT_ONCE = 3
 """Downloads of one user."""
 
-_readers = ThreadPoolExecutor(8, thread_name_prefix="journal: download")
+_readers = SharedPool(8, "journal: download", share=2)
 _under_way: Counter[int] = Counter()
 _guard = threading.Lock()
 _LINE_BREAK = re.compile(r"\r?\n")
@@ -76,11 +78,11 @@ class Download:
     """By their code, what cannot be read."""
 
     counted: bool = False
+    _gone: threading.Event = field(default_factory=threading.Event)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The file. It ends early where a bound is met, the host is lost, or the right is withdrawn."""
         clock = Clock(MAX_S)
-        loop = asyncio.get_running_loop()
         self._count()
         try:
             yield self._head()
@@ -93,7 +95,8 @@ class Download:
                 if self.cut or not self.page.more:
                     break
                 # Only now: a browser that is slow slows down the reading, too.
-                await loop.run_in_executor(_readers, self._go_on, min(PAGE_S, clock.left))
+                reading = _readers.submit(str(self.node.uuid), partial(self._go_on, min(PAGE_S, clock.left)))
+                await asyncio.wrap_future(reading)
             yield self._tail()
         finally:
             self.close()
@@ -105,6 +108,7 @@ class Download:
 
     def close(self) -> None:
         """Called by the response as well: a browser that leaves leaves the generator where it stands."""
+        self._gone.set()
         with _guard:
             if self.counted:
                 self.counted = False
@@ -128,7 +132,8 @@ class Download:
             node = get_node(user, str(self.node.uuid), VIEW_LOGS)
             connection = access.connect(access.target_for(node))
             limit = min(MAX_LIMIT, MAX_ENTRIES - self.entries)
-            self.page = query(connection, start, limit=limit, timeout_s=timeout_s)
+            with stopped_by(self._gone):
+                self.page = query(connection, start, limit=limit, timeout_s=timeout_s)
         except NodeAdminError as error:
             self.cut = error.code
             self.problems[error.code] = error.detail()

@@ -156,7 +156,7 @@ def _endless(client: socket.socket) -> None:
     [
         (_silent, HostTimeout, "silent"),
         (_only_a_greeting, HostTimeout, "silent"),
-        (_endless, HostTimeout, "silent"),
+        (_endless, HostUnreachable, "not_ssh"),
         (_web_server, HostUnreachable, "not_ssh"),
         (_hangs_up, HostUnreachable, "closed"),
     ],

@@ -15,8 +15,11 @@ import msgspec
 
 from nodes.errors import HostError, HostUnreachable
 from nodes.hosts.connection import HostConnection
+from nodes.hosts.deadlines import Clock
+from nodes.hosts.host_budget import pieces
 from nodes.hosts.journal_entries import Entry, ExportReader
 from nodes.hosts.journal_filters import command
+from nodes.hosts.stop_signal import Unwanted
 
 REREAD_S = 5.0
 """For one batch. A reader that waits longer for a field would hold back all entries behind it."""
@@ -65,14 +68,17 @@ class MissingMessages:
 
     def _read_again(self, newest: str, count: int, timeout_s: float) -> Mapping[str, Entry]:
         """By cursor, the ``count`` entries that end with ``newest``; fewer, or none, where that fails."""
-        began = time.monotonic()
+        began, clock = time.monotonic(), Clock(max(timeout_s, 0.1))
         if began < self._not_before:
             return {}
         options = [*self._options, "--reverse", f"--lines={count}", f"--cursor={newest}"]
         try:
             result = self._connection.shell.run(
-                command(options), timeout_s=max(timeout_s, 0.1), max_bytes=MAX_BYTES, sudo=self._sudo
+                command(options), timeout_s=clock.left, max_bytes=MAX_BYTES, sudo=self._sudo
             )
+            return self._entries(result.stdout, clock)
+        except Unwanted:
+            raise
         except HostError as error:
             if self._connection.alive:
                 now = time.monotonic()
@@ -81,4 +87,10 @@ class MissingMessages:
             raise HostUnreachable(
                 f"The connection to {self._connection.address} was lost.", extra={"reason": "lost"}
             ) from error
-        return {entry.cursor: entry for entry in ExportReader().feed(result.stdout)}
+
+    def _entries(self, printed: bytes, clock: Clock) -> Mapping[str, Entry]:
+        reader = ExportReader()
+        found: dict[str, Entry] = {}
+        for piece in pieces(printed, self._connection.budget, clock):
+            found |= {entry.cursor: entry for entry in reader.feed(piece)}
+        return found

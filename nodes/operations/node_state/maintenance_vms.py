@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
-from nodes.events import record
 from nodes.inventory.build import Inventory
 from nodes.inventory.domain_states import is_active
 from nodes.inventory.summary import SummaryFacts
 from nodes.inventory.vms import VmsFacts
 from nodes.models import MaintenanceBaseline, Node, Operation, Scheduling
 from nodes.models.event import Severity
+from nodes.operations.node_state.floods import record_of_host
 from nodes.operations.plans import Action, VmDecision
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def note_running(node: Node, inventory: Inventory, *, operation: Operation | Non
     if found != known:
         _keep(node, found)
     for uuid in unmeant:
-        record(
+        record_of_host(
             "vm_runs_in_maintenance",
             _("%(vm)s runs on %(node)s, which is in maintenance; nodeadmin did not start it there.")
             % {"vm": active[uuid], "node": node.name},
