@@ -9,5 +9,8 @@ class NodesConfig(AppConfig):
     verbose_name = _("Nodes")
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and what writes and numbers entries of the audit log."""
         from nodes import checks  # noqa: F401
+        from nodes.audit import sealer
+
+        sealer.install()

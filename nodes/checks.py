@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core import checks
 
 from nodeadmin.proxies import UNIX
+from nodes.models.audit_mac import SHORTEST_KEY
 
 
 @checks.register(checks.Tags.security)
@@ -35,6 +36,20 @@ def seal_keys(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
             id="nodeadmin.E001",
         )
     ]
+
+
+@checks.register(checks.Tags.security)
+def audit_key(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E021: no key to authenticate the audit log with, or one that could be guessed or is known."""
+    keys = settings.NODEADMIN_AUDIT_KEY.replace(",", " ").split()
+    hint = "Make one with: openssl rand -base64 48"
+    if not keys or any(len(key) < SHORTEST_KEY for key in keys):
+        text = f"NODEADMIN_AUDIT_KEY holds no key, or one of less than {SHORTEST_KEY} characters."
+        return [checks.Error(text, hint=hint, id="nodeadmin.E021")]
+    if {settings.SECRET_KEY, *settings.NODEADMIN_SEAL_KEYS.replace(",", " ").split()}.intersection(keys):
+        text = "NODEADMIN_AUDIT_KEY is a key that nodeadmin uses for something else."
+        return [checks.Error(text, hint=hint, id="nodeadmin.E021")]
+    return []
 
 
 @checks.register(checks.Tags.security)

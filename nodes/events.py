@@ -1,12 +1,20 @@
 """The record of what happened, and the news of it to whoever is looking.
 
-``record`` writes the audit row in the caller's transaction: what is rolled back was not done, and leaves
+``record`` writes the event in the caller's transaction: what is rolled back was not done, and leaves
 no event. News goes out after the commit only.
+
+Whoever acts is given to ``record``, or is the one that :func:`acting` has named for this thread or task: the
+middleware does so for a request, the engine for an operation, manage.py for a command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import getpass
+import ipaddress
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,7 +23,7 @@ from django.db import transaction
 from django.utils.functional import Promise
 
 from nodes.models import Event, Node, Operation, User
-from nodes.models.event import Severity, Via
+from nodes.models.event import Category, Severity, Via
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +62,33 @@ class Actor:
 
 
 SYSTEM = Actor()
+_acting: ContextVar[Actor | Callable[[], Actor] | None] = ContextVar("nodeadmin_actor", default=None)
+_of_process = SYSTEM
+
+
+@contextmanager
+def acting(actor: Actor | Callable[[], Actor]) -> Iterator[None]:
+    """Name who acts in this block, in this thread or task and in those that get its context (asgiref's
+    sync_to_async does); with a callable, who it is when it is asked for."""
+    before = _acting.set(actor)
+    try:
+        yield
+    finally:
+        _acting.reset(before)
+
+
+def set_process_actor(actor: Actor) -> None:
+    """Name who acts in this process where nobody else is named: the command line."""
+    global _of_process
+    _of_process = actor
+
+
+def current_actor() -> Actor:
+    """Who acts here and now; the system itself where nobody was named."""
+    named = _acting.get()
+    if named is None:
+        return _of_process
+    return named() if callable(named) else named
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,29 +149,99 @@ def record(
     *,
     node: Node | None = None,
     node_name: str = "",
-    actor: Actor = SYSTEM,
+    node_ref: str = "",
+    actor: Actor | None = None,
     operation: Operation | None = None,
     target: Target | None = None,
     severity: str = Severity.INFO,
     data: Mapping[str, Any] | None = None,
+    category: str = "",
 ) -> Event:
-    """Write one event. ``kind`` is a stable word such as ``node_added``; ``data`` must hold no secret."""
-    event = Event.objects.create(
+    """Write one event. ``kind`` is a stable word such as ``node_added``; ``data`` must hold no secret.
+
+    Without ``actor`` it is :func:`current_actor`. It is an entry of the audit log where anybody but the
+    system itself is behind it, or ``category`` says so. ``node_name`` and ``node_ref`` (its UUID) are for a
+    node that is gone or going.
+    """
+    actor = current_actor() if actor is None else actor
+    target = target or Target("", "", "")
+    details = dict(data or {})
+    if actor.via == Via.COMMAND:
+        details |= operating_system_user()
+    event = Event(
         kind=kind,
-        message=str(message),
+        message=_clean(str(message)),
+        category=category or category_of(actor),
         node=node,
+        node_ref=str(node.uuid) if node is not None else node_ref,
         node_name=node.name if node is not None else node_name,
         user=actor.user,
+        user_ref=str(actor.user.pk) if actor.user is not None else "",
         user_name=actor.name,
-        source_ip=actor.source_ip,
+        source_ip=plain_address(actor.source_ip),
         via=actor.via,
-        token_name=actor.token_name,
-        target_type=target.type if target is not None else "",
-        target_id=target.id if target is not None else "",
-        target_name=target.name if target is not None else "",
+        token_name=_clean(actor.token_name)[:80],
+        target_type=target.type[:32],
+        target_id=_clean(target.id)[:64],
+        target_name=_clean(target.name)[:255],
         operation=operation,
+        operation_ref=str(operation.pk) if operation is not None else "",
         severity=severity,
-        data=dict(data or {}),
+        data=_clean_data(details),
     )
+    if event.category == Category.AUDIT:
+        event.authenticate()
+    event.save(force_insert=True)
+    if event.category == Category.AUDIT:
+        for listener in tuple(_entry_listeners):
+            listener()
     log.info("event", kind=kind, node=event.node_name, user=event.user_name, detail=message)
     return event
+
+
+_entry_listeners: list[Callable[[], None]] = []
+
+
+def on_entry(listener: Callable[[], None]) -> None:
+    """Have ``listener`` called for each entry of the audit log, in the transaction that writes it."""
+    if listener not in _entry_listeners:
+        _entry_listeners.append(listener)
+
+
+def category_of(actor: Actor) -> str:
+    """Of an event of which nothing else is said."""
+    return Category.HOST if actor == SYSTEM else Category.AUDIT
+
+
+def operating_system_user() -> dict[str, str]:
+    """Who runs this process, and who called sudo for it."""
+    try:
+        names = {"os_user": getpass.getuser()}
+    except (KeyError, OSError):  # an id that has no name
+        names = {"os_user": str(os.getuid())}
+    sudo = os.environ.get("SUDO_USER", "")
+    return names | ({"sudo_user": sudo[:64]} if sudo else {})
+
+
+def plain_address(text: str | None) -> str | None:
+    """An IP address in its one form, as the database gives it back; None for what is none."""
+    try:
+        address = ipaddress.ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _clean(text: str) -> str:
+    """Without what no database takes: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _clean_data(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_clean(str(key)): _clean_data(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean_data(inner) for inner in value]
+    if isinstance(value, str | Promise):
+        return _clean(str(value))
+    return value

@@ -56,9 +56,13 @@ def _fresh_process_state() -> object:
         from django.core.cache import cache
 
         from nodes import access
+        from nodes.audit.head_file import head_path
 
         cache.clear()
         access.close_pool()
+        # It belongs to a database that is empty again, and would say that entries of the next one are
+        # missing.
+        head_path().unlink(missing_ok=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

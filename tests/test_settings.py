@@ -128,6 +128,17 @@ def test_seal_keys_that_are_none_are_an_error(settings, keys):
     assert "nodeadmin.E001" in ids(run_checks())
 
 
+@pytest.mark.parametrize("keys", ["", "short", "short " + "x" * 40])
+def test_an_audit_key_that_is_none_or_short_is_an_error(settings, keys):
+    settings.NODEADMIN_AUDIT_KEY = keys
+    assert "nodeadmin.E021" in ids(run_checks())
+
+
+def test_an_audit_key_that_is_used_for_something_else_is_an_error(settings):
+    settings.NODEADMIN_AUDIT_KEY = settings.SECRET_KEY
+    assert "nodeadmin.E021" in ids(run_checks())
+
+
 def test_celery_wants_postgresql_a_shared_channel_layer_and_a_broker(settings, monkeypatch):
     settings.NODEADMIN_ENGINE = "celery"
     assert {"nodeadmin.E004", "nodeadmin.E005"} <= ids(run_checks())

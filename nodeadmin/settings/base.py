@@ -284,7 +284,10 @@ NODEADMIN_ALLOW_TEST_URI = env.boolean("NODEADMIN_ALLOW_TEST_URI", False)
 NODEADMIN_STALE_AFTER_S = env.seconds("NODEADMIN_STALE_AFTER_S", 1800.0, minimum=10.0)
 NODEADMIN_SNAPSHOTS_KEPT = env.integer("NODEADMIN_SNAPSHOTS_KEPT", 10, minimum=1)
 NODEADMIN_OPERATION_DAYS = env.integer("NODEADMIN_OPERATION_DAYS", 180, minimum=1)
+# Events of hosts and the monitor; of each node at most so many. Entries of the audit log stay longer.
 NODEADMIN_EVENT_DAYS = env.integer("NODEADMIN_EVENT_DAYS", 365, minimum=1)
+NODEADMIN_EVENTS_PER_NODE = env.integer("NODEADMIN_EVENTS_PER_NODE", 10_000, minimum=100)
+NODEADMIN_AUDIT_DAYS = env.integer("NODEADMIN_AUDIT_DAYS", 3 * 365, minimum=1)
 # What needs a second factor: "" nothing, "power" a fresh one for power actions, removals, credentials, grants
 # and tokens, "all" one at each sign-in as well.
 NODEADMIN_REQUIRE_SECOND_FACTOR = env.text(

@@ -15,6 +15,7 @@ SECRET_KEY = env.kept_secret("NODEADMIN_SECRET_KEY", DATA_DIR / "secrets" / "dja
 NODEADMIN_SEAL_KEYS = env.kept_secret(
     "NODEADMIN_SEAL_KEYS", DATA_DIR / "secrets" / "seal-keys", lambda: Fernet.generate_key().decode()
 )
+NODEADMIN_AUDIT_KEY = env.kept_secret("NODEADMIN_AUDIT_KEY", DATA_DIR / "secrets" / "audit-key")
 # Hashed names, but not compressed: over loopback that would only make the first start slower.
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"

@@ -6,6 +6,7 @@ from nodeadmin.settings.base import *
 NODEADMIN_PROFILE = "production"
 SECRET_KEY = env.secret("NODEADMIN_SECRET_KEY")
 NODEADMIN_SEAL_KEYS = env.secret("NODEADMIN_SEAL_KEYS")
+NODEADMIN_AUDIT_KEY = env.secret("NODEADMIN_AUDIT_KEY")
 
 SECURE_SSL_REDIRECT = env.boolean("NODEADMIN_SSL_REDIRECT", True)
 SECURE_HSTS_SECONDS = env.integer("NODEADMIN_HSTS_S", 365 * 24 * 3600)

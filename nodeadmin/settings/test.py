@@ -15,6 +15,7 @@ from nodeadmin.settings.base import DATA_DIR, DATABASE_URL, DATABASES
 NODEADMIN_PROFILE = "test"
 SECRET_KEY = "test-only-and-long-enough-to-please-the-system-checks-0123456789"  # noqa: S105
 NODEADMIN_SEAL_KEYS = "bm9kZWFkbWluLXRlc3QtaXMtbm90LWEtc2VjcmV0LTE="
+NODEADMIN_AUDIT_KEY = "test-audit-key-0123456789-0123456789-0123456789"
 NODEADMIN_ALLOW_TEST_URI = True
 NODEADMIN_SWEEP_S = env.seconds("NODEADMIN_SWEEP_S", 0.2)
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

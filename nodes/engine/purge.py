@@ -7,8 +7,8 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
+from nodes.audit.retention import purge_events
 from nodes.models import (
-    Event,
     FactorProof,
     IdempotencyKey,
     InventoryChange,
@@ -35,7 +35,6 @@ def purge() -> dict[str, int]:
     operations = Operation.objects.exclude(status__in=UNFINISHED).filter(
         created_at__lt=now - timedelta(days=settings.NODEADMIN_OPERATION_DAYS)
     )
-    events = Event.objects.filter(created_at__lt=now - timedelta(days=settings.NODEADMIN_EVENT_DAYS))
     changes = InventoryChange.objects.filter(
         observed_at__lt=now - timedelta(days=settings.NODEADMIN_EVENT_DAYS)
     )
@@ -47,7 +46,7 @@ def purge() -> dict[str, int]:
     return {
         "migration_slots": slots.delete()[0],
         "operations": operations.delete()[1].get("nodes.Operation", 0),
-        "events": events.delete()[0],
+        **purge_events(now),
         "inventory_changes": changes.delete()[0],
         "smart_readings": readings.delete()[0],
         "idempotency_keys": keys.delete()[0],

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.db.models import Q
 
+from nodes.audit.sealer import seal_waiting
 from nodes.engine.claim import Claim, claim, release, renew
 from nodes.engine.purge import purge
 from nodes.engine.queues import REFRESHES, Queue, Slot, Slots, queue_of, rows_in
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 STOP_WAIT_S = 5.0
 PURGE_EVERY = timedelta(days=1)
+SEAL_EVERY_S = 5.0
 
 
 class Runner:
@@ -44,6 +46,7 @@ class Runner:
         self._ended = threading.Event()
         self._loops: list[threading.Thread] = []
         self._purge_asked = -PURGE_EVERY.total_seconds()
+        self._sealed_at = -SEAL_EVERY_S
 
     def start(self) -> None:
         """Begin to sweep, at once for the first time, and to renew the leases of what runs."""
@@ -126,6 +129,7 @@ class Runner:
             self._wake.wait(settings.NODEADMIN_SWEEP_S)
             self._wake.clear()
             _in_any_case(self._sweep, "the sweep for operations failed; it goes on")
+            _in_any_case(self._seal_entries, "entries of the audit log could not be numbered")
             _in_any_case(self._purge_daily, "the daily purge failed; the next one tries again")
 
     def _sweep(self) -> None:
@@ -192,6 +196,12 @@ class Runner:
             held = dict(self._runs)
         for lost in renew([claim_ for claim_, _run in held.values()]):
             held[lost.operation_id][1].lost.set()
+
+    def _seal_entries(self) -> None:
+        """Entries whose process ended between their commit and their number."""
+        if time.monotonic() - self._sealed_at >= SEAL_EVERY_S:
+            self._sealed_at = time.monotonic()
+            seal_waiting()
 
     def _purge_daily(self) -> None:
         """Asked once an hour; of all processes that ask, one a day is told to."""

@@ -1,5 +1,6 @@
 """What nodeadmin keeps: one file a thing."""
 
+from nodes.models.audit import AuditCheckpoint, AuditHead, CountedEntry, ExportCursor, RecordedSettings
 from nodes.models.autostart import HeldAutostart, MaintenanceBaseline
 from nodes.models.bmc import Bmc
 from nodes.models.chore import Chore
@@ -34,15 +35,19 @@ from nodes.models.user import User
 __all__ = [
     "TAKES_VMS",
     "ApiToken",
+    "AuditCheckpoint",
+    "AuditHead",
     "Bmc",
     "Chore",
     "Connection",
     "ConnectionReason",
+    "CountedEntry",
     "Credential",
     "DeclaredSharedStorage",
     "Device",
     "Direction",
     "Event",
+    "ExportCursor",
     "FactorProof",
     "FigureBlock",
     "FloodKind",
@@ -66,6 +71,7 @@ __all__ = [
     "OperationStatus",
     "OperationStep",
     "OwnKeyPair",
+    "RecordedSettings",
     "Role",
     "RoleAssignment",
     "RoleScope",

@@ -70,7 +70,7 @@ cp -a {MOUNT}/data /var/lib/nodeadmin
 chown -R nodeadmin: /var/lib/nodeadmin
 install -m 0700 -d /etc/nodeadmin /etc/systemd/system/nodeadmin.service.d
 mv /var/lib/nodeadmin/secrets/django-key /etc/nodeadmin/secret-key
-mv /var/lib/nodeadmin/secrets/seal-keys /etc/nodeadmin/seal-keys
+mv /var/lib/nodeadmin/secrets/seal-keys /var/lib/nodeadmin/secrets/audit-key /etc/nodeadmin/
 chown root: /etc/nodeadmin/*
 cp {MOUNT}/code/systemd/environment.single /etc/nodeadmin/environment
 sed -i 's/^NODEADMIN_ALLOWED_HOSTS=.*/NODEADMIN_ALLOWED_HOSTS=127.0.0.1/' /etc/nodeadmin/environment

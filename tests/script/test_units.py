@@ -33,7 +33,7 @@ def test_a_unit_starts_a_command_that_exists_with_secrets_out_of_files(unit: Pat
     loaded = set(re.findall(r"^LoadCredential=([\w-]+):", text, re.MULTILINE))
     named = dict(re.findall(r"(NODEADMIN_\w+)_FILE=%d/([\w-]+)", text))
     assert set(named.values()) == loaded
-    needed = {"NODEADMIN_SECRET_KEY", "NODEADMIN_SEAL_KEYS"}
+    needed = {"NODEADMIN_SECRET_KEY", "NODEADMIN_SEAL_KEYS", "NODEADMIN_AUDIT_KEY"}
     assert needed | (set() if unit.stem == "nodeadmin" else {"NODEADMIN_DATABASE_URL"}) <= set(named)
 
 
