@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('auth', '0012_alter_user_first_name_max_length'),
-        ('nodes', '0013_callers'),
+        ('nodes', '0018_audit_export'),
     ]
 
     operations = [
