@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from nodes.models import ApiToken, Credential, Event, Operation
 from tests.factories import grant, make_node, make_user
+from tests.permissions.people import give
 from tests.web.conftest import HTMX
 
 
@@ -136,14 +137,18 @@ def test_a_type_that_is_none_of_the_three_is_refused_with_the_list(admin_page):
 
 
 def test_the_settings_show_no_secret_and_who_has_which_right(admin_page):
-    node = make_node("kvm-01", uri="qemu+ssh://root@192.0.2.1/system")
+    node = make_node("kvm-01", uri="qemu+ssh://root@192.0.2.1/system", labels={"rack": "a1"})
     Credential.objects.create(node=node, kind="password", secret={"password": "s3cret"})
     grant(make_user("olga"), node, "view_node", "power_node")
+    give(make_user("rosa"), "view_node", "delete_node", labels={"rack": "a1"})
+    give(make_user("nina"), "view_node", labels={"rack": "a2"})
     page = admin_page.get(reverse("node-settings", args=["kvm-01"])).content.decode()
     assert "Password" in page
     assert "s3cret" not in page
     assert "olga" in page
     assert "power_node" in page
+    assert "rosa" in page
+    assert "nina" not in page
 
 
 def test_a_new_connection_is_checked_by_an_operation(admin_page):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -15,8 +16,16 @@ from django.views.decorators.http import require_http_methods
 from nodes import access
 from nodes.engine import requests
 from nodes.errors import InvalidInput, NodeAdminError, NodeExists, TrustedLabel
-from nodes.models import Credential, Node, NodeGroupObjectPermission, NodeUserObjectPermission
-from nodes.permissions import ADD, CHANGE, get_node, has_for_all
+from nodes.models import (
+    Credential,
+    Node,
+    NodeGroupObjectPermission,
+    NodeUserObjectPermission,
+    RoleAssignment,
+    RoleScope,
+)
+from nodes.models.role import matches, selector_of
+from nodes.permissions import ADD, CHANGE, NODE_PERMISSIONS, get_node, has_for_all
 from nodes.web.forms.login import ChangeLoginForm
 from nodes.web.forms.node import NodeForm
 from nodes.web.views import node_page
@@ -69,7 +78,8 @@ def login_facts(node: Node) -> dict[str, Any]:
 
 
 def grants_of(node: Node) -> list[tuple[str, str, list[str]]]:
-    """Grants for this node alone: kind of holder, name, permissions."""
+    """What people have on this node by grants and by roles for it or its labels: kind of holder, name,
+    permissions."""
     found: dict[tuple[str, str], list[str]] = {}
     users = NodeUserObjectPermission.objects.filter(content_object=node)
     groups = NodeGroupObjectPermission.objects.filter(content_object=node)
@@ -77,7 +87,13 @@ def grants_of(node: Node) -> list[tuple[str, str, list[str]]]:
         found.setdefault(("user", name), []).append(permission)
     for name, permission in groups.values_list("group__name", "permission__codename"):
         found.setdefault(("group", name), []).append(permission)
-    return [(kind, name, sorted(names)) for (kind, name), names in sorted(found.items())]
+    given = RoleAssignment.objects.in_force().exclude(scope=RoleScope.ALL)
+    of_node = given.filter(Q(node=node) | Q(scope=RoleScope.LABELS)).select_related("role", "user", "group")
+    for row in of_node:
+        if row.scope == RoleScope.NODE or matches(selector_of(row.selector), node.labels):
+            names = found.setdefault(("user" if row.user is not None else "group", row.holder), [])
+            names += [one for one in row.role.permissions if one in NODE_PERMISSIONS]
+    return [(kind, name, sorted(set(names))) for (kind, name), names in sorted(found.items())]
 
 
 @sensitive_post_parameters(*SECRETS)

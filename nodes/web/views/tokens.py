@@ -20,7 +20,7 @@ from nodes.engine.tokens import make_token, revoke_token, tokens_seen_by
 from nodes.errors import InvalidInput, UnknownNode
 from nodes.models import ApiToken, Node, User
 from nodes.models.role import selector_of
-from nodes.permissions import GRANT, get_node, has_for_all, nodes_for
+from nodes.permissions import ALL_PERMISSIONS, GRANT, get_node, has_for_all, nodes_for
 from nodes.web.forms.token import TokenForm
 from nodes.web.views.access import actor_of, user_of
 
@@ -35,6 +35,10 @@ class TokenLine:
     labels: tuple[tuple[str, str], ...]
     nodes: tuple[str, ...]
     unseen: int
+
+    @property
+    def has_all(self) -> bool:
+        return set(ALL_PERMISSIONS) <= set(self.token.permissions)
 
 
 @never_cache
