@@ -229,6 +229,8 @@ class TrustedLabel(PermissionDenied):
 
 
 class RateLimited(NodeAdminError):
+    """``extra``: after how many seconds to ask again, ``retry_after_s``; answers send it as Retry-After."""
+
     code, http_status, retryable = "rate_limited", 429, True
     title = "Too many requests"
 

@@ -57,8 +57,10 @@ def _fresh_process_state() -> object:
 
         from nodes import access
         from nodes.audit.head_file import head_path
+        from nodes.engine import scans
 
         cache.clear()
+        scans.buckets.cache_clear()
         access.close_pool()
         # It belongs to a database that is empty again, and would say that entries of the next one are
         # missing.

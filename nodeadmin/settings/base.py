@@ -300,6 +300,8 @@ NODEADMIN_TRUSTED_PROXIES = env.words("NODEADMIN_TRUSTED_PROXIES")
 # first is empty, all but link-local and metadata addresses (nodes/hosts/network_rules.py).
 NODEADMIN_ALLOWED_NETWORKS = env.words("NODEADMIN_ALLOWED_NETWORKS")
 NODEADMIN_DENIED_NETWORKS = env.words("NODEADMIN_DENIED_NETWORKS")
+# Looks at addresses that belong to no node, for each user.
+NODEADMIN_SCAN_RATE = env.rate("NODEADMIN_SCAN_RATE", "30/min")
 NODEADMIN_HOST_TIMEOUT_S = env.seconds("NODEADMIN_HOST_TIMEOUT_S", 15.0, minimum=1.0)
 NODEADMIN_PROBE_TIMEOUT_S = env.seconds("NODEADMIN_PROBE_TIMEOUT_S", 60.0, minimum=5.0)
 NODEADMIN_MONITOR = env.text("NODEADMIN_MONITOR", "embedded", choices=("embedded", "separate"))

@@ -23,9 +23,15 @@ class BmcEndpoints(Endpoints):
         CertificateAnswer,
         example=EXAMPLE_NODE | {"url": "https://10.0.0.7"},
         description="Reaches out to the BMC, for 15 seconds at most, with no credential. It trusts nothing: "
-        "compare the fingerprint and send it with update-node, as `bmc.certificate_fingerprint`. Needs "
-        "`change_node`.",
-        errors=((403, "permission_denied"), (502, "bmc_failed, bmc_unreachable, bmc_busy")),
+        "compare the fingerprint and send it with update-node, as `bmc.certificate_fingerprint`. Where no "
+        "Redfish service is there, the answer comes after those 15 seconds, and is the same for whatever is "
+        "there instead. Needs `change_node` and `scan_host`; scans are counted for each user.",
+        errors=(
+            (403, "permission_denied"),
+            (422, "address_denied"),
+            (429, "rate_limited"),
+            (502, "bmc_unreachable"),
+        ),
     )
     def scan_bmc_certificate(self, request: Request) -> Response:
         data = self.read(inputs.ScanBmcInput)

@@ -100,8 +100,15 @@ def from_error(error: NodeAdminError) -> Response:
     extra: dict[str, Any] = {**error.extra, "retryable": error.retryable}
     if error.remedy:
         extra["remedy"] = str(error.remedy)
+    wait_s = extra.get("retry_after_s")
     return problem_response(
-        error.http_status, error.code, str(error.title), error.detail(), errors=errors, extra=extra
+        error.http_status,
+        error.code,
+        str(error.title),
+        error.detail(),
+        errors=errors,
+        extra=extra,
+        headers={"Retry-After": str(wait_s)} if wait_s is not None else None,
     )
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
@@ -14,7 +13,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from nodes import access
 from nodes.api import inputs
 from nodes.api.answers import (
     EventAnswer,
@@ -30,17 +28,16 @@ from nodes.api.idempotency import idempotent
 from nodes.api.operation_answers import OperationAnswer, OperationPage, operation_answer
 from nodes.api.schema import documented
 from nodes.api.service_inputs import RetryOperationInput
-from nodes.engine import bmc, jump_hosts, requests
+from nodes.engine import bmc, requests, scans
 from nodes.engine.queues import waiting_of
 from nodes.engine.service import needs_confirmation
 from nodes.engine.submit import cancel, retry, wait_for
 from nodes.errors import InvalidInput, UnknownOperation
 from nodes.events import Actor
-from nodes.hosts.host_key_scan import scan_host
 from nodes.models import ApiToken, Bmc, Credential, HeldAutostart, Node, Operation, SnapshotSection, User
 from nodes.models.event import Via
 from nodes.operations.registry import kind_of
-from nodes.permissions import ADD, events_for, get_node, nodes_for, operations_for, permissions_on, require
+from nodes.permissions import events_for, get_node, nodes_for, operations_for, permissions_on, require
 from nodes.selection import order_nodes, select_nodes
 
 PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,18})"?\s*(?:$|[,;])', re.ASCII | re.IGNORECASE)
@@ -141,28 +138,21 @@ class NodeEndpoints(Endpoints):
         example={"uri": "qemu+ssh://root@kvm-01.example.org/system"},
         description="Reaches out to the host, for 15 seconds at most, with no credential. It trusts nothing: "
         "compare a fingerprint on the host's console and send it with add-node. Where `complete` is false, "
-        "`missing` says for which key types the host did not answer, and why.",
+        "`missing` says for which key types the host did not answer, and why. Where no SSH server is there, "
+        "the answer comes after those 15 seconds, and is the same for whatever is there instead. Needs "
+        "`scan_host`; scans are counted for each user.",
         errors=(
+            (403, "permission_denied"),
             (409, "jump_host_key_mismatch"),
-            (422, "jump_host_auth_failed, jump_host_forwarding_refused"),
+            (422, "address_denied, jump_host_auth_failed, jump_host_forwarding_refused"),
+            (429, "rate_limited"),
             (502, "host_unreachable, jump_host_unreachable, jump_host_failed"),
             (504, "timeout"),
         ),
     )
     def scan_host_key(self, request: Request) -> Response:
         data = self.read(inputs.ScanHostKeyInput)
-        require(self.user, ADD)
-        jump = jump_hosts.chosen(self.user, data.get("jump_host", ""))
-        uri = access.read_uri(data["uri"])
-        if uri.transport != "ssh":
-            raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
-        scan = scan_host(
-            uri.host,
-            uri.port,
-            rules=access.network_rules(),
-            timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S,
-            jump=access.jump_target(jump) if jump is not None else None,
-        )
+        uri, scan = scans.scan_host_key(self.actor, data["uri"], data.get("jump_host", ""))
         shown = [HostKeyAnswer(key.type, key.fingerprint) for key in scan.keys]
         missing = [
             MissingHostKeysAnswer(list(item.types), item.error.code, item.error.detail())

@@ -7,6 +7,7 @@ outside of any transaction; the address of a BMC is of no use to anybody before 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -14,34 +15,42 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from nodes import access, second_factor
+from nodes.engine.scans import count_scan
 from nodes.engine.submit import asking_user, submit
-from nodes.errors import BmcMissing, InvalidInput
+from nodes.errors import BmcFailed, BmcMissing, InvalidInput
 from nodes.events import Actor, NodeChanged, publish, record
 from nodes.hosts.bmc.system import System
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
 from nodes.hosts.certificates import ShownCertificate, read_fingerprint, show_certificate
+from nodes.hosts.deadlines import Clock
+from nodes.hosts.redfish import is_redfish, require_redfish
+from nodes.hosts.scan_answer import bmc_told_alike
 from nodes.models import Bmc, IdempotencyKey, Node, Operation
 from nodes.operations.base import removed
 from nodes.operations.bmc import check_bmc, has_bmc
-from nodes.permissions import CHANGE, POWER, require
+from nodes.permissions import CHANGE, POWER, SCAN, require
 
 BmcInput = Mapping[str, Any]
 """``url``, ``user``, ``password``, and optionally ``system`` and ``certificate_fingerprint``."""
 
 
 def scan_certificate(actor: Actor, node: Node, url: str) -> tuple[BmcAddress, ShownCertificate]:
-    """The certificate that a BMC shows now, for somebody who may change the node. Trusts nothing.
+    """The certificate that a BMC shows now, for somebody who may scan and change the node. Trusts nothing.
 
-    Raises PermissionDenied, InvalidInput for the address, BmcUnreachable, BmcFailed.
+    It is shown only of a Redfish service: the certificate of anything else is told of no more than its port.
+    Raises PermissionDenied, RateLimited, InvalidInput for the address, AddressDenied, BmcUnreachable.
     """
-    require(asking_user(actor), CHANGE, node)
+    user = asking_user(actor)
+    require(user, CHANGE, node)
+    require(user, SCAN)
     address = parse_bmc_url(url)
-    shown = show_certificate(
-        address.host,
-        address.port,
-        rules=access.network_rules(),
-        timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S,
-    )
+    count_scan(actor, f"{address.host}:{address.port}")
+    clock = Clock(settings.NODEADMIN_HOST_TIMEOUT_S)
+    rules = access.network_rules()
+    with bmc_told_alike(address, clock):
+        shown = show_certificate(address.host, address.port, rules=rules, timeout_s=clock.left)
+        pinned = BmcTarget(address, fingerprint=read_fingerprint(shown.fingerprint), rules=rules)
+        require_redfish(pinned, clock)
     return address, shown
 
 
@@ -49,7 +58,8 @@ def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, Syste
     """Reach the BMC with what was given, and find the node's host in it. Changes nothing.
 
     The stored password is never used for it: otherwise who may change a node could have it sent to a machine
-    of their own. Raises PermissionDenied, SecondFactorRequired, InvalidInput, BmcUnreachable, BmcFailed.
+    of their own. What answers there is told of only where it is a Redfish service. Raises PermissionDenied,
+    SecondFactorRequired, InvalidInput, AddressDenied, BmcUnreachable, BmcFailed.
     """
     require(asking_user(actor), CHANGE, node)
     second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=_about(node))
@@ -60,7 +70,15 @@ def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, Syste
         fingerprint=_fingerprint(given.get("certificate_fingerprint", "")),
         rules=access.network_rules(),
     )
-    return target, check_bmc(node, target, system=given.get("system", ""))
+    clock = Clock(settings.NODEADMIN_HOST_TIMEOUT_S)
+    with bmc_told_alike(target.address, clock):
+        try:
+            return target, check_bmc(node, target, system=given.get("system", ""))
+        except BmcFailed as error:
+            shown = str(error.extra.get("shown", ""))
+            if is_redfish(replace(target, fingerprint=read_fingerprint(shown)) if shown else target, clock):
+                error.extra["redfish"] = True
+            raise
 
 
 def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc:

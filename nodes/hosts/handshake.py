@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import paramiko
@@ -16,6 +17,10 @@ from nodes.hosts.reach import reach
 from nodes.hosts.target import HostKey, HostTarget
 from nodes.hosts.wire import PinnedKeyMismatch, SocketLike, Wire
 
+SSHD_REFUSALS = frozenset({"Exceeded MaxStartups", "Not allowed at this time"})
+"""What OpenSSH says in place of its greeting (sshd.c). What anything else says is not repeated."""
+_ALGORITHM = re.compile(r"[A-Za-z0-9@._+-]{1,64}")
+_MOST_NAMES = 20
 _LAST_TRY_S = 1.0
 """What a try that begins just before the deadline is given all the same."""
 
@@ -174,7 +179,8 @@ _OPTIONS = {
 
 def _no_common_algorithm(wire: Wire, where: str) -> HostUnreachable:
     known = wire.known
-    for kind, offered in wire.offered.items():
+    for kind, named in wire.offered.items():
+        offered = algorithm_names(named)
         if not set(offered) & set(known[kind]):
             return HostUnreachable(
                 f"{where} and nodeadmin have no SSH {kind} in common. The host offers: {', '.join(offered)}. "
@@ -195,7 +201,13 @@ def _no_common_algorithm(wire: Wire, where: str) -> HostUnreachable:
     )
 
 
+def algorithm_names(named: Iterable[str]) -> tuple[str, ...]:
+    """Those of a server's algorithms that may be shown: a name can be any bytes (RFC 4251, section 6)."""
+    return tuple(name for name in named if _ALGORITHM.fullmatch(name))[:_MOST_NAMES]
+
+
 def _explain(wire: Wire, where: str, failure: Exception | None, timed_out: float | None) -> Exception:
+    refusal = wire.said_instead if wire.said_instead in SSHD_REFUSALS else ""
     greeted = wire.remote_version.startswith("SSH-")
     if isinstance(failure, PinnedKeyMismatch):
         return failure
@@ -204,7 +216,7 @@ def _explain(wire: Wire, where: str, failure: Exception | None, timed_out: float
         return HostTimeout(
             f"{where} {what} within {timed_out:g} s.",
             remedy="Is it an SSH server, and does it answer to others?",
-            extra={"reason": "silent"},
+            extra={"reason": "silent", "greeted": greeted},
         )
     if isinstance(failure, paramiko.ssh_exception.IncompatiblePeer):
         if "host key" in str(failure):
@@ -218,11 +230,11 @@ def _explain(wire: Wire, where: str, failure: Exception | None, timed_out: float
             extra={"reason": "not_ssh"},
         )
     stage = "during the key exchange" if greeted else "without a greeting"
-    words = f": “{wire.said_instead}”" if wire.said_instead else ""
+    words = f": “{refusal}”" if refusal else ""
     return HostUnreachable(
         f"{where} closed the connection {stage}{words}.",
         remedy="sshd may have too many connections that wait for their login (MaxStartups, "
         "PerSourceMaxStartups) or refuse this address for a while (PerSourcePenalties, fail2ban): try again "
         "in a minute. Or it is no SSH server: check the port.",
-        extra={"reason": "closed"},
+        extra={"reason": "closed", "greeted": greeted or bool(refusal)},
     )

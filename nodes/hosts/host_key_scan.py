@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from nodes.errors import HostError, HostUnreachable
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.handshake import NoSuchHostKey, dropped, shake_hands, was_dropped
+from nodes.hosts.handshake import NoSuchHostKey, algorithm_names, dropped, shake_hands, was_dropped
 from nodes.hosts.network_rules import NetworkRules
 from nodes.hosts.reach import reach
 from nodes.hosts.target import HOST_KEY_TYPES, HostKey, JumpTarget
@@ -220,12 +220,13 @@ class _Scan:
             return self._counted(error)
         return HostUnreachable(
             f"{self._host}, port {self._port} and nodeadmin have no type of host key in common. The host "
-            f"offers: {', '.join(self._offered) or 'none'}. nodeadmin knows: {', '.join(HOST_KEY_TYPES)}.",
+            f"offers: {', '.join(algorithm_names(self._offered)) or 'none'}. "
+            f"nodeadmin knows: {', '.join(HOST_KEY_TYPES)}.",
             remedy="Make a key of a type that nodeadmin knows on the host, as root: ssh-keygen -A (and have "
             "sshd_config name it in a line HostKey, if it has such lines).",
             extra={
                 "reason": "no_common_algorithm",
-                "offered": list(self._offered),
+                "offered": list(algorithm_names(self._offered)),
                 "known": list(HOST_KEY_TYPES),
             },
         )

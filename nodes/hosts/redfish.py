@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from nodes.errors import BmcFailed
+from nodes.errors import BmcFailed, HostError
 from nodes.hosts.bmc.answer import Answer, service_path, word
 from nodes.hosts.bmc.reset import SwitchOn
 from nodes.hosts.bmc.service import PACE, ROOT, Pace, RedfishService
@@ -22,6 +22,8 @@ from nodes.hosts.deadlines import Clock
 
 RESET = "#ComputerSystem.Reset"
 MAX_SYSTEMS = 64
+_ROOT_MARKS = frozenset({"RedfishVersion", "@odata.id", "@odata.type"})
+"""Members that a service root must have (DSP0268, ServiceRoot)."""
 
 
 class Redfish:
@@ -191,6 +193,28 @@ class Redfish:
 
     def _failed(self, reason: str, message: str, *, remedy: str = "", field: str = "") -> BmcFailed:
         return self._service.failed(reason, message, remedy=remedy, field=field)
+
+
+def require_redfish(target: BmcTarget, clock: Clock) -> None:
+    """Raise BmcFailed or BmcUnreachable unless a Redfish service is there, by its root, which everybody may
+    read (DSP0266, section 6.5). No credential is sent."""
+    nameless = replace(target, user="", password="")
+    service = RedfishService(nameless, timeout_s=max(clock.left, 0.1), clock=clock)
+    try:
+        answer = service.get(ROOT)
+        if answer.status != 200 or not _ROOT_MARKS & set(answer.body or ()):
+            raise service.not_redfish(f"it answers {ROOT} with HTTP {answer.status}")
+    finally:
+        service.close()
+
+
+def is_redfish(target: BmcTarget, clock: Clock) -> bool:
+    """Whether :func:`require_redfish` finds one."""
+    try:
+        require_redfish(target, clock)
+    except HostError:
+        return False
+    return True
 
 
 def _words(value: Any) -> tuple[str, ...] | None:

@@ -10,8 +10,10 @@ from django.utils.translation import gettext as _
 from nodes import access
 from nodes.hosts.channel_check import try_channels
 from nodes.hosts.connection import HostConnection
+from nodes.hosts.deadlines import Clock
 from nodes.hosts.host_key_scan import find_host_key
 from nodes.hosts.rights import HostRights, preflight
+from nodes.hosts.scan_answer import ssh_told_alike
 from nodes.operations.base import Run, StepPlan
 
 RIGHTS_S = 15.0
@@ -43,15 +45,17 @@ def open_connection(run: Run, login: access.Login, fingerprint: str) -> tuple[Ho
         return access.connect_once(login.target()), login
     confirmed, key_type = _confirmed(run, login, fingerprint)
     with run.step("reach") as step:
-        scan = find_host_key(
-            login.uri.host,
-            login.uri.port,
-            confirmed,
-            rules=access.network_rules(),
-            key_type=key_type,
-            timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S,
-            jump=login.jump(),
-        )
+        clock = Clock(settings.NODEADMIN_HOST_TIMEOUT_S)
+        with ssh_told_alike(login.uri.host, login.uri.port, clock):
+            scan = find_host_key(
+                login.uri.host,
+                login.uri.port,
+                confirmed,
+                rules=access.network_rules(),
+                key_type=key_type,
+                timeout_s=clock.left,
+                jump=login.jump(),
+            )
         through = login.jump_host
         step.report(
             _("The host answers, through the jump host %s.") % through.name

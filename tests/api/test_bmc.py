@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from django.contrib.auth.models import Permission
 
 from nodes.models import Bmc, Event, Node, Operation, OperationStatus
-from tests.api.conftest import Api
 from tests.factories import grant, make_node
 from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.software_bmc import PASSWORD, USER, SoftwareBmc, define_machine
@@ -89,16 +89,20 @@ def test_a_certificate_that_nobody_vouches_for_is_shown_and_nothing_is_kept(admi
         ({"password": "wrong-password"}, "authentication_failed"),
         ({"certificate_fingerprint": "ab" * 32}, "certificate_differs"),
         ({"system": "no-such-system"}, "no_such_system"),
-        ({"url": "https://127.0.0.1:1"}, "unreachable"),
+        ({"url": "https://127.0.0.1:1"}, "no_redfish_service"),
     ],
 )
-def test_one_that_fails_its_trial_leaves_the_old_one_alone(administrator, api, node, bmc, changes, reason):
+def test_one_that_fails_its_trial_leaves_the_old_one_alone(
+    administrator, api, node, bmc, changes, reason, settings
+):
     call = api(administrator)
     assert call("update-node", {"node": "kvm-01", "bmc": settings_of(bmc)})[0] == 200
     before = Bmc.objects.values().get()
+    if reason == "no_redfish_service":  # told when the deadline is over
+        settings.NODEADMIN_HOST_TIMEOUT_S = 1.0
     status, body = call("update-node", {"node": "kvm-01", "bmc": settings_of(bmc, **changes)})
     assert (status, body["reason"]) == (502, reason)
-    assert body["code"] == ("bmc_unreachable" if reason == "unreachable" else "bmc_failed")
+    assert body["code"] == ("bmc_unreachable" if reason == "no_redfish_service" else "bmc_failed")
     assert "wrong-password" not in json.dumps(body)
     after = Bmc.objects.values().get()
     assert {**after, "secret": None} == {**before, "secret": None}
@@ -145,13 +149,15 @@ def test_what_cannot_be_a_bmc_is_400_and_names_the_field(administrator, api, nod
     assert "hunter22" not in json.dumps(body)
 
 
-def test_its_certificate_is_scanned_by_who_may_change_the_node(operator, api, node, bmc):
+def test_its_certificate_is_scanned_by_who_may_scan_and_change_the_node(operator, api, node, bmc):
     body = {"node": "kvm-01", "url": bmc.address.url}
     call = api(operator)
     assert call("scan-bmc-certificate", body)[0] == 404
     grant(operator, node, "view_node", "power_node")
     assert call("scan-bmc-certificate", body)[0] == 403
     grant(operator, node, "change_node")
+    assert call("scan-bmc-certificate", body)[0] == 403
+    operator.user_permissions.add(Permission.objects.get(codename="scan_host"))
     assert Api(operator, read_only=True)("scan-bmc-certificate", body)[0] == 403
     status, shown = call("scan-bmc-certificate", body)
     assert status == 200

@@ -120,7 +120,8 @@ def test_rights_withdrawn_after_the_request_stop_the_run(administrator):
     assert not Node.objects.exists()
 
 
-def test_a_secret_is_sealed_while_it_waits_and_gone_when_it_ended(administrator):
+def test_a_secret_is_sealed_while_it_waits_and_gone_when_it_ended(administrator, settings):
+    settings.NODEADMIN_HOST_TIMEOUT_S = 1.0  # nobody listens there, which is told when it is over
     status, _body = Api(administrator)(
         "add-node",
         TEST_NODE
@@ -145,8 +146,8 @@ def test_a_secret_is_sealed_while_it_waits_and_gone_when_it_ended(administrator)
     assert not Credential.objects.exists()
 
 
-def test_a_retry_without_the_credential_is_refused(administrator):
-    test_a_secret_is_sealed_while_it_waits_and_gone_when_it_ended(administrator)
+def test_a_retry_without_the_credential_is_refused(administrator, settings):
+    test_a_secret_is_sealed_while_it_waits_and_gone_when_it_ended(administrator, settings)
     operation = Operation.objects.get()
     status, body = Api(administrator)("retry-operation", {"operation": str(operation.pk)})
     assert status == 400

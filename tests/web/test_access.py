@@ -90,7 +90,7 @@ def test_adding_a_node_needs_its_own_right(operator_page, operator, read):
     assert reverse("node-add") not in read(operator_page.get(reverse("node-list"))).links
 
 
-def test_the_scan_and_the_check_of_an_address_need_the_right_to_add(operator_page):
+def test_the_scan_and_the_check_of_an_address_need_their_permissions(operator_page):
     for name in ("node-add-scan", "node-add-check"):
         assert operator_page.post(reverse(name), {"uri": "qemu+ssh://127.0.0.1:1/system"}).status_code == 403
 

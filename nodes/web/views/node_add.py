@@ -18,12 +18,11 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from nodes import access
-from nodes.engine import requests
-from nodes.errors import HostKeyRequired, InvalidInput, InvalidUri, NodeAdminError
-from nodes.hosts.host_key_scan import scan_host
+from nodes.engine import requests, scans
+from nodes.errors import HostKeyRequired, InvalidUri, NodeAdminError, PermissionDenied
 from nodes.models import Node, NodeType
 from nodes.models.node import name_validator
-from nodes.permissions import ADD, require
+from nodes.permissions import ADD, SCAN, has_for_all, require
 from nodes.web.forms.login import AddNodeForm, LoginForm
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.operations import find
@@ -58,6 +57,7 @@ def add(request: HttpRequest) -> HttpResponse:
         "public_key": access.own_key_pair().public_key,
         "types": NodeType.choices,
         "allow_test": settings.NODEADMIN_ALLOW_TEST_URI,
+        "may_scan": has_for_all(user_of(request), SCAN),
         "crumbs": ((_("Nodes"), reverse("node-list")), (_("Add node"), "")),
     }
     return render(request, "nodes/node_add.html", context)
@@ -138,21 +138,17 @@ def _name_error(name: str) -> str:
 @require_POST
 def scan(request: HttpRequest) -> HttpResponse:
     """The keys that the host shows, to be compared. Trusts nothing; waits for the host for its deadline."""
-    require(user_of(request), ADD)
     context: dict[str, Any] = {}
     try:
-        uri = access.read_uri(request.POST.get("uri", ""))
-        if uri.transport != "ssh":
-            raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
-        found = scan_host(
-            uri.host, uri.port, rules=access.network_rules(), timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S
-        )
+        uri, found = scans.scan_host_key(actor_of(request), request.POST.get("uri", ""))
         context |= {
             "keys": found.keys,
             "host": uri.host,
             "missing_types": [kind for item in found.missing for kind in item.types],
             "missing_reasons": list(dict.fromkeys(item.error.detail() for item in found.missing)),
         }
+    except PermissionDenied:
+        raise
     except NodeAdminError as error:
         context["error"] = error
     return render(request, "nodes/_host_keys.html", context)

@@ -13,10 +13,10 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods, require_POST
 
 from nodes.engine import bmc
-from nodes.errors import BmcFailed, NodeAdminError
+from nodes.errors import BmcFailed, NodeAdminError, PermissionDenied
 from nodes.hosts.certificates import write_fingerprint
 from nodes.models import Bmc, Node
-from nodes.permissions import CHANGE, get_node
+from nodes.permissions import CHANGE, SCAN, get_node, has_for_all
 from nodes.web.forms.bmc import BmcForm
 from nodes.web.views import node_page
 from nodes.web.views.access import actor_of, user_of
@@ -47,9 +47,13 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     node = get_node(user_of(request), name, CHANGE)
     if request.method == "GET":
         page = node_page.load(request, name, "settings", CHANGE)
-        return render(
-            request, "nodes/node_bmc.html", {"page": page, "node": node, "bmc": bmc_facts(node) or {}}
-        )
+        context = {
+            "page": page,
+            "node": node,
+            "bmc": bmc_facts(node) or {},
+            "may_scan": has_for_all(user_of(request), SCAN),
+        }
+        return render(request, "nodes/node_bmc.html", context)
     form = BmcForm(request.POST)
     if not form.is_valid():
         return _refused(request, {field: str(texts[0]) for field, texts in form.errors.items()})
@@ -70,6 +74,8 @@ def scan(request: HttpRequest, name: str) -> HttpResponse:
     try:
         address, context["shown"] = bmc.scan_certificate(actor_of(request), node, request.POST.get("url", ""))
         context |= {"host": address.host, "port_text": str(address.port)}
+    except PermissionDenied:
+        raise
     except NodeAdminError as error:
         context["error"] = error
     return render(request, "nodes/_bmc_certificate.html", context)

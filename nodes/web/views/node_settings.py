@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 
 from nodes import access
 from nodes.engine import requests
-from nodes.errors import InvalidInput, NodeAdminError, NodeExists, TrustedLabel
+from nodes.errors import AddressDenied, InvalidInput, NodeAdminError, NodeExists, TrustedLabel
 from nodes.models import (
     Credential,
     Node,
@@ -25,7 +25,7 @@ from nodes.models import (
     RoleScope,
 )
 from nodes.models.role import matches, selector_of
-from nodes.permissions import ADD, CHANGE, NODE_PERMISSIONS, get_node, has_for_all
+from nodes.permissions import ADD, CHANGE, NODE_PERMISSIONS, SCAN, get_node, has_for_all
 from nodes.web.forms.login import ChangeLoginForm
 from nodes.web.forms.node import NodeForm
 from nodes.web.views import node_page
@@ -44,7 +44,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             changed = requests.update_node(actor_of(request), node, form.cleaned_data)
-        except (InvalidInput, NodeExists, TrustedLabel) as error:
+        except (AddressDenied, InvalidInput, NodeExists, TrustedLabel) as error:
             # The row in memory carries the refused values: the page's head must not show them.
             node.refresh_from_db()
             place = PLACES.get(error.field, error.field)
@@ -110,6 +110,7 @@ def connection(request: HttpRequest, name: str) -> HttpResponse:
             "login": login_facts(node),
             "fields": FIELDS,
             "public_key": access.own_key_pair().public_key,
+            "may_scan": has_for_all(user_of(request), SCAN),
         }
         return render(request, "nodes/node_connection.html", context)
     form = ChangeLoginForm(request.POST)
