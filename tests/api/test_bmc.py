@@ -158,7 +158,7 @@ def test_its_certificate_is_scanned_by_who_may_scan_and_change_the_node(operator
     grant(operator, node, "change_node")
     assert call("scan-bmc-certificate", body)[0] == 403
     operator.user_permissions.add(Permission.objects.get(codename="scan_host"))
-    assert Api(operator, read_only=True)("scan-bmc-certificate", body)[0] == 403
+    assert api(operator, read_only=True)("scan-bmc-certificate", body)[0] == 403
     status, shown = call("scan-bmc-certificate", body)
     assert status == 200
     assert shown["certificate_fingerprint"].replace(":", "").lower() == bmc.fingerprint
