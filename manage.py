@@ -7,6 +7,8 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "nodeadmin.settings.local")
+    if sys.argv[1:2] == ["migrate"]:  # a large table may take as long as it needs
+        os.environ.setdefault("NODEADMIN_DATABASE_STATEMENT_S", "0")
     from django.core.management import execute_from_command_line
 
     try:

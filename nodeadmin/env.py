@@ -153,7 +153,12 @@ def postgresql(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured(
             "NODEADMIN_DATABASE_URL takes postgresql://USER:PASSWORD@HOST:PORT/NAME; leave it out for SQLite."
         )
-    options = dict(parse_qsl(parts.query))
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    options.setdefault("connect_timeout", 10)
+    # A call ends, whatever holds a lock or takes too long; where the URL has options of its own, by those.
+    lock_ms = round(seconds("NODEADMIN_DATABASE_LOCK_S", 10.0, minimum=0.1) * 1000)
+    statement_ms = round(seconds("NODEADMIN_DATABASE_STATEMENT_S", 60.0) * 1000)
+    options.setdefault("options", f"-c lock_timeout={lock_ms} -c statement_timeout={statement_ms}")
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": name,

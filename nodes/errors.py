@@ -235,6 +235,18 @@ class RateLimited(NodeAdminError):
     title = "Too many requests"
 
 
+class ServerBusy(NodeAdminError):
+    """``extra``: ``retry_after_s``, as of RateLimited."""
+
+    code, http_status, retryable = "server_busy", 503, True
+    title = "The server is busy"
+
+
+class DatabaseUnavailable(ServerBusy):
+    code = "database_unavailable"
+    title = "The database does not answer in time"
+
+
 class HostError(NodeAdminError):
     """A host did not do what was asked of it. ``layer`` names the step of reaching it that failed."""
 

@@ -57,10 +57,11 @@ def _fresh_process_state() -> object:
 
         from nodes import access
         from nodes.audit.head_file import head_path
-        from nodes.engine import scans
+        from nodes.engine import scans, waits
 
         cache.clear()
         scans.buckets.cache_clear()
+        waits.waits.cache_clear()
         access.close_pool()
         # It belongs to a database that is empty again, and would say that entries of the next one are
         # missing.

@@ -109,7 +109,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DATA_DIR / "nodeadmin.sqlite3",
         "OPTIONS": {
-            "timeout": 20,
+            # So long a call waits for another one's write; then it is answered with 503.
+            "timeout": env.seconds("NODEADMIN_DATABASE_LOCK_S", 10.0, minimum=0.1),
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
         },
@@ -302,6 +303,9 @@ NODEADMIN_ALLOWED_NETWORKS = env.words("NODEADMIN_ALLOWED_NETWORKS")
 NODEADMIN_DENIED_NETWORKS = env.words("NODEADMIN_DENIED_NETWORKS")
 # Looks at addresses that belong to no node, for each user.
 NODEADMIN_SCAN_RATE = env.rate("NODEADMIN_SCAN_RATE", "30/min")
+# Calls that wait for a host or for an operation's end, for each user and in all, in each web process.
+NODEADMIN_WAITS_PER_USER = env.integer("NODEADMIN_WAITS_PER_USER", 8, minimum=1)
+NODEADMIN_WAITS = env.integer("NODEADMIN_WAITS", 32, minimum=1)
 NODEADMIN_HOST_TIMEOUT_S = env.seconds("NODEADMIN_HOST_TIMEOUT_S", 15.0, minimum=1.0)
 NODEADMIN_PROBE_TIMEOUT_S = env.seconds("NODEADMIN_PROBE_TIMEOUT_S", 60.0, minimum=5.0)
 NODEADMIN_MONITOR = env.text("NODEADMIN_MONITOR", "embedded", choices=("embedded", "separate"))

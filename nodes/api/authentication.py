@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from nodes.database_faults import unavailable
 from nodes.models import ApiToken, User
 
 
@@ -29,7 +31,12 @@ class BearerTokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed(
                 _("The token is unknown, expired or revoked, or is not accepted from this address.")
             )
-        token.touch(address)
+        try:
+            token.touch(address)
+        except DatabaseError as error:
+            # Reading goes on while somebody else writes; when the token was last used is told a minute later.
+            if unavailable(error) is None:
+                raise
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:

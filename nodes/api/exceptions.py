@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
+from nodes.database_faults import unavailable
 from nodes.errors import NodeAdminError
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,9 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response:
     """
     if isinstance(error, NodeAdminError):
         response = from_error(error)
+    elif (busy := unavailable(error)) is not None:
+        log.warning("the database does not answer", detail=str(error))
+        response = from_error(busy)
     elif isinstance(error, Http404):
         response = problem_response(404, "not_found", _("Not found"), _("There is nothing here."))
     elif isinstance(error, DjangoPermissionDenied):

@@ -15,6 +15,7 @@ from nodes.api.inputs import NodeInput
 from nodes.api.log_answers import LogEntryAnswer, LogFieldAnswer, LogPageAnswer, LogSourcesAnswer
 from nodes.api.schema import documented
 from nodes.api.viewsets import EXAMPLE_NODE, Endpoints
+from nodes.engine.waits import waiting
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock, run_within
 from nodes.hosts.journal import read_entry
@@ -28,6 +29,7 @@ from nodes.permissions import VIEW_LOGS, get_node
 
 REACHES_OUT = "Reaches out to the host, for 15 seconds at most."
 ERRORS: Any = (
+    (429, "rate_limited"),
     (410, "cursor_gone"),
     (
         422,
@@ -61,8 +63,9 @@ class LogEndpoints(Endpoints):
         data = self.read(log_inputs.LogsInput)
         node = get_node(self.user, data["node"], VIEW_LOGS)
         start = log_inputs.start_of(data)
-        connection, clock = connected(node)
-        page = query(connection, start, limit=data["limit"], timeout_s=clock.left)
+        with waiting(self.actor):
+            connection, clock = connected(node)
+            page = query(connection, start, limit=data["limit"], timeout_s=clock.left)
         newest = start.newest_first
         return Response(
             LogPageAnswer(
@@ -89,8 +92,9 @@ class LogEndpoints(Endpoints):
     )
     def list_log_sources(self, request: Request) -> Response:
         node = get_node(self.user, self.read(NodeInput)["node"], VIEW_LOGS)
-        connection, clock = connected(node)
-        found = list_sources(connection, clock.left)
+        with waiting(self.actor):
+            connection, clock = connected(node)
+            found = list_sources(connection, clock.left)
         return Response(
             LogSourcesAnswer(
                 node.name, [*ALIASES, VM_LOG], found.units, found.identifiers, found.boots, found.complete
@@ -111,9 +115,11 @@ class LogEndpoints(Endpoints):
     def describe_log_entry(self, request: Request) -> Response:
         data = self.read(log_inputs.LogEntryInput)
         node = get_node(self.user, data["node"], VIEW_LOGS)
-        connection, clock = connected(node)
+        with waiting(self.actor):
+            connection, clock = connected(node)
+            found = list(read_entry(connection, data["entry"], clock.left))
         shown = [
             LogFieldAnswer(field.name, field.value, field.binary, field.cut, field.size_bytes)
-            for field in read_entry(connection, data["entry"], clock.left)
+            for field in found
         ]
         return Response(LogEntryAnswer(node.name, shown))

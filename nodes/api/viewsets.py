@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar, cast
 
 from django.db import transaction
@@ -32,6 +33,7 @@ from nodes.engine import bmc, requests, scans
 from nodes.engine.queues import waiting_of
 from nodes.engine.service import needs_confirmation
 from nodes.engine.submit import cancel, retry, wait_for
+from nodes.engine.waits import waiting
 from nodes.errors import InvalidInput, UnknownOperation
 from nodes.events import Actor
 from nodes.models import ApiToken, Bmc, Credential, HeldAutostart, Node, Operation, SnapshotSection, User
@@ -52,6 +54,19 @@ FRESHNESS = (
 
 class Endpoints(ViewSet):
     """What all endpoints share."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if prefer_wait(request) and request.user.is_authenticated:
+            # Before anything is queued: what is refused has then not been done.
+            self._places = ExitStack()
+            self._places.enter_context(waiting(self.actor))
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        places: ExitStack | None = getattr(self, "_places", None)
+        if places is not None:
+            places.close()
+        return super().finalize_response(request, response, *args, **kwargs)
 
     def read(self, serializer: type[inputs.Input]) -> Mapping[str, Any]:
         """The checked body. Raises DRF's ValidationError, which becomes ``invalid_input``."""
@@ -99,7 +114,8 @@ class Endpoints(ViewSet):
         ``wait_s``."""
         node = get_node(self.user, data["node"], columns=columns)
         if data["refresh"]:
-            wait_for(requests.refresh_node(self.actor, node, **self.tracked), data["wait_s"])
+            with waiting(self.actor):
+                wait_for(requests.refresh_node(self.actor, node, **self.tracked), data["wait_s"])
             node = get_node(self.user, str(node.uuid), columns=columns)
         return node
 

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from nodes import access, second_factor
 from nodes.engine.scans import count_scan
 from nodes.engine.submit import asking_user, submit
+from nodes.engine.waits import waiting
 from nodes.errors import BmcFailed, BmcMissing, InvalidInput
 from nodes.events import Actor, NodeChanged, publish, record
 from nodes.hosts.bmc.system import System
@@ -47,7 +48,7 @@ def scan_certificate(actor: Actor, node: Node, url: str) -> tuple[BmcAddress, Sh
     count_scan(actor, f"{address.host}:{address.port}")
     clock = Clock(settings.NODEADMIN_HOST_TIMEOUT_S)
     rules = access.network_rules()
-    with bmc_told_alike(address, clock):
+    with waiting(actor), bmc_told_alike(address, clock):
         shown = show_certificate(address.host, address.port, rules=rules, timeout_s=clock.left)
         pinned = BmcTarget(address, fingerprint=read_fingerprint(shown.fingerprint), rules=rules)
         require_redfish(pinned, clock)
@@ -71,7 +72,7 @@ def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, Syste
         rules=access.network_rules(),
     )
     clock = Clock(settings.NODEADMIN_HOST_TIMEOUT_S)
-    with bmc_told_alike(target.address, clock):
+    with waiting(actor), bmc_told_alike(target.address, clock):
         try:
             return target, check_bmc(node, target, system=given.get("system", ""))
         except BmcFailed as error:

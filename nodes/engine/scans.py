@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from nodes import access
 from nodes.engine import jump_hosts
 from nodes.engine.submit import asking_user
+from nodes.engine.waits import waiting
 from nodes.errors import InvalidInput, RateLimited
 from nodes.events import Actor, Target, record
 from nodes.hosts.deadlines import Clock
@@ -36,7 +37,7 @@ def scan_host_key(actor: Actor, uri: str, jump_host: str = "") -> tuple[NodeUri,
         raise InvalidInput(_("Only hosts that are reached over SSH have a host key."), field="uri")
     count_scan(actor, f"{read.host}:{read.port}")
     clock = Clock(settings.NODEADMIN_HOST_TIMEOUT_S)
-    with ssh_told_alike(read.host, read.port, clock):
+    with waiting(actor), ssh_told_alike(read.host, read.port, clock):
         return read, scan_host(
             read.host,
             read.port,

@@ -27,6 +27,7 @@ from nodes.engine.submit import (
     refuse_unretriable,
     submit,
 )
+from nodes.engine.waits import waiting
 from nodes.errors import (
     BootIdUnreadable,
     ConfirmationRequired,
@@ -206,7 +207,8 @@ def _planned(
     if purpose:
         # Before the hosts are asked: that takes seconds, and a code is good for some.
         second_factor.expect_fresh(actor, purpose, about=about)
-    plan = plan_for(kind, user, node, options, prefer=confirmation.targets if confirmation else None)
+    with waiting(actor):
+        plan = plan_for(kind, user, node, options, prefer=confirmation.targets if confirmation else None)
     if retried is None:
         refuse_unknown_overrides(plan)
     if plan.is_blocked:
@@ -236,7 +238,8 @@ def _planned(
                     cordon(node, reason=options.get("reason", ""), actor=actor, operation=operation)
                 return operation
         # Another call was faster, and took a node out of service that this plan counts on.
-        plan = plan_for(kind, user, node, options, prefer=confirmation.targets)
+        with waiting(actor):
+            plan = plan_for(kind, user, node, options, prefer=confirmation.targets)
         if plan.is_blocked:
             raise _blocked(plan)
     new_token, expires_at = confirm.issue(user, call, node, options, plan)

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import structlog
 from channels.routing import URLRouter
 from django.urls import path
 
+from nodes.database_faults import unavailable
 from nodes.realtime.fleet import FleetConsumer
 from nodes.realtime.logs import LogConsumer
+
+log = structlog.get_logger(__name__)
+
+TRY_AGAIN_LATER = 1013
+"""The close code of a server that cannot serve now (IANA's registry of WebSocket close codes)."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -33,4 +40,10 @@ class Sockets:
             await receive()
             await send({"type": "websocket.close", "code": 4404})
             return
-        await self._router(scope, receive, send)
+        try:
+            await self._router(scope, receive, send)
+        except Exception as error:
+            if unavailable(error) is None:
+                raise
+            log.warning("the database does not answer", path=scope["path"], detail=str(error))
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})

@@ -23,7 +23,8 @@ from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.translation import gettext as _
 
-from nodes.errors import NodeAdminError
+from nodes.database_faults import unavailable
+from nodes.errors import NodeAdminError, ServerBusy
 from nodes.events import Actor, record
 from nodes.models import User
 from nodes.models.event import Severity, Via
@@ -43,6 +44,7 @@ class Fault:
     remedy: str = ""
     code: str = ""
     reference: str = ""
+    retry_after_s: int | None = None
 
 
 class ErrorPageMiddleware:
@@ -66,26 +68,42 @@ class ErrorPageMiddleware:
             return None
         if isinstance(exception, NodeAdminError):
             return answer(request, of_error(exception))
+        if (busy := unavailable(exception)) is not None:
+            log.warning("the database does not answer", path=request.path, detail=str(exception))
+            return answer(request, of_error(busy))
         return None
 
 
 def of_error(error: NodeAdminError) -> Fault:
     """An expected error as the page shows it."""
-    return Fault(error.http_status, str(error.title), error.message, error.remedy, error.code)
+    wait_s = error.extra.get("retry_after_s")
+    return Fault(
+        error.http_status, str(error.title), error.message, error.remedy, error.code, retry_after_s=wait_s
+    )
 
 
 def answer(request: HttpRequest, fault: Fault) -> HttpResponse:
-    """The error as a page, or as a flash message where htmx asked."""
+    """The error as a page, or as a flash message where htmx asked.
+
+    Where the server itself cannot go on (5xx of ours), the page needs neither the request nor the database.
+    """
     if _is_api(request):
-        return _problem(fault)
-    if getattr(request, "htmx", False):
-        return _flash(request, fault)
-    return render(request, "errors/error.html", {"fault": fault}, status=fault.status)
+        response: HttpResponse = _problem(fault)
+    elif getattr(request, "htmx", False):
+        response = _flash(request, fault)
+    elif fault.status == ServerBusy.http_status:
+        response = HttpResponse(render_to_string("errors/500.html", {"fault": fault}), status=fault.status)
+    else:
+        response = render(request, "errors/error.html", {"fault": fault}, status=fault.status)
+    if fault.retry_after_s is not None:
+        response["Retry-After"] = str(fault.retry_after_s)
+    return response
 
 
 def _flash(request: HttpRequest, fault: Fault) -> HttpResponse:
+    of_ours = None if fault.status == ServerBusy.http_status else request
     response = HttpResponse(
-        render_to_string("components/flash_fault.html", {"fault": fault}, request), status=fault.status
+        render_to_string("components/flash_fault.html", {"fault": fault}, of_ours), status=fault.status
     )
     response["HX-Retarget"] = "#flash"
     response["HX-Reswap"] = "beforeend"
@@ -99,6 +117,8 @@ def _is_api(request: HttpRequest) -> bool:
 def _problem(fault: Fault) -> JsonResponse:
     data = {"type": "about:blank", "title": fault.title, "status": fault.status, "detail": fault.message}
     data |= {"code": fault.code or "error", "errors": []}
+    if fault.remedy:
+        data["remedy"] = fault.remedy
     if fault.reference:
         data["reference"] = fault.reference
     return JsonResponse(data, status=fault.status, content_type="application/problem+json")
@@ -127,6 +147,10 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """handler500: a reference for the reader, the traceback with the same reference for the log."""
+    busy = unavailable(sys.exc_info()[1])
+    if busy is not None:  # in a middleware, which process_exception does not see
+        log.warning("the database does not answer", path=request.path)
+        return answer(request, of_error(busy))
     reference = secrets.token_hex(4)
     raised = sys.exc_info()  # Django calls this while it handles what the view raised
     log.error("unexpected_error", reference=reference, path=request.path, exc_info=raised)

@@ -87,7 +87,12 @@ class Command(BaseCommand):
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             self.stdout.write("Preparing the database …")
+            connection = connections[DEFAULT_DB_ALIAS]
+            if connection.vendor == "postgresql":  # a large table may take as long as it needs
+                with connection.cursor() as cursor:
+                    cursor.execute("SET statement_timeout = 0")
             call_command("migrate", interactive=False, verbosity=0)
+            connection.close()
 
     def _collect_static(self) -> None:
         """Collect when a file has changed since the last time: it takes seconds, looking takes none."""
