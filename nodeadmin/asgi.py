@@ -23,6 +23,7 @@ from django.conf import settings  # noqa: E402
 
 from nodeadmin.bodies import BoundedBodies  # noqa: E402
 from nodeadmin.proxies import TrustedProxies  # noqa: E402
+from nodes.hosts.host_budget import budgets  # noqa: E402
 from nodes.realtime.routing import Sockets  # noqa: E402
 from nodes.services import Services  # noqa: E402
 
@@ -31,6 +32,17 @@ PR_SET_PDEATHSIG = 1
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class WithPrecedence:
+    """The application, whose requests come before the reading of hosts that send much."""
+
+    def __init__(self, application: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        budgets.precede()
+        await self._application(scope, receive, send)
 
 
 class WithLifespan:
@@ -67,6 +79,6 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-_bounded = BoundedBodies(_http, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+_bounded = WithPrecedence(BoundedBodies(_http, settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
 _routed = ProtocolTypeRouter({"http": _bounded, "websocket": Sockets()})
 application = WithLifespan(TrustedProxies(_routed, settings.NODEADMIN_TRUSTED_PROXIES))

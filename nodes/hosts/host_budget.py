@@ -30,11 +30,11 @@ class Limits:
 
     cpu_share_alone: float = 0.8
     """For a host that is busy alone: journalctl at its fastest is not held back by it."""
-    cpu_share_of_several: float = 0.4
+    cpu_share_of_several: float = 0.15
     """For all busy hosts together, where there are several."""
     cpu_share_least: float = 0.01
     cpu_burst_s: float = 5.0
-    cpu_burst_of_several_s: float = 0.5
+    cpu_burst_of_several_s: float = 0.25
     bytes_per_s: float = 64 << 20
     bytes_burst: float = 256 << 20
     lines_per_s: float = 500_000
@@ -49,6 +49,8 @@ class Limits:
 
 DEFAULT = Limits()
 
+PRECEDENCE_S = 0.2
+"""For so long from its beginning a request has precedence: a page or a list is answered by then."""
 LONGEST_PAUSE_S = 0.5
 """At a time: whoever pauses looks whether it is still wanted."""
 _BUSY_SHARE = 0.03
@@ -57,6 +59,8 @@ _BUSY_FOR_S = 3.0
 """A host that was busy counts as such for so long: one that is held back would else stop counting."""
 _MOST_DEBT_S = 1.0
 """Of processor time. A single costly step is not to keep the host out for minutes."""
+_MOST_WAITING = 4.0
+"""Times its processor time that work may be taken to have waited for the processor."""
 _KEPT_S = 900.0
 _MOST_KEPT = 8192
 
@@ -95,6 +99,7 @@ class HostBudgets:
         self._budgets: dict[str, HostBudget] = {}
         self._busy: dict[str, float] = {}
         """Until when a host counts as busy, on the monotonic clock."""
+        self._preceded_until = 0.0
 
     def of(self, key: str, name: str = "") -> HostBudget:
         """The budget of the host ``key``; ``name`` is what messages call it."""
@@ -106,6 +111,15 @@ class HostBudgets:
                 found = self._budgets[key] = HostBudget(self, key, name or key)
             found.used_at = time.monotonic()
             return found
+
+    def precede(self) -> None:
+        """Somebody is about to be answered: for a moment, busy hosts are read with what is left beside."""
+        self._preceded_until = time.monotonic() + PRECEDENCE_S
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody waits for an answer that has nothing to do with a host."""
+        return time.monotonic() >= self._preceded_until
 
     def note_busy(self, key: str, now: float) -> int:
         """Count the host as busy for a while; gives how many are."""
@@ -151,8 +165,13 @@ class HostBudget:
 
     # -- by the second ----------------------------------------------------------------------------
 
-    def spend(self, cpu_s: float, size: int = 0, lines: int = 0) -> float:
-        """Note what was used; gives for how many seconds to read nothing."""
+    def spend(self, cpu_s: float, size: int = 0, lines: int = 0, wall_s: float = 0.0) -> float:
+        """Note what was used; gives for how many seconds to read nothing.
+
+        ``wall_s`` is how long the work took by the clock on the wall. Where several hosts are busy it counts
+        instead, as far as it may be waiting for the processor: the fuller this process is, the more room is
+        left to whoever else works in it.
+        """
         now, limits = time.monotonic(), self._owner.limits
         with self._changed:
             self.used_at = now
@@ -168,7 +187,10 @@ class HostBudget:
             if busy > 1:
                 share = max(limits.cpu_share_least, limits.cpu_share_of_several / busy)
                 burst = limits.cpu_burst_of_several_s
+                cpu_s = max(cpu_s, min(wall_s, _MOST_WAITING * cpu_s))
             pause = self._cpu.draw(cpu_s, share, burst, now)
+            if busy and not self._owner.is_free:
+                pause = max(pause, min(cpu_s / limits.cpu_share_of_several, PRECEDENCE_S))
             self._cpu.level = max(self._cpu.level, -_MOST_DEBT_S)
             if size:
                 pause = max(pause, self._bytes.draw(size, limits.bytes_per_s, limits.bytes_burst, now))
@@ -220,13 +242,14 @@ class Meter:
     def __init__(self, budget: HostBudget) -> None:
         self.budget = budget
         self._thread = 0
-        self._at = 0.0
+        self._at = self._came_at = 0.0
         self._size = self._lines = 0
 
     def count(self, chunk: bytes) -> None:
         """This came from the host."""
         self._size += len(chunk)
         self._lines += chunk.count(b"\n")
+        self._came_at = time.monotonic()
 
     def settle(self) -> float:
         """Pay for what came and for the work since the last reading; gives the seconds to read nothing."""
@@ -235,7 +258,8 @@ class Meter:
         self._thread, self._at = thread, now
         size, lines = self._size, self._lines
         self._size = self._lines = 0
-        return self.budget.spend(spent, size, lines)
+        wall = time.monotonic() - self._came_at if size else 0.0
+        return self.budget.spend(spent, size, lines, wall)
 
     def rest(self, timeout_s: float | None, closing: threading.Event) -> float:
         """Pay, and wait where the host is over its budget, no longer than ``timeout_s`` or until ``closing``.

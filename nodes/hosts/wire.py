@@ -29,7 +29,7 @@ from paramiko.common import (
 
 from nodes.hosts.command_frame import CommandFrame, FrameReader
 from nodes.hosts.deadlines import Clock
-from nodes.hosts.host_budget import HostBudget
+from nodes.hosts.host_budget import Bucket, HostBudget
 from nodes.hosts.shell import MAX_STDERR
 from nodes.hosts.target import HostKey
 
@@ -45,6 +45,11 @@ MAX_GREETING = 64 << 10
 """Bytes that a server may send before its greeting has ended (RFC 4253, section 4.2: lines of 255)."""
 MAX_PAUSE_S = 0.05
 """At a time, where the host is over its budget: what is for others on the same connection is behind it."""
+
+UNREAD_BYTES_PER_S, UNREAD_BURST = 1 << 20, 8 << 20
+"""Bytes of a channel that no reader paces: standard error, and what comes beside the command."""
+SINK_BYTES_PER_S, SINK_BURST = 32 << 10, 512 << 10
+"""The same of one whose output goes to a sink: a heartbeat takes some hundred bytes every few seconds."""
 
 _CHANNEL_NUMBERS = 1 << 12
 _POLL_S = 2.0
@@ -135,6 +140,8 @@ class Wire(paramiko.Transport):
         self.budget = budget
         self._paid_at = 0.0
         self._shut = threading.Event()
+        self.withholding: set[WireChannel] = set()
+        """Channels whose server may not send more for now. Used in the connection's own thread alone."""
         self._bound_packets()
         self.set_log_channel(WIRE_LOG)
         logging.getLogger(WIRE_LOG).setLevel(logging.CRITICAL)
@@ -163,6 +170,9 @@ class Wire(paramiko.Transport):
                 pause = min(pause, MAX_PAUSE_S)
                 self._shut.wait(pause)
                 self.budget.note_pause(pause)
+            for channel in tuple(self.withholding):
+                # At the latest with the answer to the next keep-alive.
+                channel.release_credit()
             return read_message()
 
         def bounded(n: int, check_rekey: bool = False) -> bytes:
@@ -408,6 +418,8 @@ class WireChannel(paramiko.Channel):
         """The command has begun, or it is clear that it will not."""
         self.errors_ended = threading.Event()
         self._credit = 0
+        self._unread = Bucket(UNREAD_BURST, time.monotonic())
+        self._withheld = 0
 
     @property
     def started(self) -> bool:
@@ -519,8 +531,29 @@ class WireChannel(paramiko.Channel):
             self._output_ended()
 
     def _give_back(self, count: int) -> None:
-        """Let the server send ``count`` bytes more, now or with one of the next; none of a flood."""
+        """Let the server send ``count`` bytes more, now or with one of the next; none of a flood.
+
+        Nobody's reading paces it, so the time does: what comes faster waits at the host.
+        """
         if not count or (self.flooded and not self.started):
+            return
+        self._withheld += count
+        self.release_credit()
+
+    def release_credit(self) -> None:
+        """Let the server send what may be sent by now. In the connection's own thread."""
+        to_sink = self.sink is not None
+        rate = SINK_BYTES_PER_S if to_sink else UNREAD_BYTES_PER_S
+        burst = SINK_BURST if to_sink else UNREAD_BURST
+        self._unread.draw(0, rate, burst, time.monotonic())
+        count = min(self._withheld, max(0, int(self._unread.level)))
+        self._withheld -= count
+        self._unread.level -= count
+        if self._withheld and not self.closed:
+            self._wire.withholding.add(self)
+        else:
+            self._wire.withholding.discard(self)
+        if not count:
             return
         self._credit += self._check_add_window(count)
         # In the middle of a key exchange sending would block this thread, which is the one that ends it.
