@@ -9,6 +9,7 @@ from nodes.errors import AuthenticationFailed, HostError, InsufficientRightsOnHo
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.login import key_conditions
 from nodes.hosts.target import HostKey
+from nodes.inventory.parsing.numbers import integer
 
 # The new file is made beside the old one and renamed over it, so that no moment and no full disk leaves the
 # user without keys. A link (to a file kept elsewhere) stays a link. SELinux lets sshd read the file only
@@ -120,7 +121,7 @@ def _causes(user: str, lines: Sequence[str]) -> list[str]:
         word, _, rest = line.partition(" ")
         if word == "mode":
             mode, owner, path = (*rest.split(" ", 2), "", "")[:3]
-            writable_by = int(mode, 8) & _WRITABLE_BY_OTHERS if mode.isdigit() else 0
+            writable_by = (integer(mode, 8) or 0) & _WRITABLE_BY_OTHERS
             if writable_by == _WRITABLE_BY_GROUP:  # OpenSSH of Debian lets a group of the user alone pass
                 causes.append(
                     f"The group of {path} may write to it (mode {mode}): sshd ignores the keys unless it is "

@@ -18,6 +18,8 @@ import math
 import secrets
 from collections.abc import Callable
 
+from nodes.inventory.parsing.numbers import integer
+
 MAX_OUTSIDE = 1 << 20
 """What a login shell may print before the command, on either output, until it is given up."""
 KEPT_OUTSIDE = 4 << 10
@@ -126,7 +128,7 @@ class FrameReader:
         text, newline, rest = (self._held + chunk).partition(b"\n")
         self._held = text[:_MAX_STATUS]
         if newline:
-            status = int(text) if text.isdigit() and len(text) <= _MAX_STATUS else None
+            status = integer(text) if text.isdigit() and len(text) <= _MAX_STATUS else None
             self.exit_status = None if status in _SIGNALLED else status
             self._held, self.ended, self._read = b"", True, self._after
             self._set_aside(rest)

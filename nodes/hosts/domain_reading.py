@@ -8,6 +8,7 @@ import libvirt
 from lxml import etree
 
 from nodes.inventory.domain_states import reason_name, state_name
+from nodes.inventory.parsing.numbers import integer
 
 JOBS = {
     libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration_out",
@@ -113,7 +114,11 @@ def size_of(xml: str | None) -> Size:
         return Size(None, None)
     memory, vcpu = root.find("memory"), root.find("vcpu")
     count = (vcpu.get("current") or vcpu.text or "").strip() if vcpu is not None else ""
-    return Size(_bytes(memory), int(count) if count.isdecimal() else None)
+    return Size(_bytes(memory), integer(count, most=_MOST_VCPUS))
+
+
+_MOST_VCPUS = 1 << 16
+_MOST_KIB = 1 << 50
 
 
 def _bytes(memory: etree._Element | None) -> int | None:
@@ -121,7 +126,8 @@ def _bytes(memory: etree._Element | None) -> int | None:
     if memory is None or memory.get("unit", "KiB") != "KiB":
         return None
     text = (memory.text or "").strip()
-    return int(text) * 1024 if text.isdecimal() else None
+    kib = integer(text, most=_MOST_KIB)
+    return kib * 1024 if kib is not None and kib >= 0 else None
 
 
 def _parsed(xml: str) -> etree._Element | None:

@@ -17,6 +17,7 @@ from enum import Enum
 import msgspec
 
 from nodes.errors import HostBudgetExceeded, JournalUnavailable
+from nodes.inventory.parsing.numbers import capped, integer
 
 MAX_VALUE = 64 << 10
 """Bytes kept of one field. journald takes up to 768 MB in one, which no page shows and we shall not hold."""
@@ -29,6 +30,7 @@ MAX_BARREN = 1 << 30
 _NAME_BYTES = 256
 _LINE_BREAKS = re.compile(rb"\n*")
 _PID_DIGITS = 11
+_LAST_PID = 10**11 - 1
 
 FIELDS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "_COMM", "_SYSTEMD_UNIT", "UNIT", "_PID")
 """All that a list of entries needs. Each further one costs journalctl a tenth of its speed."""
@@ -268,7 +270,7 @@ def _from_texts(part: str) -> Entry:
         _LEVELS.get(get("PRIORITY", "")),
         get("UNIT") or get("_SYSTEMD_UNIT"),
         get("SYSLOG_IDENTIFIER") or get("_COMM"),
-        int(pid) if pid else None,
+        integer(pid) if pid else None,
         message,
         get("_BOOT_ID"),
         get("__CURSOR", ""),
@@ -289,7 +291,7 @@ def _entry_of(raw: _Raw) -> Entry:
         level=_LEVELS.get(texts.get("PRIORITY", "")),
         unit=texts.get("UNIT") or texts.get("_SYSTEMD_UNIT"),
         identifier=texts.get("SYSLOG_IDENTIFIER") or texts.get("_COMM"),
-        pid=int(pid) if pid.isascii() and pid.isdigit() and len(pid) <= _PID_DIGITS else None,
+        pid=integer(pid, most=_LAST_PID),
         message=message.value if message else None,
         boot_id=texts.get("_BOOT_ID"),
         cursor=texts.get("__CURSOR", ""),
@@ -317,14 +319,15 @@ def rfc3339(microseconds: str | None) -> str | None:
     """Microseconds since 1970 as RFC 3339 in UTC; None for what is no such number."""
     if microseconds is None or not 7 <= len(microseconds) <= 17:
         return None
+    # All of it each time: the second may be one of before, and what stands behind it something else.
+    if not microseconds.isascii() or not microseconds.isdigit():
+        return None
     second = microseconds[:-6]
     prefix = _seconds.get(second)
     if prefix is None:
-        if not microseconds.isascii() or not microseconds.isdigit():
-            return None
         # Lines come in order, so nearly all share their second with the one before.
         if len(_seconds) > 4096:
             _seconds.clear()
-        prefix = datetime.fromtimestamp(int(second), UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        prefix = datetime.fromtimestamp(capped(second), UTC).strftime("%Y-%m-%dT%H:%M:%S.")
         _seconds[second] = prefix
     return f"{prefix}{microseconds[-6:]}Z"

@@ -18,6 +18,7 @@ from typing import Final
 from nodes.errors import InvalidInput
 from nodes.hosts.journal_entries import FIELDS
 from nodes.hosts.journal_terms import ALIASES, Terms, unit_terms
+from nodes.inventory.parsing.numbers import capped
 
 LEVELS: Final[Mapping[str, int]] = {
     "emergency": 0, "emerg": 0, "alert": 1, "critical": 2, "crit": 2, "error": 3, "err": 3,
@@ -197,7 +198,7 @@ def _moment(values: Mapping[str, object], name: str) -> datetime | None:
 
 def _last(text: str) -> int:
     found = _LAST.fullmatch(text.strip())
-    seconds = int(found[1]) * _SECONDS[found[2]] if found and found[1].isascii() else 0
+    seconds = capped(found[1]) * _SECONDS[found[2]] if found and found[1].isascii() else 0
     if not 0 < seconds <= MAX_LAST_S:
         raise InvalidInput("last is a number with s, m, h, d or w: 90s, 2h, 3d.", field="last")
     return seconds
@@ -221,7 +222,7 @@ def _levels(value: object) -> tuple[int, int]:
 
 def _level(text: str) -> int | None:
     if len(text) == 1 and text in "01234567":
-        return int(text)
+        return capped(text)
     return LEVELS.get(text)
 
 

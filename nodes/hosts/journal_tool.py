@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from nodes.errors import InsufficientRightsOnHost, JournalUnavailable
 from nodes.hosts.connection import HostConnection
+from nodes.inventory.parsing.numbers import decimal
 
 _ASK = """export LC_ALL=C
 journalctl --version 2>/dev/null | head -n 2
@@ -91,8 +92,12 @@ def _with_clock(connection: HostConnection, tool: JournalTool, timeout_s: float)
     return replace(tool, clock_ahead_s=ahead_s, clock_read_at=time.monotonic())
 
 
+_LONGEST_TIME = 40
+_LAST_SECOND = 253_402_300_800
+"""The year 10000, which no datetime has; a clock that is set there is not one to reckon with."""
+
+
 def _seconds(text: str, otherwise: float) -> float:
-    try:
-        return float(text.replace("N", "0"))  # busybox's date leaves %N as it is
-    except ValueError:
-        return otherwise
+    # busybox's date leaves %N as it is.
+    seconds = decimal(text[:_LONGEST_TIME].replace("N", "0"))
+    return seconds if seconds is not None and 0 <= seconds < _LAST_SECOND else otherwise

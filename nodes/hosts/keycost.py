@@ -91,7 +91,7 @@ def _openssh_rounds(raw: bytes) -> int:
     if name == b"none":
         return 0
     _salt, rounds = _string(options)
-    return int(struct.unpack(">I", rounds)[0])
+    return int.from_bytes(struct.unpack(">4s", rounds)[0], "big")
 
 
 def _string(raw: bytes) -> tuple[bytes, bytes]:

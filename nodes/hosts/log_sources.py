@@ -11,6 +11,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.journal import QUERY_S, refuse_by_status
 from nodes.hosts.journal_filters import command, unit_name
 from nodes.hosts.journal_tool import tool_of
+from nodes.inventory.parsing.numbers import capped
 
 MAX_SOURCES = 2000
 MAX_BOOTS = 100
@@ -55,7 +56,7 @@ def list_sources(connection: HostConnection, timeout_s: float = QUERY_S) -> LogS
     if not listed.truncated:
         refuse_by_status(listed, cursor="")
     found = (_BOOT_LINE.fullmatch(line) for line in listed.stdout.decode("utf-8", "replace").splitlines())
-    boots = [Boot(int(line[1]), line[2], " ".join(line[3].split())) for line in found if line]
+    boots = [Boot(capped(line[1]), line[2], " ".join(line[3].split())) for line in found if line]
     return LogSources(
         [unit for unit in units if _is_unit(unit)],
         identifiers,

@@ -32,6 +32,7 @@ from nodes.hosts.power_preflight import power_preflight
 from nodes.hosts.rights import IGNORING_INHIBITORS, POWER_OFF, REBOOT
 from nodes.hosts.shell import CommandResult, CommandTimeout, ConnectionLost, Shell, with_sudo
 from nodes.hosts.target import HostTarget
+from nodes.inventory.parsing.numbers import decimal
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 UPTIME = "/proc/uptime"
@@ -81,12 +82,10 @@ def boot_id(shell: Shell) -> str:
 def uptime_s(shell: Shell) -> float:
     """For how long the host has been up, by its own clock, which only runs forward. Raises ProbeFailed."""
     result = shell.run(f"cat {UPTIME}", timeout_s=READ_S)
-    try:
-        return float(result.stdout.split()[0])
-    except (IndexError, ValueError) as error:
-        raise ProbeFailed(
-            f"The host's uptime could not be read: {result.error_text or 'there is none'}."
-        ) from error
+    seconds = decimal(result.stdout.partition(b" ")[0])
+    if seconds is None:
+        raise ProbeFailed(f"The host's uptime could not be read: {result.error_text or 'there is none'}.")
+    return seconds
 
 
 def reboot(shell: Shell, expected_boot_id: str, until_s: float, *, ignore_inhibitors: bool = False) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from nodes.hosts.rights import IGNORING_INHIBITORS, allowed_by_sudo, free_commands
 from nodes.hosts.shell import Shell
+from nodes.inventory.parsing.numbers import capped, integer
 
 PREFLIGHT_S = 15.0
 BLOCKING = ("block", "block-weak")
@@ -183,15 +184,16 @@ def _inhibitors(found: Mapping[str, list[str]]) -> tuple[tuple[Inhibitor, ...] |
         return None, "it has no busctl"
     kind, _, rest = lines[-1].partition(" ")
     tokens = [match.group(0) for match in _TOKEN.finditer(rest)]
-    if kind != "a(ssssuu)" or not tokens or len(tokens) != 1 + 6 * int(tokens[0]):
+    if kind != "a(ssssuu)" or not tokens or len(tokens) != 1 + 6 * capped(tokens[0]):
         return None, _printable(lines[-1])
     users = _users(found.get("user", []))
     rows = [tokens[at : at + 6] for at in range(1, len(tokens), 6)]
     every = []
-    for what, who, why, mode, uid, pid in rows:
+    for what, who, why, mode, user_id, process in rows:
+        uid, pid = capped(user_id), capped(process)
         if "shutdown" in _text(what).split(":") and _text(mode) in BLOCKING:
-            user = users.get(int(uid), "")
-            every.append(Inhibitor(_text(who), _text(why), _text(mode), int(uid), int(pid), user))
+            user = users.get(uid, "")
+            every.append(Inhibitor(_text(who), _text(why), _text(mode), uid, pid, user))
     return tuple(every), ""
 
 
@@ -201,9 +203,9 @@ def _text(token: str) -> str:
     def plain(match: re.Match[bytes]) -> bytes:
         code = match.group(1)
         if len(code) == 3 and code.isdigit():
-            return bytes([int(code, 8) & 0xFF])
+            return bytes([capped(code, 8) & 0xFF])
         if len(code) == 3:
-            return bytes([int(code[1:], 16)])
+            return bytes([capped(code[1:], 16)])
         return _CONTROLS.get(code, code)
 
     raw = _ESCAPE.sub(plain, token[1:-1].encode())
@@ -216,7 +218,7 @@ def _printable(text: str) -> str:
 
 def _users(lines: Sequence[str]) -> dict[int, str]:
     pairs = (line.rpartition(":") for line in lines)
-    return {int(uid): name for name, _, uid in pairs if uid.isdecimal()}
+    return {capped(uid): name for name, _, uid in pairs if uid.isdecimal()}
 
 
 def _stopping(properties: Sequence[str]) -> bool | None:
@@ -238,10 +240,11 @@ def _scheduled(found: Mapping[str, list[str]]) -> ScheduledShutdown | None:
 
 
 def _moment(usec: str) -> datetime | None:
-    if not usec.isdecimal() or int(usec) in (0, _NEVER):
+    known = integer(usec)
+    if known is None or known <= 0 or known == _NEVER:
         return None
     try:
-        return datetime.fromtimestamp(int(usec) / 1e6, UTC)
+        return datetime.fromtimestamp(known / 1e6, UTC)
     except (OverflowError, ValueError, OSError):
         return None
 
@@ -255,19 +258,18 @@ def _package_locks(lines: Sequence[str]) -> tuple[PackageLock, ...]:
     found: dict[int, PackageLock] = {}
     for line in lines:
         device, place, pid, path, command = (*line.split(" ", 4), "")[:5]
-        if not pid.isdecimal() or not path:
+        number = integer(pid)
+        if number is None or not path:
             continue
         if _same_device(device, place) or command.startswith(_PACKAGE_MANAGERS):
-            found.setdefault(int(pid), PackageLock(path, int(pid), _printable(command)))
+            found.setdefault(number, PackageLock(path, number, _printable(command)))
     return tuple(found.values())
 
 
 def _same_device(device: str, place: str) -> bool:
     """``device`` as ``stat -c %D`` has it (makedev(3)), ``place`` as ``MAJOR:MINOR:INODE``, both in hex."""
-    try:
-        number = int(device, 16)
-        major, minor, _inode = place.split(":")
-        same_major = (number >> 8) & 0xFFF == int(major, 16)
-        return same_major and (number & 0xFF) | (number >> 12 & ~0xFF) == int(minor, 16)
-    except ValueError:
+    parts = place.split(":", 3)
+    number, major, minor = (integer(part, 16) for part in (device, *parts, "", "")[:3])
+    if len(parts) != 3 or number is None:
         return False
+    return (number >> 8) & 0xFFF == major and (number & 0xFF) | (number >> 12 & ~0xFF) == minor

@@ -13,6 +13,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.qemu_lines import Line, LineReader
 from nodes.hosts.qemu_logs import Places, beginnings, list_files, passed, paths, search_of_lines
+from nodes.inventory.parsing.numbers import LARGEST, capped
 
 _FOLLOW_BLOCK: Final = 256 << 10
 _MAX_HEAD: Final = 4 << 10
@@ -133,8 +134,9 @@ class VmLogFollow:
         parts = head.decode("utf-8", errors="replace").removeprefix("\x1e").split(" ", 3)
         if len(parts) != 4 or not all(_NUMBER.fullmatch(part) for part in parts[:3]):
             raise _not_understood()
-        inode, offset, length = (int(part) for part in parts[:3])
-        if length > _FOLLOW_BLOCK:
+        inode, offset, length = (capped(part) for part in parts[:3])
+        # Nothing that the host says may make it be held.
+        if max(inode, offset) >= LARGEST or length > _FOLLOW_BLOCK:
             raise _not_understood()
         begin = end + 1
         if len(self._buffer) < begin + length:

@@ -21,6 +21,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.journal_search import Search, search_of
 from nodes.hosts.qemu_lines import Line, LineReader
+from nodes.inventory.parsing.numbers import LARGEST, capped, integer
 
 DIRECTORY: Final = "/var/log/libvirt/qemu"
 MAX_FILES = 64
@@ -194,11 +195,12 @@ def list_files(connection: HostConnection, vm: str, clock: Clock) -> list[LogFil
     files = []
     for line in result.stdout.decode("utf-8", errors="surrogateescape").splitlines():
         parts = line.split(" ", 3)
-        if len(parts) == 4 and all(part.isdigit() for part in parts[:3]):
+        numbers = [integer(part) for part in parts[:3]]
+        if len(parts) == 4 and all(number is not None and number < LARGEST for number in numbers):
             name = parts[3].rpartition("/")[2]
             if not name.isprintable():  # not UTF-8, or made to confuse: no VM of libvirt's is called so
                 continue
-            files.append(LogFile(name, int(parts[0]), int(parts[1]), int(parts[2])))
+            files.append(LogFile(name, *(number or 0 for number in numbers)))
     # An older file before its successor, so that equal times keep their order.
     return sorted(files, key=lambda file: (file.changed_at, file.name.rpartition(".log")[2]))
 
@@ -265,7 +267,7 @@ def _offset(file: LogFile, places: Places) -> int | None:
     if not file.is_rotated:
         return None
     # An inode is soon used again: only a file that moved on by its number is the one of before.
-    number = int(file.name[-1])
+    number = capped(file.name[-1])
     for before in (file.vm_log, *(f"{file.vm_log}.{lower}" for lower in range(number))):
         place = places.get(before)
         if place is not None and place[0] == file.inode and place[1] <= file.size:

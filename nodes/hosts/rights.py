@@ -11,7 +11,9 @@ from typing import Any
 from nodes.errors import HostError, InsufficientRightsOnHost, LoginShellUnusable, ProbeFailed
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.shell import CommandTimeout
+from nodes.inventory.parsing.numbers import integer
 
+_LAST_UID = (1 << 32) - 1
 REBOOT = "systemctl reboot"
 POWER_OFF = "systemctl poweroff"
 IGNORING_INHIBITORS = {
@@ -131,7 +133,9 @@ def _read(user: str, libvirt: bool | None, text: str) -> HostRights:
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         found.setdefault(key, []).append(value)
-    uid = int(found["uid"][0])
+    uid = integer(found.get("uid", [""])[0], most=_LAST_UID)
+    if uid is None or uid < 0:
+        raise ProbeFailed("The user's id could not be read on the host.")
     is_root = uid == 0
     without_password = free_commands(found.get("rule", []))
     sudo = is_root or "sudo" in found

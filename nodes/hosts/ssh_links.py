@@ -8,6 +8,7 @@ by the server; it is learned from its refusals.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class Link:
         self.wire = wire
         self.sessions = 0
         self.used_at = time.monotonic()
-        self.closed_at = float("-inf")
+        self.closed_at = -math.inf
         """When a session on it was last closed."""
         self.refused_since: float | None = None
         self.refused_at = 0.0

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from nodes.inventory.parsing.numbers import decimal, integer
+
 SOCKETS = ("/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock")
 MAX_LINE = 2048
 SECTOR_BYTES = 512
@@ -130,10 +132,7 @@ def _whole(
     values: dict[str, list[str]], name: str, index: int, most: int = _LARGEST // SECTOR_BYTES
 ) -> int | None:
     text = _part(values, name, index)
-    if not (text.isascii() and text.isdecimal()) or len(text) > 19:
-        return None
-    number = int(text)
-    return number if number <= most else None
+    return integer(text, most=most) if text.isdecimal() else None
 
 
 def _count(values: dict[str, list[str]], name: str, index: int) -> int | None:
@@ -148,7 +147,7 @@ def _decimal(values: dict[str, list[str]], name: str, index: int) -> float | Non
     digits = whole + fraction
     if not whole or (point and not fraction) or not (digits.isascii() and digits.isdecimal()):
         return None
-    return float(f"{whole}.{fraction or 0}") if len(digits) <= 18 else None
+    return decimal(f"{whole}.{fraction or 0}") if len(digits) <= 18 else None
 
 
 def _percent(values: dict[str, list[str]], name: str, index: int) -> float | None:

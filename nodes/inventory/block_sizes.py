@@ -10,7 +10,7 @@ import re
 
 from nodes.inventory.disk_sources import DISK_FILES
 from nodes.inventory.document import HostDocument
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 
 _SECTOR_BYTES = 512
 _LINE = re.compile(r"/sys/class/block/([^/:]+)/(size|dm/name):(.*)")

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from nodes.inventory.blockuse import BlockDevices
 from nodes.inventory.lsblk import LsblkDevice
+from nodes.inventory.parsing.numbers import capped
 
 _VOLUME = re.compile(r"(?:dm-|md|bcache|drbd|zd)\d|md_[\w.-]")
 """Arrays may have names: ``md_home`` (``create_named`` of md_mod), ``md_d3`` of old kernels."""
@@ -83,9 +84,9 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     match = re.match(r"([sxvh]v?d)([a-z]{1,4})(\d*)\Z", name, re.ASCII)
     if match:
         letters = f"{len(match.group(2))}{match.group(2)}"
-        return ((1, 0, match.group(1)), (1, 0, letters), (0, int(match.group(3)[:9] or 0), ""))
+        return ((1, 0, match.group(1)), (1, 0, letters), (0, capped(match.group(3) or "0"), ""))
     parts = re.findall(r"[0-9]{1,9}|[^0-9]+", name)
-    return tuple((0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts)
+    return tuple((0, capped(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts)
 
 
 def build_tree(blocks: BlockDevices, lsblk: Mapping[str, LsblkDevice]) -> BlockTree:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodes.inventory.lvm import split_mapped_name
+from nodes.inventory.parsing.numbers import capped
 from nodes.inventory.sysfiles import Directory
 
 _BLOCK = "/sys/class/block/"
@@ -194,7 +195,7 @@ def _swaps(lines: Iterable[str], aliases: Mapping[str, str]) -> Iterator[str]:
 
 def _unescape(text: str) -> str:
     """Blanks and the like in paths of /proc stand as octal numbers."""
-    return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), text)
+    return _OCTAL.sub(lambda match: chr(capped(match.group(1), 8)), text)
 
 
 def _holders(listed: Iterable[str]) -> dict[str, tuple[str, ...]]:

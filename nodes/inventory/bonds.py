@@ -19,7 +19,7 @@ from nodes.inventory.interface import (
 )
 from nodes.inventory.jsontext import subtree, whole, words
 from nodes.inventory.links import Link, Links, read_mac
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 
 _MODES = (
     "balance-rr",

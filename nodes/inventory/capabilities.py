@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from nodes.inventory.cpulist import parse_cpu_list
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 from nodes.inventory.xmltext import child_text, parse_xml
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "k": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodes.inventory.jsontext import Tree, branch, subtree, whole
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 
 _PROC_COLUMNS = {
     "rx_bytes": 0,

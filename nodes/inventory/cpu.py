@@ -13,6 +13,7 @@ from nodes.inventory.capabilities import Capabilities
 from nodes.inventory.cpuinfo import CPUINFO, CoreKind, CpuInfo
 from nodes.inventory.cpulist import parse_cpu_list
 from nodes.inventory.forms import FILES_OF_EVERY_HOST
+from nodes.inventory.parsing.numbers import capped, integer
 from nodes.inventory.procfiles import Files
 from nodes.inventory.source import Source
 
@@ -169,8 +170,9 @@ def _policies(files: Files) -> tuple[list[float], list[float], tuple[float, ...]
     """Lowest, highest and current frequencies of all frequency domains, in MHz."""
     found: dict[str, list[float]] = {"cpuinfo_min_freq": [], "cpuinfo_max_freq": [], "scaling_cur_freq": []}
     for match, value in files.matching(_POLICY):
-        if value.isascii() and value.isdecimal() and len(value) < 12 and int(value):
-            found[match.group(1)].append(int(value) / 1000)
+        khz = integer(value, most=10**11)
+        if khz and khz > 0:
+            found[match.group(1)].append(khz / 1000)
     return found["cpuinfo_min_freq"], found["cpuinfo_max_freq"], tuple(found["scaling_cur_freq"])
 
 
@@ -196,7 +198,7 @@ def _caches(files: Files) -> tuple[Cache, ...]:
         level, kind = described.get(index, {}).get("level", ""), described.get(index, {}).get("type", "")
         size = _size(cache.get("size"))
         if level.isascii() and level.isdecimal() and len(level) < 3 and kind and size:
-            instances.setdefault((int(level), kind.lower(), size), set()).add(
+            instances.setdefault((capped(level), kind.lower(), size), set()).add(
                 cache.get("shared_cpu_list", cpu)
             )
     return tuple(
@@ -209,7 +211,7 @@ def _caches(files: Files) -> tuple[Cache, ...]:
 
 def _size(text: str | None) -> int | None:
     match = _SIZE.match((text or "").strip())
-    return int(match.group(1)) * _UNITS[match.group(2)] if match else None
+    return capped(match.group(1)) * _UNITS[match.group(2)] if match else None
 
 
 def _vulnerabilities(files: Files) -> tuple[Vulnerability, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nodes.inventory.arm_cores import implementer_name, part_name
 from nodes.inventory.forms import lines_like
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import decimal, integer
 from nodes.inventory.source import Source
 
 # All lines of the first CPU or so, and of every CPU only what may differ: flags alone are 1.5 KB a CPU.
@@ -82,8 +82,8 @@ def parse_cpuinfo(text: str) -> CpuInfo:
         model_number=integer(first.get("model")),
         stepping=integer(first.get("stepping")),
         microcode=first.get("microcode"),
-        physical_address_bits=int(sizes.group(1)) if sizes else None,
-        virtual_address_bits=int(sizes.group(2)) if sizes else None,
+        physical_address_bits=integer(sizes.group(1)) if sizes else None,
+        virtual_address_bits=integer(sizes.group(2)) if sizes else None,
         flags=frozenset(flags.split()),
         kinds=kinds,
         mhz=_frequencies(every),
@@ -118,10 +118,7 @@ def _architecture(first: dict[str, str]) -> str | None:
 
 
 def _hexadecimal(text: str | None) -> int | None:
-    try:
-        return int(text or "", 16)
-    except ValueError:
-        return None
+    return integer(text, 16)
 
 
 def _arm_vendor(first: dict[str, str]) -> str | None:
@@ -157,4 +154,4 @@ def _core_kinds(text: str) -> tuple[CoreKind, ...]:
 
 def _frequencies(text: str) -> tuple[float, ...]:
     matches = (_MHZ.match(value) for key, value in _pairs(text) if key in _CLOCKS)
-    return tuple(mhz for mhz in (float(match.group(1)) for match in matches if match) if mhz > 0)
+    return tuple(mhz for mhz in (decimal(match.group(1)) for match in matches if match) if mhz)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from nodes.inventory.parsing.numbers import capped
+
 MAX_ID = 1 << 16
 """Beyond any machine there is; what claims more is damaged and is left out."""
 
@@ -21,9 +23,9 @@ def parse_cpu_list(text: str | None) -> tuple[int, ...]:
         match = _PART.match(part.strip())
         if match is None:
             continue
-        first = int(match.group(1))
-        last = int(match.group(2)) if match.group(2) else first
-        used, size = int(match.group(3) or 1), int(match.group(4) or 1)
+        first = capped(match.group(1))
+        last = capped(match.group(2)) if match.group(2) else first
+        used, size = capped(match.group(3) or "1"), capped(match.group(4) or "1")
         if last >= MAX_ID or size == 0:
             continue
         found.update(number for number in range(first, last + 1) if (number - first) % size < used)

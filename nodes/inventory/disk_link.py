@@ -12,18 +12,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nodes.inventory.parsing.numbers import integer
 from nodes.inventory.smart_tree import decimal, whole
 from nodes.inventory.sysfiles import Directory
 
 _PCI = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\Z")
-_USB = re.compile(r"\d+-\d+(?:\.\d+)*\Z", re.ASCII)
+_USB = re.compile(r"\d{1,5}-\d{1,5}(?:\.\d{1,5}){0,16}\Z", re.ASCII)
 _HOST = re.compile(r"/host(\d+)/")
 _HCTL = re.compile(r"\d+:\d+:\d+:\d+\Z", re.ASCII)
 _ATA = re.compile(r"/ata(\d+)/")
 _SAS_PORT = re.compile(r"/(port-[\d:]+)/")
 _NVME = re.compile(r"nvme\d+\Z")
 _NVME_PATH = re.compile(r"nvme(\d+)c\d+n(\d+)\Z")
-_SPEED = re.compile(r"(\d+(?:\.\d+)?)\s*(?:GT/s|G(?:bit|bps))")
+_SPEED = re.compile(r"\b(\d{1,6}(?:\.\d{1,6})?)\s{0,4}(?:GT/s|G(?:bit|bps))", re.ASCII)
 _SAS_PHY = re.compile(r"/sys/class/sas_port/(port-[\d:]+)/device/phy-[^/]+/sas_phy/[^/]+/(\w+):(.*)")
 
 _SAS_DRIVERS = frozenset(
@@ -167,7 +168,8 @@ def _sas_ports(text: str) -> dict[str, tuple[tuple[int | None, int | None], ...]
 def _gigabits(text: str | None) -> int | None:
     """``6.0 Gbps`` or ``12.0 Gbit`` in Mbit/s."""
     match = _SPEED.search(text or "")
-    return round(float(match.group(1)) * 1000) if match else None
+    rate = decimal(match.group(1)) if match else None
+    return round(rate * 1000) if rate is not None else None
 
 
 def find_place(name: str, buses: Buses, vendor: str | None, lsblk_transport: str | None) -> Place:
@@ -177,7 +179,7 @@ def find_place(name: str, buses: Buses, vendor: str | None, lsblk_transport: str
     if controllers and not _last(_PCI, path):
         path = buses.nvme_paths.get(controllers[0], path)
     host = _HOST.search(f"{path}/")
-    number = int(host.group(1)[:9]) if host else None
+    number = integer(host.group(1)) if host else None
     driver = buses.hosts.text(f"host{number}", "proc_name") if number is not None else None
     address = next((part for part in path.split("/") if _HCTL.match(part)), None)
     return Place(
@@ -264,9 +266,9 @@ def _pcie_link(controller: str, buses: Buses) -> Link | None:
 
 def _pcie_speed(text: str | None, width: int | None) -> int | None:
     match = _SPEED.search(text or "")
-    if match is None or width is None:
+    rate = decimal(match.group(1)) if match else None
+    if rate is None or width is None:
         return None
-    rate = float(match.group(1))
     carried = 0.8 if rate <= 5 else 128 / 130
     return round(rate * 1000 * carried * width)
 

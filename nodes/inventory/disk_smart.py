@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from nodes.inventory.disk_sources import DISK_SMART
 from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
+from nodes.inventory.parsing.numbers import integer
 from nodes.inventory.smart import SmartFacts, SmartState, parse_smart, unread
 from nodes.inventory.smart_health import Findings, verdict
 from nodes.inventory.smart_tree import whole
@@ -65,7 +66,7 @@ def read_smart_outputs(document: HostDocument, places: Mapping[str, str]) -> Sma
 def _scsi_host(path: str, places: Mapping[str, str]) -> int | None:
     """The controller that ``path`` leads to: by its number, or as the host of one of its volumes."""
     match = _NUMBERED.match(path) or _HOST.search(f"{places.get(path.removeprefix('/dev/'), '')}/")
-    return int(match.group(1)) if match else None
+    return integer(match.group(1)) if match else None
 
 
 def _facts(output: SourceOutput) -> SmartFacts:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from nodes.inventory.holders import pci_address, scsi_address
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 
 _HEX_ID = re.compile(r"0[xX]([0-9a-fA-F]{1,8})\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}\Z")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from nodes.inventory.libvirt_units import attribute_bytes
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 from nodes.inventory.xmltext import child_text
 
 

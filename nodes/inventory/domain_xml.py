@@ -30,7 +30,7 @@ from nodes.inventory.domain_tuning import (
     read_pinning,
 )
 from nodes.inventory.libvirt_units import memory_bytes
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 from nodes.inventory.xmltext import child_text
 
 

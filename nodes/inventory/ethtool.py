@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from nodes.inventory.forms import lines_like
 from nodes.inventory.interface import read_duplex, read_speed
 from nodes.inventory.links import read_mac
+from nodes.inventory.parsing.numbers import capped
 from nodes.inventory.source import Source
 
 ETHTOOL = Source(
@@ -69,7 +70,7 @@ def read_ethtool(text: str) -> Ethtool:
             section = name.strip().lower()
             values.setdefault(section, value.strip())
         if section == "supported link modes":
-            modes += [int(speed) for speed in _MODE.findall(line)]
+            modes += [capped(speed) for speed in _MODE.findall(line)]
     autoneg = values.get("auto-negotiation")
     return Ethtool(
         driver=_said(values.get("driver")),

@@ -7,7 +7,6 @@ was taken, also where its configuration names a pool or ids alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +16,7 @@ from lxml import etree
 
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.forms import json_of, xml_of
+from nodes.inventory.jsontext import read_json
 from nodes.inventory.source import LibvirtSource
 from nodes.inventory.sysfiles import whole_number
 from nodes.inventory.xmltext import parse_xml
@@ -150,8 +150,8 @@ _PCI_PARTS = (("domain", "0"), ("bus", ""), ("slot", ""), ("function", ""))
 def _running(text: str) -> dict[str, bool]:
     """Whether each domain of ``libvirt:domains`` is active, by UUID."""
     try:
-        domains = json.loads(text) if text else []
-    except (ValueError, RecursionError):
+        domains = read_json(text) if text else []
+    except ValueError:
         return {}
     found: dict[str, bool] = {}
     for domain in domains if isinstance(domains, list) else []:

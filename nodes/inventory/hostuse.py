@@ -7,7 +7,6 @@ a use of the PCI device 0000:01:00.0, and one below ``…/0000:00:14.0/usb1/1-2/
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,8 +16,10 @@ from nodes.inventory.blockuse import BlockDevices, is_system, read_block_devices
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.forms import FILES_OF_EVERY_HOST, LISTING_OF_EVERY_HOST, json_of, xml_of
 from nodes.inventory.holders import Holders, Holdings
+from nodes.inventory.jsontext import read_json
 from nodes.inventory.links import IP_ADDRESS
 from nodes.inventory.netuse import Interfaces, read_interfaces
+from nodes.inventory.parsing.numbers import capped
 from nodes.inventory.pool_volumes import VolumeDevices, devices_of_volumes
 from nodes.inventory.source import LibvirtSource, Source
 from nodes.inventory.sysfiles import LIST_LINKS, read_links, read_values, resolve_links
@@ -269,8 +270,8 @@ def _pool_devices(document: HostDocument, blocks: BlockDevices) -> dict[str, tup
     """Names of the active storage pools by the block device that they are made of."""
     active: dict[str, str] = {}
     try:
-        listed = json.loads(document.text("libvirt:pools") or "[]")
-    except (ValueError, RecursionError):
+        listed = read_json(document.text("libvirt:pools") or "[]")
+    except ValueError:
         listed = []
     for pool in listed if isinstance(listed, list) else []:
         state = pool.get("state") if isinstance(pool, dict) else None
@@ -316,4 +317,4 @@ def _attached(found: _Found, interfaces: Interfaces, paths: Mapping[str, str]) -
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """So that ``sd2`` comes before ``sd10``."""
     parts = re.findall(r"\d{1,9}|\D+", name)
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
+    return tuple((0, capped(part), "") if part.isdecimal() else (1, 0, part) for part in parts)

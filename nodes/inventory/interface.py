@@ -12,7 +12,7 @@ from typing import Any
 from nodes.inventory.counters import Counters
 from nodes.inventory.jsontext import Tree, branch, items, whole, words
 from nodes.inventory.links import Link, Links, base_name, link_index, read_mac
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 
 _IFF_UP = 0x1
 _NO_SPEED = frozenset({65535, 4294967295})
@@ -221,9 +221,7 @@ def _tun_kind(link: Link) -> str | None:
 
 def hexadecimal(text: str | None) -> int | None:
     """A number as the kernel's files write it: ``0x1003``."""
-    digits = (text or "").removeprefix("0x")
-    valid = 0 < len(digits) <= 16 and all(digit in "0123456789abcdefABCDEF" for digit in digits)
-    return int(digits, 16) if valid else None
+    return integer(text, 16)
 
 
 def first_known(*values: Any) -> Any:

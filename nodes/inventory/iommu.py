@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nodes.inventory.parsing.numbers import integer
+
 _GROUPS = "/sys/kernel/iommu_groups/"
 _UNITS = "/sys/class/iommu/"
 _CPU = "/sys/devices/system/cpu/modalias"
@@ -19,7 +21,7 @@ _X86_VENDORS = {"0000": "intel", "0002": "amd", "0009": "hygon", "000A": "zhaoxi
 """Numbers of arch/x86/include/asm/processor.h; ``/sys/devices/system/cpu/modalias`` carries them."""
 _CPU_MODALIAS = re.compile(r"cpu:type:([a-z0-9_]+)(?:,ven([0-9A-F]{4}))?")
 _X86_HYPERVISOR = ",009F,"
-_PARAMETER = re.compile(r"(?:[a-z0-9_-]+[.-])?[a-z0-9_-]*iommu[a-z0-9_.-]*(?:=\S*)?\Z")
+_PARAMETER = re.compile(r"[a-z0-9_.-]{1,128}\Z")
 _NO_IOMMU = "vfio-noiommu"
 
 
@@ -53,7 +55,7 @@ def read_iommu(values: Mapping[str, list[str]], listed: Iterable[str], groups_se
         path[len(_UNITS) :] for path in listed if path.startswith(_UNITS) and not path.endswith("/*")
     )
     command_line = " ".join(values.get("/proc/cmdline", ()))
-    parameters = tuple(word for word in command_line.split() if _PARAMETER.match(word))
+    parameters = tuple(word for word in command_line.split() if _is_about_iommu(word))
     names = [lines for path, lines in values.items() if path.startswith(_GROUPS) and path.endswith("/name")]
     pretended = bool(names) and not units and all(lines == [_NO_IOMMU] for lines in names)
     enabled = groups_seen if not units else True
@@ -76,13 +78,20 @@ def _kind(units: Iterable[str]) -> IommuKind | None:
     return None
 
 
+def _is_about_iommu(word: str) -> bool:
+    """``intel_iommu=on``, ``iommu.passthrough=0``, ``amd_iommu``."""
+    name = word.partition("=")[0]
+    return "iommu" in name and _PARAMETER.match(name) is not None
+
+
 def _group_types(values: Mapping[str, list[str]]) -> dict[int, str]:
     found: dict[int, str] = {}
     for path, lines in values.items():
         if path.startswith(_GROUPS) and path.endswith("/type"):
             number = path[len(_GROUPS) : -len("/type")]
-            if number.isdecimal() and number.isascii() and len(number) < 10 and lines[0]:
-                found[int(number)] = lines[0]
+            group = integer(number, most=999_999_999)
+            if group is not None and group >= 0 and lines[0]:
+                found[group] = lines[0]
     return found
 
 

@@ -11,10 +11,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from nodes.inventory.parsing.numbers import json_decimal, json_integer
+
 Tree: TypeAlias = Mapping[str, Any]
 
 _BLANK_OR_COMMA = re.compile(r"[\s,]*")
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+_DECODER = json.JSONDecoder(parse_int=json_integer, parse_float=json_decimal, parse_constant=lambda _: None)
+
+
+def read_json(text: str) -> Any:
+    """The value in ``text``, its numbers None where they are beyond what is read (see parsing/numbers.py).
+
+    Raises ValueError where it is no JSON, or nested deeper than is read.
+    """
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def read_values(text: str) -> list[Any]:
@@ -25,7 +38,7 @@ def read_values(text: str) -> list[Any]:
     values: list[Any] = []
     position = _skip(text, 0)
     while position < len(text):
-        value, end = _decode(text, position)
+        value, end = decode(text, position)
         if end == position:
             if text[position] == "[":
                 values.append(_whole_items(text, position + 1))
@@ -87,7 +100,7 @@ def _whole_items(text: str, position: int) -> list[Any]:
     found: list[Any] = []
     position = _skip(text, position)
     while position < len(text):
-        value, end = _decode(text, position)
+        value, end = decode(text, position)
         if end == position:
             break
         found.append(value)
@@ -95,10 +108,11 @@ def _whole_items(text: str, position: int) -> list[Any]:
     return found
 
 
-def _decode(text: str, position: int) -> tuple[Any, int]:
+def decode(text: str, position: int) -> tuple[Any, int]:
     """The value at ``position`` and where it ends; ``position`` itself where there is none."""
     try:
-        return _DECODER.raw_decode(text, position)
+        value, end = _DECODER.raw_decode(text, position)
+        return value, end
     except (ValueError, RecursionError):
         return None, position
 

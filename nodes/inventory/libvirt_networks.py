@@ -15,7 +15,7 @@ from nodes.inventory.document import HostDocument, Problem
 from nodes.inventory.forms import json_of, xml_of
 from nodes.inventory.holders import pci_address
 from nodes.inventory.jsontext import Tree, read_objects, truth, words
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import decimal, integer
 from nodes.inventory.source import LibvirtSource
 from nodes.inventory.vm_ports import VmPorts, VmRef
 from nodes.inventory.xmltext import child_text, parse_xml
@@ -168,10 +168,8 @@ def _prefix_length(element: etree._Element) -> int | None:
 
 
 def _delay(text: str | None) -> float | None:
-    try:
-        return max(float(text), 0.0) if text and len(text) < 20 else None
-    except ValueError:
-        return None
+    delay = decimal(text)
+    return max(delay, 0.0) if delay is not None else None
 
 
 def _attribute(root: etree._Element | None, path: str, name: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 
 _DECIMAL = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15, "eb": 10**18}
 _BINARY = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50, "e": 1 << 60}

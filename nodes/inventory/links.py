@@ -15,7 +15,8 @@ from nodes.inventory.counters import Counters, counters_of_ip, counters_of_proc
 from nodes.inventory.document import HostDocument
 from nodes.inventory.forms import FILES_OF_EVERY_HOST, LISTING_OF_EVERY_HOST, json_of
 from nodes.inventory.jsontext import Tree, read_values, subtree, words
-from nodes.inventory.procfiles import Files, integer
+from nodes.inventory.parsing.numbers import capped, integer
+from nodes.inventory.procfiles import Files
 from nodes.inventory.source import Source
 
 _ALWAYS = (
@@ -225,4 +226,4 @@ def _uevent(lines: list[str]) -> dict[str, str]:
 def _natural(name: str) -> tuple[tuple[str, int], ...]:
     """eth2 before eth10."""
     parts = re.findall(r"(\D*)(\d{0,18})", name)
-    return tuple((text, int(digits) if digits else -1) for text, digits in parts)
+    return tuple((text, capped(digits) if digits else -1) for text, digits in parts)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nodes.inventory.procfiles import Files, integer
+from nodes.inventory.parsing.numbers import decimal, integer
+from nodes.inventory.procfiles import Files
 
 _PRESSURE = re.compile(
     r"(some|full) avg10=(\d+\.\d+) avg60=(\d+\.\d+) avg300=(\d+\.\d+) total=(\d{1,19})\Z", re.ASCII
@@ -56,11 +57,11 @@ def read_load(files: Files) -> LoadFacts:
     averages = _LOAD.match(files.get("/proc/loadavg") or "")
     busy, idle = _cpu_time(files.get("stat.cpu") or "")
     return LoadFacts(
-        average_1=float(averages[1]) if averages else None,
-        average_5=float(averages[2]) if averages else None,
-        average_15=float(averages[3]) if averages else None,
-        tasks_running=int(averages[4]) if averages else None,
-        tasks_total=int(averages[5]) if averages else None,
+        average_1=decimal(averages[1]) if averages else None,
+        average_5=decimal(averages[2]) if averages else None,
+        average_15=decimal(averages[3]) if averages else None,
+        tasks_running=integer(averages[4]) if averages else None,
+        tasks_total=integer(averages[5]) if averages else None,
         cpu_busy_s=busy,
         cpu_idle_s=idle,
         pressure_cpu=_pressure(files.lines("/proc/pressure/cpu")),
@@ -86,12 +87,12 @@ def _pressure(lines: list[str]) -> Pressure | None:
         return None
     some, full = found.get("some"), found.get("full")
     return Pressure(
-        some_10_percent=float(some[2]) if some else None,
-        some_60_percent=float(some[3]) if some else None,
-        some_300_percent=float(some[4]) if some else None,
-        some_total_us=int(some[5]) if some else None,
-        full_10_percent=float(full[2]) if full else None,
-        full_60_percent=float(full[3]) if full else None,
-        full_300_percent=float(full[4]) if full else None,
-        full_total_us=int(full[5]) if full else None,
+        some_10_percent=decimal(some[2]) if some else None,
+        some_60_percent=decimal(some[3]) if some else None,
+        some_300_percent=decimal(some[4]) if some else None,
+        some_total_us=integer(some[5]) if some else None,
+        full_10_percent=decimal(full[2]) if full else None,
+        full_60_percent=decimal(full[3]) if full else None,
+        full_300_percent=decimal(full[4]) if full else None,
+        full_total_us=integer(full[5]) if full else None,
     )

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 
 from nodes.inventory.forms import FILES_OF_EVERY_HOST
-from nodes.inventory.procfiles import Files, integer, kib_to_bytes
+from nodes.inventory.parsing.numbers import capped, integer
+from nodes.inventory.procfiles import Files, kib_to_bytes
 from nodes.inventory.source import Source
 
 MEMORY = Source(
@@ -26,7 +27,7 @@ grep -as . /proc/meminfo /proc/swaps transparent_hugepage/enabled transparent_hu
 
 _POOL = re.compile(r"hugepages/hugepages-(\d{1,12})kB/([a-z_]{1,40})")
 _SWAP = re.compile(r"(\S+)\s+(\S+)\s+(\d{1,18})\s+(\d{1,18})\s+(-?\d{1,9})\s*\Z", re.ASCII)
-_CHOSEN = re.compile(r"\[([^\]]+)\]")
+_CHOSEN = re.compile(r"\[([^\[\]]+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def read_pools(files: Files, pattern: re.Pattern[str]) -> dict[str, tuple[HugePa
     counters: dict[tuple[str, int], dict[str, int | None]] = {}
     for match, value in files.matching(pattern):
         *place, size, counter = match.groups()
-        key = (place[0] if place else "", int(size) * 1024)
+        key = (place[0] if place else "", capped(size) * 1024)
         counters.setdefault(key, {})[counter] = integer(value)
     pools: dict[str, list[HugePages]] = {}
     for (cell, size_bytes), counter in sorted(counters.items()):
@@ -201,7 +202,7 @@ def _chosen(text: str | None) -> str | None:
 def _swap(files: Files, sizes: dict[str, int]) -> SwapFacts:
     matches = (_SWAP.match(line) for line in files.lines("/proc/swaps"))
     devices = tuple(
-        SwapDevice(m[1], m[2], int(m[3]) * 1024, int(m[4]) * 1024, int(m[5])) for m in matches if m
+        SwapDevice(m[1], m[2], capped(m[3]) * 1024, capped(m[4]) * 1024, capped(m[5])) for m in matches if m
     )
     total, free = sizes.get("SwapTotal"), sizes.get("SwapFree")
     used = max(total - free, 0) if total is not None and free is not None else None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nodes.inventory.blockuse import BlockDevices
+from nodes.inventory.parsing.numbers import capped
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -55,7 +56,7 @@ def read_mounts(lines: Iterable[str]) -> tuple[Mount, ...]:
 
 
 def _plain(text: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), text)
+    return _OCTAL.sub(lambda match: chr(capped(match.group(1), 8)), text)
 
 
 def mount_of(path: str, mounts: Sequence[Mount]) -> Mount | None:

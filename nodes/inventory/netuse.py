@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nodes.inventory.jsontext import items, read_objects, words
+from nodes.inventory.parsing.numbers import integer
 from nodes.inventory.sysfiles import Directory
 
 _NET = "/sys/class/net/"
@@ -155,10 +156,8 @@ def _with_default_route(values: Mapping[str, list[str]]) -> Iterator[str]:
 
 def _rejects(flags: str) -> bool:
     """Every host has a default route to nowhere, on ``lo``."""
-    try:
-        return bool(int(flags, 16) & _RTF_REJECT)
-    except ValueError:
-        return True
+    known = integer(flags, 16)
+    return True if known is None else bool(known & _RTF_REJECT)
 
 
 def _rows(lines: Iterable[str]) -> Iterator[list[str]]:

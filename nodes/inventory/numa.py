@@ -13,7 +13,8 @@ from nodes.inventory.capabilities import Capabilities, CapabilityCell
 from nodes.inventory.cpulist import format_cpu_list, parse_cpu_list
 from nodes.inventory.forms import FILES
 from nodes.inventory.memory import HugePages, percent, read_meminfo, read_pools
-from nodes.inventory.procfiles import Files, integer
+from nodes.inventory.parsing.numbers import capped, integer
+from nodes.inventory.procfiles import Files
 from nodes.inventory.source import Source
 
 NUMA = Source(
@@ -60,7 +61,7 @@ class NumaFacts:
 
 def read_numa(files: Files, capabilities: Capabilities) -> NumaFacts:
     """Facts from :data:`NUMA`; libvirt's where the host itself was not read or knows no cells."""
-    ids = sorted({int(match.group(1)) for match, _ in files.matching(_CPULIST)})
+    ids = sorted({capped(match.group(1)) for match, _ in files.matching(_CPULIST)})
     if not ids:
         return _from_capabilities(capabilities)
     pools = read_pools(files, _POOL)

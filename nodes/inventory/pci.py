@@ -29,6 +29,7 @@ from nodes.inventory.hostuse import (
 from nodes.inventory.hwids import HardwareNames, pci_names
 from nodes.inventory.iommu import Iommu, read_iommu
 from nodes.inventory.links import IP_ADDRESS
+from nodes.inventory.parsing.numbers import capped, integer
 from nodes.inventory.passthrough import Verdict
 from nodes.inventory.pci_details import (
     Mdevs,
@@ -171,7 +172,7 @@ def _all_listed(document: HostDocument, host: _Host, devices: Iterable[PciDevice
 
 
 def _position(address: str) -> tuple[int, ...]:
-    return tuple(int(part, 16) for part in re.split(r"[:.]", address))
+    return tuple(capped(part, 16) for part in re.split(r"[:.]", address))
 
 
 def _read_device(host: _Host, address: str) -> PciDevice:
@@ -203,7 +204,7 @@ def _read_device(host: _Host, address: str) -> PciDevice:
         module=host.link(address, "driver/module"),
         modules=None if host.modules is None else host.modules.get(address, ()),
         numa_cell=numa_cell if numa_cell is not None and numa_cell >= 0 else None,
-        iommu_group=int(group) if group and re.fullmatch(r"[0-9]{1,9}", group) else None,
+        iommu_group=integer(group, most=999_999_999),
         boot_vga=None if boot_vga is None else boot_vga == 1,
         link=read_link(files, address),
         reset_methods=tuple(methods.split()) if methods else None,
@@ -264,7 +265,7 @@ def _read_virtual_functions(paths: Mapping[str, str]) -> dict[str, dict[int, str
         address, slash, number = path.partition("/virtfn")
         function = basename(target)
         if slash and re.fullmatch(r"[0-9]{1,5}", number) and PCI_ADDRESS.match(function):
-            found.setdefault(address, {})[int(number)] = function
+            found.setdefault(address, {})[capped(number)] = function
     return found
 
 
@@ -274,7 +275,7 @@ def _read_usb_buses(paths: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
         match = re.fullmatch(r"/sys/bus/usb/devices/usb([0-9]{1,5})", path)
         address = pci_address_of(target) if match else None
         if match and address:
-            found[address] = (*found.get(address, ()), int(match.group(1)))
+            found[address] = (*found.get(address, ()), capped(match.group(1)))
     return {address: tuple(sorted(buses)) for address, buses in found.items()}
 
 

@@ -8,6 +8,7 @@ from posixpath import basename
 
 from nodes.inventory.holders import Holdings
 from nodes.inventory.hostuse import HostUses, pci_address_of
+from nodes.inventory.parsing.numbers import decimal
 from nodes.inventory.pci_facts import (
     DisplayConnector,
     Gpu,
@@ -43,7 +44,7 @@ def read_link(files: Directory, address: str) -> PcieLink | None:
 
 def _speed(text: str | None) -> float | None:
     match = _SPEED.match(text or "")
-    return float(match.group(1)) if match else None
+    return decimal(match.group(1)) if match else None
 
 
 Mdevs = Mapping[str, str | None]

@@ -9,21 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-_INTEGER = re.compile(r"[+-]?\d{1,20}\Z")
-_KIB = re.compile(r"(\d{1,15})(?: kB)?\Z")
+from nodes.inventory.parsing.numbers import capped, integer
+
+_KIB = re.compile(r"(\d{1,15})(?: kB)?\Z", re.ASCII)
 """Up to an exbibyte: what is beyond is damage, and no database's whole number holds it in bytes."""
-
-
-def integer(text: str | None) -> int | None:
-    """A decimal number of at most 20 digits, else None."""
-    stripped = (text or "").strip()
-    return int(stripped) if _INTEGER.match(stripped) and stripped.isascii() else None
 
 
 def kib_to_bytes(text: str | None) -> int | None:
     """``16384 kB``, as /proc/meminfo writes KiB, in bytes."""
     match = _KIB.match((text or "").strip())
-    return int(match.group(1)) * 1024 if match and match.group(1).isascii() else None
+    return capped(match.group(1)) * 1024 if match else None
 
 
 class Files:

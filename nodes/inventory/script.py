@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from nodes.inventory.document import SourceOutput, SourceStatus
+from nodes.inventory.parsing.numbers import decimal, integer
 from nodes.inventory.source import Source
 
 PROBE_SOURCE = "probe"
@@ -29,10 +30,23 @@ _NAME = re.compile(r"[a-z][a-z0-9_.-]*\Z")
 _TOOL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _HEAD = re.compile(rb"^@@nodeadmin-probe 1 ([^\n]*)\n", re.MULTILINE)
-_SIZE = re.compile(rb"\s*(\d+) (\d+(?:\.\d+)?\.[oes])\Z")
+_SIZE = re.compile(rb"[ \t]{0,32}(\d{1,20}) (\d{1,6}(?:\.\d{1,6})?\.[oes])\r?\Z")
 _SUDO_REFUSED = re.compile(r"^sudo: |^Sorry, user |not in the sudoers file|sudo: not found", re.MULTILINE)
 _NOT_PERMITTED = re.compile(r"permission denied|operation not permitted|must be root", re.IGNORECASE)
 _FILE_TOO_LARGE = 153
+MAX_SOURCES = 1000
+MAX_ITEMS = 20_000
+"""Of one source. A host with a thousand disks, each behind two paths, has a tenth of it."""
+MAX_FRAMES = 6 * MAX_ITEMS
+"""Lines of the table. Three frames are a source's or an item's output, errors and status."""
+LONGEST_ITEM = 1024
+_DATA = b"@@data\n"
+_LONGEST_HEAD = 4096
+_LONGEST_NAMES = 64 << 10
+_LONGEST_ROW = 128
+_LONGEST_STATUS = 256
+_LONGEST_WORD = 32
+_LAST_STATUS = 9999
 _LONGEST_GROUP = 100_000
 """Linux takes arguments of up to 128 KiB (execve(2)), and the shell's part is in front."""
 
@@ -65,7 +79,7 @@ def deadline_s(sources: Sequence[Source]) -> float:
     """Seconds within which the script has always ended on a host that still runs processes."""
     longest = max((source.timeout_s for source in sources), default=0)
     rounds = PATIENCE_S if any(source.items for source in sources) else 0
-    return float(rounds + longest + 5)
+    return rounds + longest + 5.0
 
 
 def parse_output(raw: bytes, sources: Sequence[Source]) -> Mapping[str, SourceOutput]:
@@ -139,6 +153,8 @@ class _Printed:
     cut: frozenset[str] = frozenset()
     """Files whose end did not arrive."""
     complete: bool = False
+    surplus: bool = False
+    """There are more frames than are read: what has none here may have one there."""
 
     @property
     def elevated(self) -> bool:
@@ -149,36 +165,62 @@ def _read_frames(raw: bytes) -> _Printed:
     head = _HEAD.search(raw)
     if head is None:
         return _Printed()
-    words = (word.partition("=") for word in head.group(1).decode("ascii", "replace").split())
+    words = (word.partition("=") for word in head.group(1)[:_LONGEST_HEAD].decode("ascii", "replace").split())
     account = {key: value for key, equals, value in words if equals}
-    names_line, _, rest = raw[head.end() :].partition(b"\n")
-    names = _read_names(names_line.decode("ascii", "replace"))
-    table, separator, data = rest.partition(b"@@data\n")
-    if not separator:
+    names_end = _after(raw, b"\n", head.end())
+    names = _read_names(
+        raw[head.end() : min(names_end, head.end() + _LONGEST_NAMES)].decode("ascii", "replace")
+    )
+    table_end = raw.find(_DATA, names_end)
+    if table_end < 0:
         return _Printed(account, names)
-    bound = int(account["bound"]) if account.get("bound", "").isdecimal() else len(data)
+    begin = table_end + len(_DATA)
+    bound = integer(account.get("bound"))
+    sizes, surplus = _read_table(raw, names_end, table_end, len(raw) - begin if bound is None else bound)
     frames: dict[str, bytes] = {}
     cut: set[str] = set()
-    position = 0
-    for line in table.splitlines():
-        match = _SIZE.match(line)
-        if match is None:
-            continue
-        name, size = match.group(2).decode("ascii"), min(int(match.group(1)), bound)
-        frames[name] = data[position : position + size]
+    position = begin
+    for name, size in sizes:
+        frames[name] = raw[position : position + size]
         position += size
-        if position > len(data):
+        if position > len(raw):
             cut.add(name)
-    complete = data[position : position + 6] == b"@@end\n"
-    return _Printed(account, names, frames, frozenset(cut), complete)
+            position = len(raw) + 1
+    complete = not surplus and raw[position : position + 6] == b"@@end\n"
+    return _Printed(account, names, frames, frozenset(cut), complete, surplus)
+
+
+def _after(raw: bytes, mark: bytes, start: int) -> int:
+    """Where what follows the next ``mark`` begins."""
+    found = raw.find(mark, start)
+    return len(raw) if found < 0 else found + len(mark)
+
+
+def _read_table(raw: bytes, start: int, end: int, bound: int) -> tuple[list[tuple[str, int]], bool]:
+    """Names and sizes of the frames, in their order, and whether there are more than are read.
+
+    A line at a time: a host may write millions of them, and lines that are none are counted as well.
+    """
+    sizes: list[tuple[str, int]] = []
+    lines = 0
+    while start < end and lines < MAX_FRAMES:
+        stop = raw.find(b"\n", start, end)
+        stop = end if stop < 0 else stop
+        match = _SIZE.match(raw[start : min(stop, start + _LONGEST_ROW)])
+        if match is not None:
+            size = integer(match.group(1))
+            sizes.append((match.group(2).decode("ascii"), bound if size is None else min(size, bound)))
+        start, lines = stop + 1, lines + 1
+    return sizes, start < end
 
 
 def _read_names(line: str) -> dict[int, str]:
     names: dict[int, str] = {}
-    for word in line.removeprefix("@@names").split():
+    for word in line.removeprefix("@@names").split()[:MAX_SOURCES]:
         number, colon, name = word.partition(":")
-        if colon and number.isdecimal() and _NAME.match(name):
-            names[int(number)] = name
+        known = integer(number, most=MAX_SOURCES)
+        if colon and known is not None and _NAME.match(name):
+            names[known] = name
     return names
 
 
@@ -187,9 +229,12 @@ def _source_outputs(printed: _Printed, number: int, source: Source) -> dict[str,
     found = {source.name: own}
     if source.items:
         # The shell reads lines that end; str.splitlines() would also split at form feeds and the like.
-        for count, item in enumerate(own.stdout.split("\n")[:-1], start=1):
-            name = f"{source.name}:{item}"
+        items = own.stdout.split("\n", MAX_ITEMS + 1)[:-1]
+        for count, item in enumerate(items[:MAX_ITEMS], start=1):
+            name = f"{source.name}:{item[:LONGEST_ITEM]}"
             found[name] = _output(printed, f"{number}.{count}", name, source)
+        if len(items) > MAX_ITEMS:
+            found[source.name] = replace(own, status=SourceStatus.TRUNCATED)
     return found
 
 
@@ -197,9 +242,9 @@ def _output(printed: _Printed, base: str, name: str, source: Source) -> SourceOu
     """The three files of a source (or of one of its items) as its output."""
     stdout = printed.frames.get(f"{base}.o")
     if stdout is None:
-        return SourceOutput(name, SourceStatus.NOT_RUN)
+        return SourceOutput(name, SourceStatus.TRUNCATED if printed.surplus else SourceStatus.NOT_RUN)
     ended, duration_s = _read_status(printed.frames.get(f"{base}.s"))
-    exit_status = int(ended) if ended.isdecimal() else None
+    exit_status = integer(ended, most=_LAST_STATUS) if ended.isdecimal() else None
     errors = _text(printed.frames.get(f"{base}.e", b"")[:STDERR_LIMIT_BYTES])
     if f"{base}.o" in printed.cut:
         status = SourceStatus.TRUNCATED if stdout else SourceStatus.NOT_RUN
@@ -228,13 +273,11 @@ def _denied(stderr: str, elevated: bool) -> bool:
 
 
 def _read_status(raw: bytes | None) -> tuple[str, float | None]:
-    words = (raw or b"").decode("ascii", "replace").split()
+    words = (raw or b"")[:_LONGEST_STATUS].decode("ascii", "replace").split()
     if len(words) < 1:
         return "", None
-    try:
-        return words[0], round(float(words[2]) - float(words[1]), 2)
-    except (IndexError, ValueError):
-        return words[0], None
+    begin, end = (decimal(word) for word in (*words[1:3], "", "")[:2])
+    return words[0][:_LONGEST_WORD], round(end - begin, 2) if begin is not None and end is not None else None
 
 
 def _text(data: bytes) -> str:

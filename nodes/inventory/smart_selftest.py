@@ -54,7 +54,7 @@ def _read_ata(tree: Tree) -> SelfTests | None:
         if log is None and running is None and failure is None:
             return None
         count = whole(branch(log, "count"))
-        return SelfTests(count, int(failure is not None), failure, failure, running)
+        return SelfTests(count, 1 if failure is not None else 0, failure, failure, running)
     tests = tuple(
         SelfTest(
             kind=words(branch(row, "type", "string")),

@@ -11,26 +11,31 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nodes.inventory.parsing.numbers import capped, decimal, integer
 from nodes.inventory.smart_tree import Tree, load_cut_tree, load_tree, whole
 
 _MARKS = ("smartctl ", "=== START", "SMART ", "Smartctl", "Device is in ", "Read Device Identity", "INQUIRY")
 _FIELD = re.compile(r"([A-Za-z][^:]{1,70}?)(?: is)?:\s*(\S.*)\Z")
 _ATTRIBUTE = re.compile(
-    r"\s*(\d{1,3}) (\S+)\s+(0x[0-9a-fA-F]{4}|[POSRCK+-]{6,7})"
-    r"\s+(\d{1,3}|---)\s+(\d{1,3}|---)\s+(\d{1,3}|---)\s+(.+)\Z"
+    r"\s{0,8}(\d{1,3}) (\S{1,80})\s{1,40}(0x[0-9a-fA-F]{4}|[POSRCK+-]{6,7})"
+    r"\s{1,9}(\d{1,3}|---)\s{1,9}(\d{1,3}|---)\s{1,9}(\d{1,3}|---)\s{1,9}(\S.*)\Z"
 )
-_LONG_TAIL = re.compile(r"(?:Pre-fail|Old_age)\s+(?:Always|Offline)\s+(\S+)\s+(.+)\Z")
-_BRIEF_TAIL = re.compile(r"(-|NOW|Past)\s+(.+)\Z")
-_STATISTIC = re.compile(r"\s*(?:0x)?(\w{1,2})\s+0x\w{3}\s+\d\s+(-?\d+|-)(~?)\s+(?:[A-Z-]{3}\s+)?(\S.*)\Z")
+_LONG_TAIL = re.compile(r"(?:Pre-fail|Old_age)\s+(?:Always|Offline)\s+(\S+)\s+(\S.*)\Z")
+_BRIEF_TAIL = re.compile(r"(-|NOW|Past)\s+(\S.*)\Z")
+_STATISTIC = re.compile(
+    r"\s{0,8}(?:0x)?(\w{1,2})\s{1,9}0x\w{3}\s{1,9}\d\s{1,20}(-?\d{1,20}|-)(~?)\s{1,9}"
+    r"(?:[A-Z-]{3}\s{1,9})?(\S.*)\Z"
+)
 _SELF_TEST = re.compile(
-    r"#\s*\d+\s+(\S.*?)\s{2,}((?:Completed|Aborted|Interrupted|Fatal|Self-test|Failed|Unknown)[^%]*?)"
-    r"\s+(?:(\d+)%\s+)?(\d+|-|NOW)\s"
+    r"#\s{0,3}\d{1,3}\s{1,9}(\S.{0,60}?)\s{2,40}"
+    r"((?:Completed|Aborted|Interrupted|Fatal|Self-test|Failed|Unknown)[^%]{0,80}?)"
+    r"\s{1,40}(?:(\d{1,3})%\s{1,20})?(\d{1,12}|-|NOW)\s"
 )
 _COUNTERS = re.compile(r"(read|write|verify):((?:\s+\d+(?:\.\d+)?){7})\s*\Z")
-_SIZES = re.compile(r"(\d+) bytes logical(?:, (\d+) bytes physical|/physical)?")
-_SPEED = re.compile(r"(\d+(?:\.\d+)?) Gb/s")
+_SIZES = re.compile(r"(\d{1,9}) bytes logical(?:, (\d{1,9}) bytes physical|/physical)?")
+_SPEED = re.compile(r"\b(\d{1,4}(?:\.\d{1,4})?) Gb/s", re.ASCII)
 _HOURS_UP = re.compile(
-    r"\s*(?:number of hours powered up\s*=|Accumulated power on time, hours:minutes)\s*(\d{1,12})[:.\s]"
+    r"\s{0,8}(?:number of hours powered up\s*=|Accumulated power on time, hours:minutes)\s*(\d{1,12})[:.\s]"
 )
 _LONGEST_LINE = 300
 """Longer ones are no line of smartctl's."""
@@ -76,8 +81,8 @@ def _store_attribute(match: re.Match[str], tree: dict[str, Any]) -> None:
     told = _LONG_TAIL.match(tail) or _BRIEF_TAIL.match(tail)
     if told is None:
         return
-    prefail = flags.startswith("P") if not flags.startswith("0x") else bool(int(flags, 16) & 1)
-    row = {"id": int(number), "name": name, "value": whole(value), "worst": whole(worst)}
+    prefail = flags.startswith("P") if not flags.startswith("0x") else bool(capped(flags, 16) & 1)
+    row = {"id": capped(number), "name": name, "value": whole(value), "worst": whole(worst)}
     row |= {
         "thresh": whole(threshold),
         "flags": {"prefailure": prefail},
@@ -93,7 +98,7 @@ def _store_statistic(match: re.Match[str], tree: dict[str, Any]) -> None:
     page, value, _, name = match.groups()
     if value == "-":
         return
-    row = {"name": name.strip(), "value": int(value[:20]), "flags": {"valid": True}}
+    row = {"name": name.strip(), "value": integer(value), "flags": {"valid": True}}
     tree.setdefault("ata_device_statistics", {"pages": []})["pages"].append({"number": page, "table": [row]})
 
 
@@ -117,7 +122,7 @@ def _store_counters(match: re.Match[str], tree: dict[str, Any]) -> None:
 
 
 def _store_hours_up(match: re.Match[str], tree: dict[str, Any]) -> None:
-    tree["power_on_time"] = {"hours": int(match.group(1))}
+    tree["power_on_time"] = {"hours": integer(match.group(1))}
 
 
 _SHAPES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], dict[str, Any]], None]], ...] = (
@@ -176,8 +181,8 @@ def _store_support(value: str, tree: dict[str, Any]) -> None:
 def _store_sizes(value: str, tree: dict[str, Any]) -> None:
     match = _SIZES.match(value)
     if match:
-        tree["logical_block_size"] = int(match.group(1)[:9])
-        tree["physical_block_size"] = int((match.group(2) or match.group(1))[:9])
+        tree["logical_block_size"] = integer(match.group(1))
+        tree["physical_block_size"] = integer(match.group(2) or match.group(1))
 
 
 def _store_sata(value: str, tree: dict[str, Any]) -> None:
@@ -186,8 +191,9 @@ def _store_sata(value: str, tree: dict[str, Any]) -> None:
     most, _, now = rest.partition("(current:")
     for key, text in (("max", most), ("current", now)):
         match = _SPEED.search(text)
-        if match:
-            speed = {"units_per_second": round(float(match.group(1)) * 10), "bits_per_unit": 100_000_000}
+        rate = decimal(match.group(1)) if match else None
+        if rate is not None:
+            speed = {"units_per_second": round(rate * 10), "bits_per_unit": 100_000_000}
             tree.setdefault("interface_speed", {})[key] = speed
 
 

@@ -7,11 +7,13 @@ to doubt them.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 
-from nodes.inventory.jsontext import Tree, branch
+from nodes.inventory.jsontext import Tree, branch, decode, read_json
+from nodes.inventory.parsing.numbers import decimal as decimal_of
+from nodes.inventory.parsing.numbers import wide_integer
 
 __all__ = [
     "Tree",
@@ -41,10 +43,7 @@ def load_tree(text: str) -> Tree | None:
     opening = _OPENING.search(text)
     if opening is None:
         return None
-    try:
-        value, _ = json.JSONDecoder(parse_constant=lambda _: None).raw_decode(text, opening.end() - 1)
-    except (ValueError, RecursionError):
-        return None
+    value, _end = decode(text, opening.end() - 1)
     return value if isinstance(value, dict) else None
 
 
@@ -59,8 +58,8 @@ def load_cut_tree(text: str) -> Tree | None:
     start = opening.end() - 1
     end, closing = _last_whole(text, start)
     try:
-        value = json.loads(text[start:end] + closing, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
+        value = read_json(text[start:end] + closing)
+    except ValueError:
         return None
     known = isinstance(value, dict) and any(name.startswith(_SMARTCTLS) for name in value)
     return value if known else None
@@ -111,12 +110,14 @@ def whole(value: object, low: int = 0, high: int = 2**127) -> int | None:
         if match is None:
             return None
         digits = match.group(2).replace(",", "")
-        number = int(digits, 16) if digits[:2] in ("0x", "0X") else int(digits)
-        number = -number if match.group(1) == "-" else number
+        told = wide_integer(digits)
+        if told is None:
+            return None
+        number = -told if match.group(1) == "-" else told
     elif isinstance(value, int):
         number = value
     elif isinstance(value, float) and abs(value) < 2**127:
-        number = int(value)
+        number = math.trunc(value)
     else:
         return None
     return number if low <= number <= high else None
@@ -127,10 +128,13 @@ def decimal(value: object, high: float = 1e30) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        number = float(value[:_LONGEST_NUMBER].replace(",", "")) if isinstance(value, str) else float(value)
-    except (ValueError, OverflowError):
+        if isinstance(value, str):
+            number = decimal_of(value[:_LONGEST_NUMBER].replace(",", ""))
+        else:
+            number = float(value)
+    except OverflowError:
         return None
-    return number if 0 <= number <= high else None
+    return number if number is not None and 0 <= number <= high else None
 
 
 def words(value: object) -> str | None:

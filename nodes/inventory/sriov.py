@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from nodes.inventory.holders import Holder, Holdings, unique_holders
 from nodes.inventory.jsontext import Tree, branch, items, truth, whole, words
 from nodes.inventory.links import Link, Links, base_name, read_mac
+from nodes.inventory.parsing.numbers import capped
 from nodes.inventory.vm_ports import VmPorts
 
 _VF = re.compile(r"device/virtfn(\d{1,5})\Z", re.ASCII)
@@ -73,7 +74,9 @@ def read_sriov(link: Link, links: Links, holdings: Holdings, vm_ports: VmPorts) 
     if is_representor(link):
         return None
     total, configured = link.number("device/sriov_totalvfs"), link.number("device/sriov_numvfs")
-    found = {int(match.group(1)): target for path, target in link.links.items() if (match := _VF.match(path))}
+    found = {
+        capped(match.group(1)): target for path, target in link.links.items() if (match := _VF.match(path))
+    }
     if total is None and not found:
         return None
     told = _told(link.ip)
@@ -112,7 +115,7 @@ def read_physical_function(link: Link, links: Links) -> PhysicalFunction | None:
     for path, target in owner.links.items() if owner is not None else ():
         match = _VF.match(path)
         if match is not None and base_name(target) == link.pci_address:
-            index = int(match.group(1))
+            index = capped(match.group(1))
     return PhysicalFunction(address, owner.name if owner is not None else None, index)
 
 

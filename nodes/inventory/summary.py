@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from nodes.inventory.document import HostDocument, Problem
 from nodes.inventory.forms import json_of, xml_of
 from nodes.inventory.identity import HostIdentity
 from nodes.inventory.identity import host_identity as identify
+from nodes.inventory.jsontext import read_json
 from nodes.inventory.libvirt.migration_tls import QEMU_TLS, MigrationTls, read_migration_tls
 from nodes.inventory.machine import (
     MACHINE_IDENTITY,
@@ -165,8 +165,8 @@ def _libvirt(document: HostDocument, capabilities: Capabilities) -> LibvirtFacts
 
 def _versions(text: str) -> dict[str, Any]:
     try:
-        told = json.loads(text)
-    except (ValueError, RecursionError):
+        told = read_json(text)
+    except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
 

@@ -18,6 +18,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from nodes.inventory.parsing.numbers import integer
+
 LIST_LINKS = "ls -dgo --time-style=+"
 """Lists paths with the targets of links, and nothing that changes from one moment to the next."""
 
@@ -98,4 +100,4 @@ def whole_number(text: str | None) -> int | None:
     match = _WHOLE.match(text or "")
     if match is None:
         return None
-    return int(match.group(1), 16) if match.group(1) else int(match.group(2))
+    return integer(match.group(1), 16) if match.group(1) else integer(match.group(2))

@@ -5,6 +5,7 @@ Sources: the kernel's Documentation/filesystems/proc.rst; os-release(5), machine
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from datetime import UTC, datetime
 from nodes.inventory.forms import FILES_OF_EVERY_HOST
 from nodes.inventory.load import LoadFacts, read_load
 from nodes.inventory.memory import percent
-from nodes.inventory.procfiles import Files, integer
+from nodes.inventory.parsing.numbers import capped, decimal, integer
+from nodes.inventory.procfiles import Files
 from nodes.inventory.source import Source
 
 # Everything small in one grep; then what no file says: which of some paths are there, counts, the clock.
@@ -55,9 +57,10 @@ stat -f -c 'space./:%S %b %f %a %c %d %T' /""",
 )
 
 _CLOCK = re.compile(r"(\d{1,11})(?:\.(\d{1,9}))? ([+-])(\d\d)(\d\d) ?(\S{0,32})", re.ASCII)
-_ZONE = re.compile(r"-> .*?/zoneinfo/(?:posix/|right/)?([A-Za-z0-9_+/-]{1,64})")
-_SECRET = re.compile(r"((?:\S*(?:passw|passphrase|secret|token|passwd)\S*?)=)\S+", re.IGNORECASE)
-_LOGIN = re.compile(r"(\b[\w.+-]+=(?:iscsi|nfs|https?|ftp):(?://)?)[^\s@]+@", re.IGNORECASE)
+_ZONE = re.compile(r"-> [^>]{0,256}?/zoneinfo/(?:posix/|right/)?([A-Za-z0-9_+/-]{1,64})")
+_SECRET = re.compile(r"passw|passphrase|secret|token|passwd", re.IGNORECASE)
+_PARAMETER = re.compile(r"(?<!\S)[^\s=]+=\S+")
+_LOGIN = re.compile(r"([\w.+-]{1,64}=(?:iscsi|nfs|https?|ftp):(?://)?)[^@]+@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def read_system(files: Files, observed_at: str | None) -> SystemFacts:
 
 
 def _decimal(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"\d{1,10}(?:\.\d{1,9})?", text, re.ASCII) else None
+    return decimal(text) if re.fullmatch(r"\d{1,10}(?:\.\d{1,9})?", text, re.ASCII) else None
 
 
 def _rfc3339(epoch: float) -> str | None:
@@ -157,10 +160,21 @@ def _rfc3339(epoch: float) -> str | None:
         return None
 
 
+def _without_secret(found: re.Match[str]) -> str:
+    """A parameter of the kernel whose value may be a password, or has one in its address."""
+    name, _, value = found.group().partition("=")
+    if _SECRET.search(name):
+        return f"{name}=…"
+    inner, equals, _ = value.rpartition("=")
+    if equals and _SECRET.search(inner):
+        return f"{name}={inner}=…"
+    return _LOGIN.sub(r"\1…@", found.group(), count=1)
+
+
 def _kernel(files: Files) -> KernelFacts:
     command_line = files.get("/proc/cmdline")
     if command_line is not None:
-        command_line = _LOGIN.sub(r"\1…@", _SECRET.sub(r"\1…", command_line))
+        command_line = _PARAMETER.sub(_without_secret, command_line)
     lockdown = re.search(r"\[(\w+)\]", files.get("/sys/kernel/security/lockdown") or "")
     return KernelFacts(
         release=files.get("/proc/sys/kernel/osrelease"),
@@ -201,10 +215,12 @@ def _clock(files: Files, observed_at: str | None) -> tuple[float | None, ClockFa
     time_zone = zone.group(1) if zone else files.get("/etc/timezone")
     if match is None:
         return None, ClockFacts(None, time_zone, None, None, None, synchronized)
-    epoch = float(f"{match[1]}.{match[2] or 0}")
-    offset = (int(match[4]) * 60 + int(match[5])) * 60 * (-1 if match[3] == "-" else 1)
+    epoch = decimal(f"{match[1]}.{match[2] or 0}") or 0.0
+    offset = (capped(match[4]) * 60 + capped(match[5])) * 60 * (-1 if match[3] == "-" else 1)
     skew = _skew(epoch, observed_at)
-    return epoch, ClockFacts(_rfc3339(int(epoch)), time_zone, match[6] or None, offset, skew, synchronized)
+    return epoch, ClockFacts(
+        _rfc3339(math.floor(epoch)), time_zone, match[6] or None, offset, skew, synchronized
+    )
 
 
 def _skew(epoch: float, observed_at: str | None) -> float | None:

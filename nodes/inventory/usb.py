@@ -27,6 +27,7 @@ from nodes.inventory.hostuse import (
 )
 from nodes.inventory.hwids import HardwareNames, usb_names
 from nodes.inventory.links import IP_ADDRESS
+from nodes.inventory.parsing.numbers import capped, decimal, integer
 from nodes.inventory.section import Parsed, Section
 from nodes.inventory.source import Source
 from nodes.inventory.sysfiles import LIST_LINKS, Directory, read_links, read_values, resolve_links
@@ -115,9 +116,9 @@ def place_of(name: str) -> tuple[int, tuple[int, ...]]:
     """Bus and ports of a device by its name; no ports for a root hub."""
     root = _ROOT_HUB.match(name)
     if root is not None:
-        return int(root.group(1)), ()
+        return capped(root.group(1)), ()
     bus, _, ports = name.partition("-")
-    return int(bus[:9]), tuple(int(port[:9]) for port in ports.split("."))
+    return capped(bus), tuple(capped(port) for port in ports.split("."))
 
 
 def parent_of(name: str) -> str | None:
@@ -206,7 +207,7 @@ def _read_interface(host: _Host, entry: str) -> UsbInterface:
     class_id = _codes(files, entry, "bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
     number = _matching(_CODE, files.text(entry, "bInterfaceNumber"))
     return UsbInterface(
-        number=int(number, 16) if number else None,
+        number=integer(number, 16) if number else None,
         class_id=class_id,
         class_name=_class_name(host.names, class_id),
         protocol_name=_protocol_name(host.names, class_id),
@@ -225,7 +226,7 @@ def _ports(host: _Host, name: str) -> tuple[UsbPort, ...]:
     for file, lines in host.files.entries.get(hub_interface, {}).items():
         match = _PORT.match(file)
         if match is not None and lines[0]:
-            types[int(match.group(1))] = lines[0]
+            types[capped(match.group(1))] = lines[0]
     numbers = {*range(1, min(max(count, 0), _MOST_PORTS) + 1), *children}
     return tuple(UsbPort(number, children.get(number), types.get(number)) for number in sorted(numbers))
 
@@ -281,8 +282,8 @@ def speed_mbps(text: str | None) -> float | None:
     """``480`` or ``1.5`` in Mbit/s; None for ``unknown``. Whole numbers stay whole."""
     if not text or not _SPEED.match(text):
         return None
-    speed = float(text)
-    return int(speed) if speed.is_integer() else speed
+    whole = integer(text.removesuffix(".0"))
+    return whole if whole is not None else decimal(text)
 
 
 def _matching(pattern: re.Pattern[str], text: str | None) -> str | None:
@@ -322,12 +323,12 @@ def _release(text: str | None) -> str | None:
     """``0612`` is release 6.12."""
     if not re.fullmatch(r"[0-9a-f]{4}", text or ""):
         return None
-    return f"{int((text or '')[:2], 16):x}.{(text or '')[2:]}"
+    return f"{capped((text or '')[:2], 16):x}.{(text or '')[2:]}"
 
 
 def _power(text: str | None) -> int | None:
     match = _POWER.match(text or "")
-    return int(match.group(1)) if match else None
+    return integer(match.group(1)) if match else None
 
 
 SECTION = Section(

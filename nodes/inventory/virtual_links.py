@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nodes.inventory.interface import Interface, first_known, lower_of, master_of, shared_facts
 from nodes.inventory.jsontext import truth, whole, words
 from nodes.inventory.links import Link, Links
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 
 _ANYWHERE = frozenset({"any", "0.0.0.0", "::"})  # noqa: S104
 _VLAN_LINE = re.compile(r"\s*(\S+)\s*\|\s*(\d{1,4})\s*\|\s*(\S+)\s*\Z", re.ASCII)
@@ -97,7 +97,7 @@ def _number(text: str | None) -> int | None:
     """An id in decimal, or with 0x before it."""
     if text is None or not re.match(r"(0x[0-9a-fA-F]{1,8}|\d{1,10})\Z", text, re.ASCII):
         return None
-    return int(text, 16) if text.startswith("0x") else integer(text)
+    return integer(text, 16 if text.startswith("0x") else 10)
 
 
 def _proc_vlan(name: str, links: Links) -> tuple[int | None, str | None]:
@@ -105,5 +105,5 @@ def _proc_vlan(name: str, links: Links) -> tuple[int | None, str | None]:
     for line in links.files.lines("/proc/net/vlan/config"):
         match = _VLAN_LINE.match(line)
         if match is not None and match.group(1) == name:
-            return int(match.group(2)), match.group(3)
+            return integer(match.group(2)), match.group(3)
     return None, None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from nodes.inventory.capabilities import Capabilities
 from nodes.inventory.cpuinfo import CpuInfo
 from nodes.inventory.features import Checklist, Feature, IommuFacts, KvmFacts, module_switch
+from nodes.inventory.parsing.numbers import capped
 from nodes.inventory.procfiles import Files
 
 _GROUP_TYPE = re.compile(r"/sys/kernel/iommu_groups/\d/type")
@@ -98,7 +99,7 @@ def _kvm(files: Files, capabilities: Capabilities) -> KvmFacts:
         present = True if capabilities.kvm else (False if files else None)
         return KvmFacts(present, capabilities.kvm or (False if files else None), None, None, None)
     mode, owner, group = match.groups()
-    others, members = int(mode[-1], 8), int(mode[-2], 8)
+    others, members = capped(mode[-1], 8), capped(mode[-2], 8)
     usable = others & 6 == 6 or (group == "kvm" and members & 6 == 6)
     return KvmFacts(True, usable, mode, owner, group)
 

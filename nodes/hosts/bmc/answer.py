@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from nodes.hosts.bmc_target import BmcAddress
+from nodes.inventory.jsontext import read_json
+from nodes.inventory.parsing.numbers import decimal
 
 _LATER = frozenset({408, 425, 429})
 """Request Timeout, Too Early, Too Many Requests (RFC 9110, 8470, 6585); and all 5xx but those below."""
@@ -35,8 +36,8 @@ class Answer:
     def body(self) -> Mapping[str, Any] | None:
         """The JSON object; None where the body is none."""
         try:
-            found = json.loads(self.raw)
-        except (ValueError, RecursionError):
+            found = read_json(self.raw.decode("utf-8-sig"))
+        except ValueError:
             return None
         return found if isinstance(found, dict) else None
 
@@ -56,10 +57,10 @@ class Answer:
         """Seconds that the service asks to wait (RFC 9110, section 10.2.3); None where it names none."""
         text = self.headers.get("retry-after", "").strip()
         if text.isascii() and text.isdigit():
-            return float(text[:9])
+            return decimal(text[:9])
         try:
             moment = parsedate_to_datetime(text)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)

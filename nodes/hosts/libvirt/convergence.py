@@ -49,8 +49,8 @@ class Sample:
         return cls(
             passes=stats.get("memory_iteration"),
             remaining_bytes=stats.get("memory_remaining"),
-            dirty_bytes_s=float(pages * size) if pages and size else None,
-            sent_bytes_s=float(sent) if sent is not None else None,
+            dirty_bytes_s=1.0 * pages * size if pages and size else None,
+            sent_bytes_s=1.0 * sent if sent is not None else None,
             throttle_percent=stats.get("auto_converge_throttle"),
         )
 

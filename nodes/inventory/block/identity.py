@@ -26,6 +26,7 @@ from nodes.inventory.document import HostDocument
 from nodes.inventory.hostuse import USE_FILES, USE_LINKS
 from nodes.inventory.lsblk import LsblkDevice, read_lsblk
 from nodes.inventory.lvm import LvmReport, read_lvm, split_mapped_name
+from nodes.inventory.parsing.numbers import integer
 from nodes.inventory.pool_volumes import devices_of_volumes
 from nodes.inventory.pools import POOL, POOLS
 from nodes.inventory.section import Parsed, Section
@@ -168,7 +169,7 @@ class _Reading:
         number = self.blocks.files.number(name, "partition")
         told = _PART.match(self.blocks.files.text(name, "dm/uuid") or "")
         if number is None and told is not None:
-            number = int(told.group(1))
+            number = integer(told.group(1))
         return BlockIdentity(disk.disks, (*disk.layers, f"part:{number}")) if number is not None else None
 
     def _multipath(self, name: str, ways: list[BlockIdentity]) -> BlockIdentity | None:

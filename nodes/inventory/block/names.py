@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 
 from nodes.inventory.disk_paths import is_plausible_serial
+from nodes.inventory.parsing.numbers import integer
 
 _HEX = re.compile(r"[0-9a-f]+\Z")
-_ISCSI = re.compile(r"-iscsi-((?:iqn|eui|naa)\..+)-lun-(\d+|0x[0-9a-f]+)\Z")
+_ISCSI = re.compile(r"-iscsi-((?:iqn|eui|naa)\..{1,256})-lun-(\d{1,20}|0x[0-9a-f]{1,16})\Z")
 """udev's ``/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn.2026-01.org.example:a-lun-4``."""
 _FEWEST_DIGITS = 3
 _NO_VENDOR = "000000"
@@ -58,7 +59,9 @@ def iscsi_units(aliases: Mapping[str, str]) -> dict[str, str]:
     for path, device in sorted(aliases.items()):
         match = _ISCSI.search(path)
         if match is not None:
-            found[device] = f"iscsi.{match.group(1)},{int(match.group(2), 0)}"
+            unit = integer(match.group(2), 16 if match.group(2).startswith("0x") else 10)
+            if unit is not None:
+                found[device] = f"iscsi.{match.group(1)},{unit}"
     return found
 
 

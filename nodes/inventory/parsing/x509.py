@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from nodes.inventory.parsing.numbers import capped
+
 MOST_CERTIFICATES = 64
 """A file of authorities may be a whole system's bundle; QEMU's has one or two."""
 
 _PEM = re.compile(
-    r"^-----BEGIN CERTIFICATE-----\s*$(.*?)^-----END CERTIFICATE-----\s*$", re.MULTILINE | re.DOTALL
+    r"^-----BEGIN CERTIFICATE-----[ \t\r]*$([^-]*)^-----END CERTIFICATE-----[ \t\r]*$", re.MULTILINE
 )
 _ATTRIBUTES = {
     "2.5.4.3": "CN",
@@ -162,7 +164,7 @@ def _time(element: _Element) -> str:
     text = element.content.decode("ascii")
     if element.tag == _UTC_TIME:
         # RFC 5280, 4.1.2.5.1: years of two digits are 1950 to 2049.
-        text = ("19" if int(text[:2]) >= 50 else "20") + text
+        text = ("19" if capped(text[:2]) >= 50 else "20") + text
     elif element.tag != _TIME:
         raise ValueError("no time")
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).isoformat().replace("+00:00", "Z")

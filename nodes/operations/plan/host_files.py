@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from nodes.hosts.shell import Shell
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 from nodes.operations.plan.vm_state import VmState
 
 MOST_PATHS = 2000

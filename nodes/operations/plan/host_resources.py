@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
 
 from nodes.inventory.cpulist import parse_cpu_list
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 
 COMMAND = r"""export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 cd /sys/devices/system/node 2>/dev/null || cd /

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from django.utils.translation import gettext as _
 from lxml import etree
 
-from nodes.inventory.procfiles import integer
+from nodes.inventory.parsing.numbers import integer
 from nodes.operations.plan.host_resources import Address, HostResources
 from nodes.operations.plan.host_state import HostState
 from nodes.operations.plan.vm_state import VmState
