@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging.config
 import re
 from collections.abc import MutableMapping
-from typing import Any
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
+
+from nodes.inventory.parsing.visible import visible
 
 _SECRET_NAME = re.compile(
     r"pass(word|phrase)|secret|private_?key|token|authorization|cookie|credential", re.I
@@ -35,9 +38,27 @@ _SHARED: list[Any] = [
 ]
 
 
+def write_out(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What a host or a request put into a value: written out, so that it neither forges a line nor speaks to
+    the terminal that the log is read on."""
+    for name, value in list(event.items()):
+        if isinstance(value, str):
+            event[name] = visible(value)
+        elif not isinstance(value, int | float | None) and name not in ("exc_info", "exception", "stack"):
+            event[name] = visible(repr(value))
+    return event
+
+
+def _traceback(stream: TextIO, exc_info: Any) -> None:
+    """A traceback, indented: an exception quotes the host's words, of which none may begin a line."""
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write("\n" + "\n".join(f"    {visible(line)}" for line in text.getvalue().strip().split("\n")))
+
+
 def _for_people() -> structlog.dev.ConsoleRenderer:
     """One line an event. Tracebacks are plain: the pretty ones print local variables, and so passwords."""
-    return structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    return structlog.dev.ConsoleRenderer(colors=False, exception_formatter=_traceback)
 
 
 def logging_config(*, json: bool, level: str) -> dict[str, Any]:
@@ -46,7 +67,7 @@ def logging_config(*, json: bool, level: str) -> dict[str, Any]:
     chain: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if json:
         chain.append(structlog.processors.format_exc_info)
-    chain += [hide_secrets, renderer]
+    chain += [hide_secrets, *([] if json else [write_out]), renderer]
     return {
         "version": 1,
         "disable_existing_loggers": False,

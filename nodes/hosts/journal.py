@@ -110,13 +110,20 @@ def read_page(
         connection.shell.stream(command(options), sudo=tool.sudo) as stream,
     ):
         whole = (missing.completed(entries, clock.left) for entries in _batches(stream, clock, page))
+        done = False
         for entries in _checked(whole, page, inclusive=inclusive):
-            if _fill(page, entries, search, limit=limit, floor=floor):
-                return page
-        if not page.cut:
+            done = _fill(page, entries, search, limit=limit, floor=floor)
+            if (page.entries or page.cursor) and not CURSOR.fullmatch(page.cursor):
+                raise lying()
+            if done:
+                break
+        if not done and not page.cut:
             refuse_by_status(stream, cursor=cursor)
             if cursor and not page.confirmed:
                 raise gone()
+    # Asked again from there, the same would be given for ever.
+    if cursor and page.cut and page.entries and page.cursor == cursor and not inclusive:
+        raise lying()
     return page
 
 
@@ -190,6 +197,13 @@ def gone() -> CursorGone:
         "The entry at which to go on has been removed from the host's journal.",
         remedy="Ask again by time. Entries between may be gone.",
         field="cursor",
+    )
+
+
+def lying() -> JournalUnavailable:
+    return JournalUnavailable(
+        "The host's journal gave cursors that are none, or that do not move on.",
+        remedy="Look at it on the host: journalctl --verify",
     )
 
 
@@ -290,6 +304,8 @@ class JournalFollow:
             refuse_by_status(self._stream, cursor=self._cursor)
             return None
         entries = self._missing.completed(self._reader.feed(chunk))
+        if entries and not CURSOR.fullmatch(entries[-1].cursor):
+            raise lying()
         if self._expected and entries:
             if entries[0].cursor == self._expected:
                 entries = entries[1:]

@@ -37,6 +37,8 @@ FIELDS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "_COMM", "_SYSTEMD_UNIT", 
 
 _LEVELS = {str(number): number for number in range(8)}
 _seconds: dict[str, str] = {}
+_BOOT_ID = re.compile(r"[0-9a-f]{32}")
+_boots: set[str] = set()
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -272,7 +274,7 @@ def _from_texts(part: str) -> Entry:
         get("SYSLOG_IDENTIFIER") or get("_COMM"),
         integer(pid) if pid else None,
         message,
-        get("_BOOT_ID"),
+        boot_id(get("_BOOT_ID")),
         get("__CURSOR", ""),
     )
 
@@ -293,7 +295,7 @@ def _entry_of(raw: _Raw) -> Entry:
         identifier=texts.get("SYSLOG_IDENTIFIER") or texts.get("_COMM"),
         pid=integer(pid, most=_LAST_PID),
         message=message.value if message else None,
-        boot_id=texts.get("_BOOT_ID"),
+        boot_id=boot_id(texts.get("_BOOT_ID")),
         cursor=texts.get("__CURSOR", ""),
         binary=message.binary if message else False,
         cut=message.cut if message else False,
@@ -313,6 +315,18 @@ def _field_value(name: bytes, value: bytes, size: int) -> FieldValue:
     if "\0" in text:
         text, binary = text.replace("\0", "\\x00"), True
     return FieldValue(name.decode("ascii", errors="backslashreplace"), text, binary, cut, size)
+
+
+def boot_id(text: str | None) -> str | None:
+    """A boot's ID as the kernel makes it; None for all else, which somebody else must have written."""
+    if text in _boots:
+        return text
+    if text is None or not _BOOT_ID.fullmatch(text):
+        return None
+    if len(_boots) > 4096:
+        _boots.clear()
+    _boots.add(text)
+    return text
 
 
 def rfc3339(microseconds: str | None) -> str | None:

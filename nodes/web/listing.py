@@ -12,6 +12,8 @@ from django.core.paginator import Page, Paginator
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 
+from nodes.inventory.parsing.visible import spreadsheet_cell, visible_json
+
 PAGE_SIZE = 50
 EXPORT_LIMIT = 50_000
 """Rows of one export; more than any fleet of ours, less than what would fill the memory of a browser."""
@@ -147,21 +149,15 @@ def csv_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 def _cell(value: Any) -> Any:
     if value is None:
         return ""
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
-    # A spreadsheet would run what begins like a formula.
-    return f"'{text}" if text[:1] in "=+-@\t\r" and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    if isinstance(value, dict | list):
+        return visible_json(json.dumps(value, ensure_ascii=False))
+    return spreadsheet_cell(str(value))
 
 
 def json_lines(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     yield "["
     for number, record in enumerate(records):
-        yield ("," if number else "") + "\n" + json.dumps(record, default=str, ensure_ascii=False)
+        yield (
+            ("," if number else "") + "\n" + visible_json(json.dumps(record, default=str, ensure_ascii=False))
+        )
     yield "\n]\n"

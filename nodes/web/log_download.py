@@ -8,13 +8,12 @@ cut off on its way.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
@@ -35,6 +34,7 @@ from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import LogPage, query
 from nodes.hosts.shared_pool import SharedPool
 from nodes.hosts.stop_signal import stopped_by
+from nodes.inventory.parsing.visible import visible, visible_json
 from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node
 
@@ -55,9 +55,6 @@ AT_ONCE = 3
 _readers = SharedPool(8, "journal: download", share=2)
 _under_way: Counter[int] = Counter()
 _guard = threading.Lock()
-_LINE_BREAK = re.compile(r"\r?\n")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What would speak to the terminal on which the file is shown: anybody can write to a journal."""
 
 
 @dataclass(slots=True)
@@ -146,7 +143,7 @@ class Download:
     # -- the file -----------------------------------------------------------------------------------
 
     def _head(self) -> bytes:
-        return b"" if self.form == "json" else f"-- {self.node.name}: {self.command} --\n".encode()
+        return b"" if self.form == "json" else f"-- {self.node.name}: {visible(self.command)} --\n".encode()
 
     def _rendered(self) -> bytes:
         entries = self.page.entries
@@ -158,20 +155,20 @@ class Download:
 
     @staticmethod
     def _lines(entries: Sequence[Entry]) -> bytes:
-        return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+        return b"".join(_line(entry) for entry in entries)
 
     def _text(self, entries: Sequence[Entry]) -> bytes:
         lines = []
         for entry in entries:
             if entry.boot_id and entry.boot_id != self.boot:
                 if self.boot:
-                    lines.append(f"-- Boot {entry.boot_id} --")
+                    lines.append(f"-- Boot {visible(entry.boot_id)} --")
                 self.boot = entry.boot_id
             process = f"[{entry.pid}]" if entry.pid else ""
-            message = _LINE_BREAK.sub("\n    ", _shown(entry.message or self._unread(entry)))
-            who = _shown(entry.identifier or entry.unit or "-")
-            lines.append(f"{entry.time or '-'} {who}{process}: {message}")
-        return "".join(f"{line}\n" for line in lines).encode(errors="replace")
+            message = visible(entry.message or self._unread(entry), keep_tabs=True)
+            who = visible(entry.identifier or entry.unit or "-")
+            lines.append(f"{visible(entry.time or '-')} {who}{process}: {message}")
+        return "".join(f"{line}\n" for line in lines).encode()
 
     def _unread(self, entry: Entry) -> str:
         if not entry.message_unread:
@@ -190,9 +187,9 @@ class Download:
                 "cursor": cursor,
                 "problems": self.problems,
             }
-            return msgspec.json.encode(end) + b"\n"
+            return _line(end)
         with translation.override(self.language):
-            lines = [*self.problems.values(), *self._end()]
+            lines = [*map(visible, self.problems.values()), *self._end()]
         return "".join(f"-- {line} --\n" for line in [*lines, *([cursor] if cursor else [])]).encode()
 
     def _end(self) -> list[str]:
@@ -207,8 +204,8 @@ class Download:
         return [end, _("Go on with describe-node-logs and this cursor:")] if self.cut else [end]
 
 
-def _shown(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r\n", "\n"))
+def _line(value: Any) -> bytes:
+    return visible_json(msgspec.json.encode(value).decode()).encode() + b"\n"
 
 
 def begin(user: User, node: Node, start: LogCursor, form: Form) -> Download:

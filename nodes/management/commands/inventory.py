@@ -18,6 +18,7 @@ from nodes.hosts.probe import collect
 from nodes.hosts.target import HostTarget
 from nodes.inventory.build import Inventory, build
 from nodes.inventory.document import HostDocument
+from nodes.inventory.parsing.visible import visible, visible_json
 from nodes.inventory.reading import read_document
 from nodes.inventory.registry import SECTIONS
 from nodes.models import Node
@@ -50,18 +51,18 @@ class Command(BaseCommand):
         try:
             document = self._document(options)
         except NodeAdminError as error:
-            raise CommandError(error.detail()) from error
+            raise CommandError(visible(error.detail())) from error
         except OSError as error:
             raise CommandError(f"{error.filename or options['file']}: {error.strerror}") from error
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(visible(error)) from error
         if options["document"]:
             self.stdout.write(document.to_json(), ending="")
             return
         chosen = [s for s in SECTIONS if options["section"] in (None, s.slug)]
         inventory = build(document, chosen)
         if options["json"]:
-            self.stdout.write(json.dumps(_answer(inventory), indent=2, ensure_ascii=False))
+            self.stdout.write(_json(inventory))
         else:
             self._show(inventory)
 
@@ -83,13 +84,15 @@ class Command(BaseCommand):
         return node.snapshot.host_document()
 
     def _show(self, inventory: Inventory) -> None:
-        self.stdout.write(f"observed at {inventory.observed_at}")
+        self.stdout.write(f"observed at {visible(inventory.observed_at)}")
         for slug, result in inventory.results.items():
             self.stdout.write("")
             self.stdout.write(self.style.MIGRATE_HEADING(slug))
             self._show_value(result.plain, 1)
             for problem in result.problems:
-                self.stdout.write(self.style.WARNING(f"  ! {problem.source}: {_text(problem.message)}"))
+                self.stdout.write(
+                    self.style.WARNING(f"  ! {visible(problem.source)}: {_text(problem.message)}")
+                )
 
     def _show_value(self, value: Any, depth: int) -> None:
         indent = "  " * depth
@@ -115,7 +118,7 @@ def _text(value: Any) -> str:
         return "–"
     if value in ([], {}):
         return "none"
-    return "".join(char if char.isprintable() else "?" for char in str(value))
+    return visible(value)
 
 
 def _read(name: str) -> bytes:
@@ -127,6 +130,11 @@ def _read(name: str) -> bytes:
     if len(raw) > MAX_FILE_BYTES:
         raise ValueError(f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB: it is no probe's output.")
     return raw
+
+
+def _json(inventory: Inventory) -> str:
+    lines = json.dumps(_answer(inventory), indent=2, ensure_ascii=False).split("\n")
+    return "\n".join(map(visible_json, lines))
 
 
 def _answer(inventory: Inventory) -> dict[str, Any]:

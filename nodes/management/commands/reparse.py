@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from nodes.inventory.parsing.visible import visible
 from nodes.models import Node, Snapshot
 from nodes.operations.snapshots import parse_again
 
@@ -46,7 +47,7 @@ class Command(BaseCommand):
         try:
             parse_again(snapshot)
         except ValueError as error:
-            self.stderr.write(f"{node.name}: snapshot {pk}: {error}")
+            self.stderr.write(f"{node.name}: snapshot {pk}: {visible(error)}")
             return False
         self.stdout.write(f"{node.name}: {snapshot.observed_at:%Y-%m-%d %H:%M:%S}")
         return True

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from nodes.inventory.parsing.visible import visible
 from nodes.inventory.smart import SmartFacts, parse_smart
 
 
@@ -29,9 +30,9 @@ class Command(BaseCommand):
             try:
                 text = _read(name)
             except OSError as error:
-                unreadable.append(f"{name}: {error.strerror}")
+                unreadable.append(f"{visible(name)}: {error.strerror}")
                 continue
-            self.stdout.write(f"{Path(name).name:{width}}  {describe(parse_smart(text))}")
+            self.stdout.write(f"{visible(Path(name).name):{width}}  {describe(parse_smart(text))}")
         if unreadable:
             raise CommandError("; ".join(unreadable))
 
@@ -53,7 +54,7 @@ def describe(facts: SmartFacts) -> str:
         ", ".join(reason.code for reason in facts.reasons),
     )
     # A terminal would obey control characters that a drive, or who made the file, put into its model.
-    return "".join(char if char.isprintable() else "?" for char in "  ".join(figures))
+    return visible("  ".join(figures))
 
 
 def _number(value: int | None) -> str:
