@@ -20,9 +20,9 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from guardian.admin import GuardedModelAdmin
 
+from nodes.audit.requests import note_denial
 from nodes.engine import requests, shared_storage, tokens
 from nodes.errors import NodeAdminError
-from nodes.events import record
 from nodes.models import (
     ApiToken,
     Credential,
@@ -39,6 +39,7 @@ from nodes.models.credential import CredentialKind
 from nodes.models.shared_storage import checked_storage_name
 from nodes.permissions import (
     CHANGE,
+    GRANT,
     VIEW,
     events_for,
     has_for_all,
@@ -226,18 +227,11 @@ class NodeAdmin(GuardedModelAdmin):
     def _guarded(self, request: HttpRequest, view: Any, *args: Any) -> Any:
         """Superusers alone give rights: who may change a node could else grant themselves its power."""
         if not request.user.is_superuser:
+            node = Node.objects.filter(pk=args[0]).first()
+            note_denial(request.user, GRANT, node)  # type: ignore[arg-type]
             self.message_user(request, _("Only superusers give rights on nodes."), messages.ERROR)
             return HttpResponseRedirect("../")
-        response = view(request, *args)
-        if request.method == "POST":
-            node = Node.objects.filter(pk=args[0]).first()
-            record(
-                "permissions_changed",
-                _("Rights on the node were changed."),
-                node=node,
-                actor=actor_of(request),
-            )
-        return response
+        return view(request, *args)
 
 
 class SnapshotSectionInline(admin.TabularInline):

@@ -10,7 +10,11 @@ class NodesConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, and what writes and numbers entries of the audit log."""
-        from nodes import checks  # noqa: F401
-        from nodes.audit import sealer
+        from nodes import checks, permissions  # noqa: F401
+        from nodes.audit import command_line, requests, sealer, sign_ins, watch
 
         sealer.install()
+        watch.install()
+        sign_ins.install()
+        permissions.on_denied(requests.note_denial)
+        command_line.install()

@@ -63,6 +63,7 @@ class Actor:
 
 SYSTEM = Actor()
 _acting: ContextVar[Actor | Callable[[], Actor] | None] = ContextVar("nodeadmin_actor", default=None)
+_told: ContextVar[bool] = ContextVar("nodeadmin_told", default=False)
 _of_process = SYSTEM
 
 
@@ -75,6 +76,21 @@ def acting(actor: Actor | Callable[[], Actor]) -> Iterator[None]:
         yield
     finally:
         _acting.reset(before)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What is changed in this block is recorded by its own code: the audit log's watch writes nothing
+    then."""
+    before = _told.set(True)
+    try:
+        yield
+    finally:
+        _told.reset(before)
+
+
+def is_told() -> bool:
+    return _told.get()
 
 
 def set_process_actor(actor: Actor) -> None:

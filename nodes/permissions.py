@@ -11,7 +11,7 @@ user and the token have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.contrib.auth.models import Permission
@@ -33,6 +33,7 @@ from nodes.models import (
     User,
 )
 from nodes.models.lookups import LabelText
+from nodes.models.event import Category
 from nodes.models.node import NodeQuerySet
 from nodes.models.operation import OperationQuerySet
 from nodes.models.role import Selector, matches, selector_of
@@ -314,6 +315,8 @@ def require(user: User, permission: str, node: Node | None = None) -> None:
         return
     if node is not None and permission in permissions_on(user, node):
         return
+    for listener in tuple(_denied_listeners):
+        listener(user, permission, node)
     if limits_of(user) is not None:
         raise PermissionDenied(
             _("The API token does not give the permission “%(permission)s” here.")
@@ -324,6 +327,16 @@ def require(user: User, permission: str, node: Node | None = None) -> None:
         _("This needs the permission “%(permission)s”. Ask an administrator to grant it.")
         % {"permission": permission}
     )
+
+
+DeniedListener = Callable[[User, str, Node | None], None]
+_denied_listeners: list[DeniedListener] = []
+
+
+def on_denied(listener: DeniedListener) -> None:
+    """Have ``listener(user, permission, node)`` called whenever :func:`require` refuses."""
+    if listener not in _denied_listeners:
+        _denied_listeners.append(listener)
 
 
 def require_starting(user: User | None) -> None:
@@ -365,11 +378,18 @@ def operations_for(user: User) -> OperationQuerySet:
 
 
 def events_for(user: User) -> QuerySet[Event]:
-    """Events of the nodes that the user may see; those of no node only for who may see all nodes."""
+    """Events of the nodes that the user may see; of those that concern no node their own, those of the
+    monitor for who may see all nodes, and entries of the audit log (sign-ins, users, roles, tokens …) with
+    the permission to read it."""
     events = Event.objects.all()
     if not user.is_active or user.is_anonymous:
         return events.none()
-    if has_for_all(user, VIEW):
-        return events
     own = Q(node=None, user=user.pk) if _sees_own(user) else Q(pk__in=())
-    return events.filter(_seen(user) | own)
+    reads_log, sees_all = has_for_all(user, AUDIT), has_for_all(user, VIEW)
+    if reads_log and sees_all:
+        return events
+    # A node that is gone is known by its name.
+    of_nodes = Q(node__isnull=False) | ~Q(node_name="") | Q(category=Category.HOST)
+    seen = of_nodes if sees_all else _seen(user)
+    log = Q(node=None, node_name="", category=Category.AUDIT) if reads_log else Q()
+    return events.filter(seen | own | log) if log else events.filter(seen | own)

@@ -166,7 +166,11 @@ def test_only_superusers_give_rights_on_nodes(administrator, root, node):
     assert not NodeUserObjectPermission.objects.exists()
     root.post(manage, {"permissions": ["power_node"]})
     assert NodeUserObjectPermission.objects.get().user == user
-    assert Event.objects.filter(kind="permissions_changed", node=node).count() == 1
+    told = Event.objects.get(kind="access_granted", node=node)
+    assert (told.target_type, told.target_name, told.via) == ("user", "new", "admin")
+    assert told.data["after"]["permission"] == "power_node"
+    denied = Event.objects.get(kind="permission_denied")
+    assert (denied.user_name, denied.node, denied.via) == (administrator.username, node, "admin")
 
 
 def test_the_right_to_change_users_or_groups_gives_no_other_right(operator, root):

@@ -88,7 +88,7 @@ def test_operations_and_events_are_seen_with_their_node(operator, stranger, two)
         Operation.objects.create(kind="refresh-node", node=node, subject=node.name, exclusive=False)
         Event.objects.create(kind="x", node=node, message="m")
     assert [row.node for row in permissions.operations_for(operator)] == [two[0]]
-    assert [row.node for row in permissions.events_for(operator)] == [two[0]]
+    assert {row.node for row in permissions.events_for(operator)} == {two[0]}
     assert not permissions.operations_for(stranger).exists()
     assert not permissions.events_for(stranger).exists()
 
@@ -106,3 +106,38 @@ def test_asking_for_all_nodes_takes_two_queries_and_for_a_superuser_one(
         names(operator)
     with django_assert_num_queries(1):
         names(User(is_superuser=True, is_active=True, pk=999))
+
+
+def test_events_that_concern_no_node_are_for_their_own_user_and_for_readers_of_the_audit_log(
+    operator, stranger, two
+):
+    audit = {"category": "audit", "message": "m"}
+    Event.objects.all().delete()
+    Event.objects.create(kind="signed_in", user=stranger, user_name="stella", **audit)
+    Event.objects.create(kind="user_changed", user_name="root", **audit)
+    Event.objects.create(kind="node_gone", node_name="three", user_name="root", **audit)
+    Event.objects.create(kind="monitor_cut_off", message="m")
+    Event.objects.create(kind="node_added", node=two[0], **audit)
+    Event.objects.create(kind="node_added", node=two[1], **audit)
+
+    def kinds(user: User) -> list[str]:
+        fresh = User.objects.get(pk=user.pk)
+        return sorted(permissions.events_for(fresh).values_list("kind", flat=True))
+
+    def give(name: str) -> None:
+        operator.user_permissions.add(Permission.objects.get(codename=name, content_type__model="node"))
+        Event.objects.filter(kind="user_permissions_changed").delete()
+
+    assert kinds(stranger) == ["signed_in"]
+    assert kinds(operator) == []
+    assign_perm("view_node", operator, two[0])
+    Event.objects.filter(kind="access_granted").delete()
+    assert kinds(operator) == ["node_added"]
+    give("view_audit_log")
+    assert kinds(operator) == ["node_added", "signed_in", "user_changed"]
+    operator.user_permissions.clear()
+    Event.objects.filter(kind="user_permissions_changed").delete()
+    give("view_node")
+    assert kinds(operator) == ["monitor_cut_off", "node_added", "node_added", "node_gone"]
+    give("view_audit_log")
+    assert len(kinds(operator)) == 6

@@ -19,7 +19,7 @@ from nodes.engine.scans import count_scan
 from nodes.engine.submit import asking_user, submit
 from nodes.engine.waits import waiting
 from nodes.errors import BmcFailed, BmcMissing, InvalidInput
-from nodes.events import Actor, NodeChanged, publish, record
+from nodes.events import Actor, NodeChanged, publish, record, told
 from nodes.hosts.bmc.system import System
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
 from nodes.hosts.certificates import ShownCertificate, read_fingerprint, show_certificate
@@ -89,16 +89,17 @@ def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc
             raise removed()
         second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=_about(node))
         before = Bmc.objects.filter(node=node).first()
-        kept, _created = Bmc.objects.update_or_create(
-            node=node,
-            defaults={
-                "url": target.address.url,
-                "system_path": system.path,
-                "user": target.user,
-                "secret": {"password": target.password} if target.user else None,
-                "certificate_fingerprint": target.fingerprint,
-            },
-        )
+        with told():  # below
+            kept, _created = Bmc.objects.update_or_create(
+                node=node,
+                defaults={
+                    "url": target.address.url,
+                    "system_path": system.path,
+                    "user": target.user,
+                    "secret": {"password": target.password} if target.user else None,
+                    "certificate_fingerprint": target.fingerprint,
+                },
+            )
         details = {"before": _told(before), "after": _told(kept)}
         text = _("%(name)s: BMC set to %(url)s") % {"name": node.name, "url": kept.url}
         record("node_bmc_set", text, node=node, actor=actor, data=details)
@@ -117,10 +118,11 @@ def remove_bmc(actor: Actor, node: Node) -> bool:
         if before is None:
             return False
         second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=_about(node))
-        told = _told(before)
-        before.delete()
+        details = {"before": _told(before)}
+        with told():  # below
+            before.delete()
         text = _("%s: BMC removed") % node.name
-        record("node_bmc_removed", text, node=node, actor=actor, data={"before": told})
+        record("node_bmc_removed", text, node=node, actor=actor, data=details)
         publish(NodeChanged(str(node.uuid), node.name))
     return True
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.errors import InvalidInput, PermissionDenied
-from nodes.events import Actor, Target, record
+from nodes.events import Actor, Target, record, told
 from nodes.models import Node, Role, RoleAssignment, RoleScope, User
 from nodes.models.event import Severity, Via
 from nodes.models.role import check_selector
@@ -51,7 +51,7 @@ def make_role(actor: Actor, name: str, permissions: Iterable[str]) -> Role:
     _require_granting(actor)
     role = Role(name=_checked_name(name), permissions=checked_permissions(permissions))
     try:
-        with transaction.atomic():
+        with transaction.atomic(), told():  # below
             role.save(force_insert=True)
     except IntegrityError:
         raise _name_taken(name) from None
@@ -77,7 +77,7 @@ def change_role(actor: Actor, role: Role, *, name: str, permissions: Iterable[st
     if before == _told(role):
         return role
     try:
-        with transaction.atomic():
+        with transaction.atomic(), told():  # below
             role.save()
     except IntegrityError:
         raise _name_taken(name) from None
@@ -97,7 +97,8 @@ def remove_role(actor: Actor, role: Role) -> None:
         revoke_role(actor, assignment)
     text = _("Role “%s” removed") % role.name
     record("role_removed", text, actor=actor, target=_of_role(role), data={"before": _told(role)})
-    role.delete()
+    with told():
+        role.delete()
 
 
 @transaction.atomic
@@ -124,7 +125,7 @@ def assign_role(
         expires_at=expires_at,
     )
     try:
-        with transaction.atomic():
+        with transaction.atomic(), told():  # below
             assignment.save(force_insert=True)
     except IntegrityError:
         raise InvalidInput(
@@ -164,7 +165,8 @@ def revoke_role(actor: Actor, assignment: RoleAssignment) -> None:
         severity=Severity.WARNING,
         data={"before": _told_assignment(assignment)},
     )
-    assignment.delete()
+    with told():
+        assignment.delete()
 
 
 def check_assignment(actor: Actor, role: Role, scope: Scope, *, expires_at: datetime | None = None) -> None:

@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils.translation import gettext as _
 
-from nodes import access
+from nodes import access, events
 from nodes.engine.submit import asking_user
 from nodes.errors import (
     HostKeyRequired,
@@ -132,7 +132,8 @@ def add(
     try:
         with transaction.atomic():
             _lock_chain(jump_host)
-            row.save(force_insert=True)
+            with events.told():  # below
+                row.save(force_insert=True)
             text = _("Jump host %s added") % name
             record("jump_host_added", text, actor=actor, target=_target(row), data={"after": told(row)})
     except IntegrityError:
@@ -202,7 +203,8 @@ def update(
                 )
             _lock_chain(front)
             _check_chain(found, front)
-            draft.save()
+            with events.told():  # below
+                draft.save()
             after = told(draft)
             changed = {name: value for name, value in after.items() if value != before[name]}
             if credential is not None:
@@ -243,7 +245,8 @@ def remove(actor: Actor, row: JumpHost) -> None:
             )
         text = _("Jump host %s removed") % found.name
         record("jump_host_removed", text, actor=actor, target=_target(found), data={"before": told(found)})
-        found.delete()
+        with events.told():
+            found.delete()
     access.drop_jump_host(row)
 
 

@@ -17,7 +17,7 @@ from nodes.engine.claim import Claim, runner_name
 from nodes.engine.steps import RunningStep, write_line
 from nodes.engine.submit import announce, refresh_by_itself
 from nodes.errors import InvalidInput, NodeAdminError, PermissionDenied
-from nodes.events import Actor, record
+from nodes.events import Actor, acting, record
 from nodes.models import (
     ApiToken,
     Node,
@@ -138,8 +138,11 @@ class OperationRun:
 def run_operation(run: OperationRun) -> None:
     """Run it to its end. Never raises: what goes wrong ends in the row and in the log."""
     operation = run.operation
-    with structlog.contextvars.bound_contextvars(
-        operation_id=str(operation.pk), request_id=operation.request_id or None
+    with (
+        structlog.contextvars.bound_contextvars(
+            operation_id=str(operation.pk), request_id=operation.request_id or None
+        ),
+        acting(run.actor),
     ):
         try:
             _run_to_end(run)

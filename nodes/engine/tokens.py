@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from nodes.engine.grants import checked_permissions
 from nodes.engine.submit import asking_user
 from nodes.errors import InvalidInput, PermissionDenied
-from nodes.events import Actor, Target, record
+from nodes.events import Actor, Target, record, told
 from nodes.models import ApiToken, Node, TokenScope, User
 from nodes.models.event import Severity
 from nodes.models.role import check_selector
@@ -80,17 +80,19 @@ def make_token(
         scope = TokenScope.NODES
         if len(nodes) > MOST_NODES:
             raise InvalidInput(_("At most %d nodes; use a label for more.") % MOST_NODES, field="nodes")
-    row, text = ApiToken.make(
-        user,
-        name,
-        expires_at,
-        read_only=read_only,
-        permissions=given,
-        scope=scope.value,
-        selector=labels,
-        node_uuids=[str(node.uuid) for node in nodes],
-        networks=_checked_networks(networks),
-    )
+    taken_from = _checked_networks(networks)
+    with told():  # below
+        row, text = ApiToken.make(
+            user,
+            name,
+            expires_at,
+            read_only=read_only,
+            permissions=given,
+            scope=scope.value,
+            selector=labels,
+            node_uuids=[str(node.uuid) for node in nodes],
+            networks=taken_from,
+        )
     words = _("API token “%s” made") % row.name
     warns = Severity.WARNING if SENSITIVE.intersection(given) else Severity.INFO
     record("token_made", words, actor=actor, target=_of(row), severity=warns, data={"after": _told(row)})
@@ -104,10 +106,11 @@ def revoke_token(actor: Actor, token: ApiToken) -> bool:
     user = asking_user(actor)
     if (token.user_id != user.pk or limits_of(user) is not None) and not has_for_all(user, GRANT):
         raise PermissionDenied(_("Another user's token is revoked with the permission “%s”.") % GRANT)
-    now = timezone.now()
-    if not ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=now):
+    if not ApiToken.objects.select_for_update().filter(pk=token.pk, revoked_at=None).exists():
         return False
-    token.revoked_at = now
+    token.revoked_at = timezone.now()
+    with told():  # below
+        token.save(update_fields=["revoked_at"])
     words = _("API token “%s” revoked") % token.name
     record("token_revoked", words, actor=actor, target=_of(token), data={"before": _told(token)})
     return True

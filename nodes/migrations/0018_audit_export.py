@@ -26,7 +26,8 @@ class Migration(migrations.Migration):
             name='CountedEntry',
             fields=[
                 ('key', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('since', models.DateTimeField(db_index=True)),
+                ('since', models.DateTimeField()),
+                ('until', models.DateTimeField(db_index=True)),
                 ('last_at', models.DateTimeField()),
                 ('count', models.PositiveIntegerField(default=0)),
                 ('facts', models.JSONField(default=dict)),

@@ -84,12 +84,13 @@ class AuditCheckpoint(models.Model):
 class CountedEntry(models.Model):
     """Entries of one kind and subject that would come again and again, such as failed sign-ins.
 
-    The first one is written at once. ``count`` are those since then that were only counted; when the window
-    that began at ``since`` is over, one entry tells of all of them. ``facts`` is what that entry says.
+    The first one is written at once. ``count`` are those after it that were only counted; when the window
+    from ``since`` to ``until`` is over, one entry tells of all of them. ``facts`` is what that entry says.
     """
 
     key = models.CharField(max_length=64, primary_key=True)
-    since = models.DateTimeField(db_index=True)
+    since = models.DateTimeField()
+    until = models.DateTimeField(db_index=True)
     last_at = models.DateTimeField()
     count = models.PositiveIntegerField(default=0)
     facts = models.JSONField(default=dict)

@@ -97,7 +97,7 @@ def test_an_update_that_is_refused_has_changed_nothing(administrator, api):
     status, answer = api(administrator)("update-node", body)
     assert (status, answer["code"]) == (422, "host_key_required")
     assert Node.objects.get().notes == ""
-    assert not Event.objects.exists()
+    assert not Event.objects.filter(node=node).exists()
 
 
 def test_a_secret_never_shows_in_what_is_kept_of_an_operation(administrator, api, caplog):

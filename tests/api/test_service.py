@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django.core import signing
+from django.db.models import Q
 from guardian.shortcuts import remove_perm
 
 from nodes import access
@@ -80,8 +81,9 @@ def idle(node: Node) -> Node:
 def unchanged(node: Node) -> bool:
     """Nothing was queued, used up, told or decided."""
     node.refresh_from_db()
-    rows = (Operation, UsedConfirmation, Event)
-    return node.scheduling == Scheduling.ENABLED and not any(row.objects.exists() for row in rows)
+    told = Event.objects.filter(Q(node=node) | Q(operation__isnull=False)).exclude(kind="permission_denied")
+    rows = (Operation.objects.all(), UsedConfirmation.objects.all(), told)
+    return node.scheduling == Scheduling.ENABLED and not any(row.exists() for row in rows)
 
 
 # -- the plan first --------------------------------------------------------------------------------

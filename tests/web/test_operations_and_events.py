@@ -116,7 +116,8 @@ def test_the_frame_counts_what_runs(admin_page, stranger_page):
 
 
 @pytest.fixture
-def record(db):
+def record(db, admin_page, operator_page):
+    Event.objects.all().delete()  # of how the test's users came to be, and signed in
     node = make_node("kvm-01")
     Event.objects.create(
         kind="node_added", message="kvm-01 joined", node=node, node_name="kvm-01", user_name="ada"
@@ -207,4 +208,5 @@ def test_what_a_message_carries_is_shown_and_not_run(admin_page, record):
 def test_an_operator_sees_the_events_of_their_node(operator_page, operator, record):
     assert kinds(operator_page.get(reverse("event-list"))) == set()
     grant(operator, record, "view_node")
-    assert kinds(operator_page.get(reverse("event-list"))) == {"node_added", "connection_lost"}
+    seen = {"node_added", "connection_lost", "access_granted"}
+    assert kinds(operator_page.get(reverse("event-list"))) == seen

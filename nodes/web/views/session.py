@@ -9,10 +9,6 @@ from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.templatetags.static import static
-from django.utils.translation import gettext as _
-
-from nodes.events import record
-from nodes.web.views.access import actor_of
 
 
 class SignInForm(AuthenticationForm):
@@ -26,11 +22,6 @@ class SignIn(LoginView):
     template_name = "account/login.html"
     authentication_form = SignInForm
     redirect_authenticated_user = True
-
-    def form_valid(self, form: Any) -> HttpResponse:
-        answer = super().form_valid(form)
-        record("signed_in", _("Signed in"), actor=actor_of(self.request))
-        return answer
 
 
 def favicon(request: HttpRequest) -> HttpResponse:

@@ -1,0 +1,18 @@
+"""Names the command line as who acts in a process of manage.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nodes.events import Actor, set_process_actor
+from nodes.models.event import Via
+
+SERVERS = ("serve", "monitor", "worker", "runserver", "test")
+"""What these do by themselves, nobody asked for; in them a request or an operation names who acts."""
+PROGRAMS = ("manage.py", "django-admin")
+
+
+def install() -> None:
+    if Path(sys.argv[0]).name in PROGRAMS and len(sys.argv) > 1 and sys.argv[1] not in SERVERS:
+        set_process_actor(Actor(via=Via.COMMAND))

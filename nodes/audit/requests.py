@@ -1,0 +1,139 @@
+"""Who acts in a request, and what was denied to them: for every entry that the request leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from nodes.audit.counted import count
+from nodes.events import Actor, Target, acting
+from nodes.models import ApiToken, Node, User
+from nodes.models.event import Via
+
+API = "/api/"
+MOST_DENIALS = 20
+"""Of one request; a bulk action on a thousand nodes is not to write a thousand entries."""
+
+
+def address_of(request: HttpRequest) -> str | None:
+    return request.META.get("REMOTE_ADDR") or None
+
+
+def via_of(request: HttpRequest) -> str:
+    if request.path.startswith(API):
+        return Via.API
+    return Via.ADMIN if request.path.startswith(reverse("admin:index")) else Via.PAGE
+
+
+def actor_of_request(request: HttpRequest) -> Actor:
+    """As far as the request has come: before its token was looked at, nobody is known yet."""
+    user = getattr(request, "user", None)
+    token = getattr(request, "auth", None)  # DRF puts it here, too
+    return Actor(
+        user=user if isinstance(user, User) and user.is_authenticated else None,
+        source_ip=address_of(request),
+        via=via_of(request),
+        token_name=token.name if isinstance(token, ApiToken) else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A permission that was asked for and not there."""
+
+    user: User
+    permission: str
+    node: Node | None
+
+
+_denials: ContextVar[list[Denial] | None] = ContextVar("nodeadmin_denials", default=None)
+
+
+def note_denial(user: User, permission: str, node: Node | None) -> None:
+    """Called where a permission is missing; told when the request is over, outside of what is rolled back."""
+    noted = _denials.get()
+    if noted is not None and len(noted) < MOST_DENIALS:
+        noted.append(Denial(user, permission, node))
+
+
+@contextmanager
+def noting_denials() -> Iterator[list[Denial]]:
+    noted = list[Denial]()
+    before = _denials.set(noted)
+    try:
+        yield noted
+    finally:
+        _denials.reset(before)
+
+
+def tell_denials(noted: list[Denial], actor: Actor, action: str) -> None:
+    """Entries of what was denied, counted by user, action, permission and node."""
+    for denial in noted:
+        words = _("Permission denied: %(action)s needs the permission “%(permission)s”.")
+        count(
+            "permission_denied",
+            words % {"action": action, "permission": denial.permission},
+            key=(
+                str(denial.user.pk),
+                action,
+                denial.permission,
+                str(denial.node.uuid) if denial.node else "",
+            ),
+            actor=Actor(denial.user, actor.source_ip, actor.via, actor.token_name),
+            node=denial.node,
+            target=Target("permission", denial.permission, denial.permission),
+            data={"action": action, "permission": denial.permission},
+        )
+
+
+class ActorMiddleware:
+    """Names who acts for the time of a request, and tells what was denied when it is over.
+
+    Behind AuthenticationMiddleware, and before what turns errors into answers.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with acting(partial(actor_of_request, request)), noting_denials() as noted:
+            response = self.get_response(request)
+        self._tell(request, response, noted)
+        return response
+
+    def _tell(self, request: HttpRequest, response: HttpResponse, noted: list[Denial]) -> None:
+        match = request.resolver_match
+        action = (match.url_name or match.view_name or "") if match is not None else ""
+        actor = actor_of_request(request)
+        # A page that asks what to offer is denied nothing.
+        if noted and (response.status_code == 403 or request.method not in ("GET", "HEAD")):
+            tell_denials(noted, actor, action.removeprefix("api-"))
+        elif response.status_code == 403 and actor.user is not None and not _has_expired_form(request):
+            self._tell_refusal(actor, action.removeprefix("api-"))
+        elif response.status_code == 401 and "HTTP_AUTHORIZATION" in request.META:
+            words = _("A request with an API token was refused: the token is unknown, expired or revoked.")
+            count("token_refused", words, key=(address_of(request) or "",), actor=actor)
+
+    def _tell_refusal(self, actor: Actor, action: str) -> None:
+        """Refused by something else than a permission: by the token's limits, or in Django's admin."""
+        words = _("Permission denied: %(action)s.") % {"action": action}
+        user = str(actor.user.pk) if actor.user is not None else ""
+        count(
+            "permission_denied",
+            words,
+            key=(user, actor.token_name, action),
+            actor=actor,
+            data={"action": action},
+        )
+
+
+def _has_expired_form(request: HttpRequest) -> bool:
+    """Refused over its CSRF token: a form that was open too long."""
+    return getattr(request, "form_has_expired", False)

@@ -1,0 +1,281 @@
+"""Each change of users, groups, grants, tokens and credentials is an entry of who, how, whom, before and
+after."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from guardian.shortcuts import assign_perm, remove_perm
+
+from nodes.audit.verification import verify
+from nodes.events import Actor, acting, told
+from nodes.models import ApiToken, Bmc, Credential, Event, Node, User
+from nodes.models.event import Via
+from tests.factories import make_node, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def root() -> Client:
+    client = Client(raise_request_exception=False, REMOTE_ADDR="192.0.2.7")
+    client.force_login(make_user("root", is_staff=True, is_superuser=True))
+    Event.objects.all().delete()
+    return client
+
+
+def user_form(user: User, **changes: object) -> dict[str, object]:
+    moment = user.date_joined
+    fields: dict[str, object] = {
+        "username": user.username,
+        "date_joined_0": moment.date().isoformat(),
+        "date_joined_1": moment.time().isoformat("seconds"),
+        "is_active": "on",
+    }
+    return fields | changes
+
+
+def test_making_somebody_superuser_in_the_admin_is_an_entry(root):
+    otto = make_user("otto")
+    address = reverse("admin:nodes_user_change", args=[otto.pk])
+    assert root.post(address, user_form(otto, is_superuser="on", is_staff="on")).status_code == 302
+    entry = Event.objects.get(kind="user_changed")
+    assert (entry.user_name, entry.source_ip, entry.via) == ("root", "192.0.2.7", "admin")
+    assert (entry.target_type, entry.target_id, entry.target_name) == ("user", str(otto.pk), "otto")
+    assert entry.data == {
+        "before": {"is_superuser": False, "is_staff": False},
+        "after": {"is_superuser": True, "is_staff": True},
+    }
+    assert entry.category == "audit"
+
+
+def test_a_form_that_changes_nothing_or_is_refused_leaves_no_entry(root):
+    otto, node = make_user("otto"), make_node()
+    Event.objects.all().delete()
+    address = reverse("admin:nodes_user_change", args=[otto.pk])
+    root.get(address)
+    root.post(address, user_form(otto))
+    root.post(address, user_form(otto, username="not a name!"))
+    manage = reverse("admin:nodes_node_permissions", args=[node.pk])
+    root.get(manage)
+    root.post(manage, {"user": "nobody", "submit_manage_user": "1"})
+    root.get(reverse("admin:nodes_node_permissions_manage_user", args=[node.pk, otto.pk]))
+    assert not Event.objects.exists()
+
+
+def test_a_grant_in_the_admin_says_whom_and_which_permission(root):
+    otto, node = make_user("otto"), make_node()
+    address = reverse("admin:nodes_node_permissions_manage_user", args=[node.pk, otto.pk])
+    root.post(address, {"permissions": ["power_node", "view_node"]})
+    entries = Event.objects.filter(kind="access_granted").order_by("pk")
+    assert {entry.data["after"]["permission"] for entry in entries} == {"power_node", "view_node"}
+    assert {(entry.node, entry.target_name, entry.user_name) for entry in entries} == {(node, "otto", "root")}
+    root.post(address, {"permissions": ["view_node"]})
+    [gone] = Event.objects.filter(kind="access_withdrawn")
+    assert gone.data["before"]["permission"] == "power_node"
+
+
+def test_a_grant_to_a_group_says_so():
+    node, group = make_node(), Group.objects.create(name="night shift")
+    assign_perm("maintain_node", group, node)
+    remove_perm("maintain_node", group, node)
+    granted, gone = Event.objects.filter(node=node, target_type="group").order_by("pk")
+    assert (granted.kind, gone.kind, gone.target_name) == (
+        "access_granted",
+        "access_withdrawn",
+        "night shift",
+    )
+
+
+def test_memberships_and_permissions_are_told_from_both_sides():
+    otto, group = make_user("otto"), Group.objects.create(name="admins")
+    power = Permission.objects.get(codename="power_node")
+    otto.groups.add(group)
+    group.user_set.remove(otto)
+    group.user_set.add(otto)
+    otto.groups.clear()
+    kinds = Event.objects.filter(kind="user_groups_changed").order_by("pk")
+    assert [(row.data["before"]["groups"], row.data["after"]["groups"]) for row in kinds] == [
+        ([], ["admins"]),
+        (["admins"], []),
+        ([], ["admins"]),
+        (["admins"], []),
+    ]
+    group.permissions.set([power])
+    otto.user_permissions.add(power)
+    told_of_group = Event.objects.get(kind="group_permissions_changed")
+    assert (told_of_group.target_name, told_of_group.data["added"]) == ("admins", ["power_node"])
+    assert Event.objects.get(kind="user_permissions_changed").data["added"] == ["power_node"]
+
+
+def test_what_is_added_again_or_removed_twice_is_no_change():
+    otto, group = make_user("otto"), Group.objects.create(name="admins")
+    otto.groups.add(group)
+    Event.objects.all().delete()
+    otto.groups.add(group)
+    otto.groups.set([group])
+    otto.groups.remove(Group.objects.create(name="other"))
+    assert set(Event.objects.values_list("kind", flat=True)) == {"group_created"}
+
+
+def test_a_password_is_told_as_changed_and_never_itself():
+    otto = make_user("otto")
+    otto.set_password("another horse battery")
+    otto.save()
+    entry = Event.objects.get(kind="user_changed")
+    assert entry.data == {"before": {"password": "set"}, "after": {"password": "changed"}}
+    assert "md5" not in str(Event.objects.values_list("data"))
+
+
+def test_a_password_hashed_anew_at_a_sign_in_is_no_change(settings):
+    otto = make_user("otto")
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+        "django.contrib.auth.hashers.MD5PasswordHasher",
+    ]
+    assert otto.check_password("correct horse battery")
+    otto.refresh_from_db()
+    assert otto.password.startswith("pbkdf2")
+    assert not Event.objects.filter(kind="user_changed").exists()
+
+
+def test_a_sign_in_is_no_change_of_the_user(client):
+    make_user("otto")
+    client.post(reverse("login"), {"username": "otto", "password": "correct horse battery"})
+    assert Event.objects.filter(kind="signed_in").exists()
+    assert not Event.objects.filter(kind="user_changed").exists()
+
+
+def test_a_deleted_user_is_told_with_what_they_had():
+    otto, group, node = make_user("otto"), Group.objects.create(name="admins"), make_node()
+    otto.groups.add(group)
+    assign_perm("view_node", otto, node)
+    ApiToken.make(otto, "ci", timezone.now() + timedelta(days=1), read_only=True)
+    otto.delete()
+    gone = Event.objects.get(kind="user_deleted")
+    assert (gone.data["before"]["groups"], gone.data["before"]["password"]) == (["admins"], "set")
+    assert Event.objects.get(kind="token_deleted").data["deleted_with"] == "user"
+    assert Event.objects.get(kind="access_withdrawn").data["before"]["permission"] == "view_node"
+
+
+def test_a_deleted_node_takes_its_grants_and_credential_and_each_is_told():
+    otto, node = make_user("otto"), make_node("kvm-09")
+    assign_perm("view_node", otto, node)
+    Credential.objects.create(node=node, kind="nodeadmin_key")
+    node.delete()
+    for kind in ("access_withdrawn", "credential_removed"):
+        entry = Event.objects.get(kind=kind)
+        assert (entry.node, entry.node_name, entry.data["deleted_with"]) == (None, "kvm-09", "node")
+
+
+def test_a_token_is_told_when_it_is_made_and_revoked():
+    token, text = ApiToken.make(make_user("otto"), "ci", timezone.now() + timedelta(days=1), read_only=True)
+    made = Event.objects.get(kind="token_made")
+    assert (made.target_name, made.data["after"]["user"], made.data["after"]["read_only"]) == (
+        "ci",
+        "otto",
+        True,
+    )
+    assert text not in str(made.__dict__) and token.digest not in str(made.__dict__)
+    token.touch()
+    token.refresh_from_db()
+    token.revoked_at = timezone.now()
+    token.save(update_fields=["revoked_at"])
+    changed = Event.objects.get(kind="token_changed")
+    assert list(changed.data["after"]) == ["revoked_at"]
+
+
+def test_a_stored_credential_is_told_and_sealed_anew_it_is_not():
+    node = make_node("kvm-09")
+    row = Credential.objects.create(node=node, kind="nodeadmin_key")
+    stored = Event.objects.get(kind="credential_stored")
+    assert (stored.node, stored.data["after"]) == (node, {"kind": "nodeadmin_key", "secret": "not set"})
+    Credential.objects.get(pk=row.pk).save()
+    assert not Event.objects.filter(kind="credential_changed").exists()
+    Bmc.objects.create(node=node, url="https://192.0.2.9", system_path="/x")
+    assert Event.objects.get(kind="node_bmc_set").data["after"]["url"] == "https://192.0.2.9"
+
+
+def test_what_is_rolled_back_leaves_no_entry():
+    from django.db import transaction
+
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        make_user("otto")
+        raise ZeroDivisionError
+    assert not Event.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_change_whose_entry_cannot_be_written_is_not_made(monkeypatch):
+    """Outside of any transaction of the caller's."""
+    group = Group.objects.create(name="admins")
+
+    def refuse(*args: object, **more: object) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr("nodes.audit.watch.record", refuse)
+    group.name = "changed"
+    with pytest.raises(RuntimeError):
+        group.save()
+    with pytest.raises(RuntimeError):
+        group.delete()
+    assert Group.objects.get().name == "admins"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_entries_of_the_watch_are_part_of_the_chain():
+    otto = make_user("otto")
+    otto.groups.add(Group.objects.create(name="admins"))
+    otto.delete()
+    assert verify().is_clean
+    assert not Event.objects.unsealed().exists()
+
+
+def test_who_acts_is_named_without_being_passed_on():
+    with acting(Actor(make_user("ada"), "192.0.2.1", Via.API, "ci")):
+        Group.objects.create(name="admins")
+    entry = Event.objects.get(kind="group_created")
+    assert (entry.user_name, entry.source_ip, entry.via, entry.token_name) == (
+        "ada",
+        "192.0.2.1",
+        "api",
+        "ci",
+    )
+
+
+def test_nobody_named_is_nodeadmin_itself_and_still_an_entry():
+    Group.objects.create(name="admins")
+    entry = Event.objects.get(kind="group_created")
+    assert (entry.user, entry.via, entry.category) == (None, "system", "audit")
+
+
+def test_who_records_a_change_themselves_is_not_told_twice():
+    with told():
+        Group.objects.create(name="admins")
+    assert not Event.objects.exists()
+
+
+def test_a_watched_change_costs_two_queries_more(django_assert_num_queries):
+    otto = make_user("otto")
+    otto.is_staff = True
+    # The row before, the change, the entry.
+    with django_assert_num_queries(3):
+        otto.save()
+    # Nothing changed: no entry.
+    with django_assert_num_queries(2):
+        otto.save()
+    with django_assert_num_queries(1):
+        otto.save(update_fields=["last_login"])
+
+
+def test_a_node_is_deleted_through_its_entry_and_leaves_the_log_whole():
+    node = make_node()
+    assign_perm("view_node", make_user(), node)
+    assign_perm("power_node", make_user(), node)
+    Node.objects.filter(pk=node.pk).delete()
+    assert Event.objects.filter(kind="access_withdrawn", node=None).count() == 2
