@@ -32,8 +32,8 @@ from nodes.models import (
     TokenScope,
     User,
 )
-from nodes.models.lookups import LabelText
 from nodes.models.event import Category
+from nodes.models.lookups import LabelText
 from nodes.models.node import NodeQuerySet
 from nodes.models.operation import OperationQuerySet
 from nodes.models.role import Selector, matches, selector_of

@@ -23,9 +23,6 @@ from django.utils.translation import gettext as _
 
 from nodes.database_faults import unavailable
 from nodes.errors import NodeAdminError, ServerBusy
-from nodes.events import Actor, record
-from nodes.models import User
-from nodes.models.event import Severity, Via
 
 log = structlog.get_logger(__name__)
 
