@@ -191,7 +191,7 @@ def test_a_jump_host_in_use_is_not_removed(administrator, api):
     node.delete()
     inner.delete()
     assert call("remove-jump-host", {"jump_host": "bastion"})[0] == 200
-    assert Event.objects.get(kind="jump_host_removed").target_name == "bastion"
+    assert Event.objects.get(kind="jump_host_removed", user=administrator).target_name == "bastion"
     assert call("remove-jump-host", {"jump_host": "bastion"})[1]["code"] == "unknown_jump_host"
 
 

@@ -194,7 +194,10 @@ def test_a_stored_credential_is_told_and_sealed_anew_it_is_not():
     node = make_node("kvm-09")
     row = Credential.objects.create(node=node, kind="nodeadmin_key")
     stored = Event.objects.get(kind="credential_stored")
-    assert (stored.node, stored.data["after"]) == (node, {"kind": "nodeadmin_key", "secret": "not set"})
+    assert (stored.node, stored.data["after"]) == (
+        node,
+        {"kind": "nodeadmin_key", "secret": "not set", "own_key": None},
+    )
     Credential.objects.get(pk=row.pk).save()
     assert not Event.objects.filter(kind="credential_changed").exists()
     Bmc.objects.create(node=node, url="https://192.0.2.9", system_path="/x")
