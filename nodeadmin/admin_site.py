@@ -8,17 +8,28 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 
 class NodeadminAdminConfig(AdminConfig):
     default_site = "nodeadmin.admin_site.NodeadminAdminSite"
 
+    def ready(self) -> None:
+        super().ready()
+        autodiscover_modules("admin_accounts")
+
 
 class NodeadminAdminSite(AdminSite):
     site_header = _("nodeadmin administration")
     site_title = _("nodeadmin")
     index_title = _("Records")
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Not what allauth registers: its pages show and take secrets, and record nothing. Ours are in
+        nodes/admin_accounts.py."""
+        if admin_class is None or not admin_class.__module__.startswith("allauth."):
+            super().register(model_or_iterable, admin_class, **options)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """One login for all, so that there is one record of it; who is signed in and no staff is refused."""

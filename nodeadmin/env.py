@@ -7,6 +7,7 @@ with the name, what was found and what fits. Secrets may also come from a file, 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -85,6 +86,27 @@ def words(name: str, default: tuple[str, ...] = ()) -> list[str]:
     if raw is None:
         return list(default)
     return [word.strip() for word in raw.split(",") if word.strip()]
+
+
+def pairs(name: str) -> dict[str, str]:
+    """``key=value`` pairs separated by commas, or a JSON object of texts."""
+    raw = os.environ.get(name, "").strip()
+    if raw.startswith("{"):
+        try:
+            found = json.loads(raw)
+        except ValueError:
+            raise ImproperlyConfigured(f"{name} starts like JSON and is none.") from None
+        texts = {key: value for key, value in found.items() if key and isinstance(value, str) and value}
+        if len(texts) < len(found):
+            raise ImproperlyConfigured(f"{name} takes a JSON object whose values are texts.")
+        return texts
+    pairs: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in raw.split(","))):
+        key, equals, value = (word.strip() for word in part.rpartition("="))
+        if not (key and equals and value):
+            raise ImproperlyConfigured(f"{name} has the part {part!r}; it takes key=value, key=value …")
+        pairs[key] = value
+    return pairs
 
 
 def path(name: str, default: Path) -> Path:

@@ -14,15 +14,20 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from guardian.admin import GuardedModelAdmin
 
+from nodes import second_factor
 from nodes.audit.requests import note_denial
-from nodes.engine import requests, shared_storage, tokens
+from nodes.engine import logins, requests, shared_storage, tokens
 from nodes.errors import NodeAdminError
+from nodes.events import LoginsEnded, publish
+from nodes.factor_admin import GRANT_FACTOR, FreshFactor, actor_of
 from nodes.models import (
     ApiToken,
     Credential,
@@ -47,7 +52,6 @@ from nodes.permissions import (
     operations_for,
     permissions_on,
 )
-from nodes.role_admin import actor_of
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -231,6 +235,11 @@ class NodeAdmin(GuardedModelAdmin):
             note_denial(request.user, GRANT, node)  # type: ignore[arg-type]
             self.message_user(request, _("Only superusers give rights on nodes."), messages.ERROR)
             return HttpResponseRedirect("../")
+        if not second_factor.has_proof(actor_of(request), GRANT_FACTOR):
+            query = urlencode({"for": GRANT_FACTOR, "next": request.get_full_path()})
+            return HttpResponseRedirect(f"{reverse('factor-confirm')}?{query}")
+        if request.method == "POST":
+            second_factor.require_fresh(actor_of(request), GRANT_FACTOR)
         return view(request, *args)
 
 
@@ -404,7 +413,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
         self.message_user(request, ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended)
 
 
-class SuperusersChange(admin.ModelAdmin):
+class SuperusersChange(FreshFactor):
     """Superusers alone change it: Django's own right to change users or groups would let its holder take
     every other right as well."""
 
@@ -423,7 +432,39 @@ class SuperusersChange(admin.ModelAdmin):
 
 @admin.register(User)
 class UserAdmin(SuperusersChange, DjangoUserAdmin):
-    pass
+    actions = ("end_sessions", "revoke_tokens")
+    change_user_password_template = "admin/user_password.html"  # noqa: S105 - a template's name
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        publish(LoginsEnded(obj.pk))  # one that was deactivated has no open socket from here on
+
+    def user_change_password(self, request: HttpRequest, id: Any, form_url: str = "") -> Any:
+        """A password that somebody sets for another ends all sessions of theirs, as one's own change does."""
+        if first := self._first_factor(request):
+            return first
+        actor = actor_of(request)
+        with transaction.atomic():
+            before = User.objects.filter(pk=id).values_list("password", flat=True).first()
+            response = super().user_change_password(request, id, form_url)
+            user = User.objects.filter(pk=id).first()
+            if user is not None and user.password != before:
+                second_factor.require_fresh(actor, GRANT_FACTOR)
+                # Django has given the administrator's own session another key.
+                logins.moved(actor.session_key, request.session.session_key or "")
+                logins.password_changed(actor_of(request), user, tokens=bool(request.POST.get("end_tokens")))
+        return response
+
+    @admin.action(description=_("End all sessions of the selected users"), permissions=["change"])
+    def end_sessions(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
+        actor = actor_of(request)
+        count = sum(logins.end_other_sessions(actor, user) for user in queryset)
+        self.message_user(request, _("Sessions ended: %d") % count)
+
+    @admin.action(description=_("Revoke all API tokens of the selected users"), permissions=["change"])
+    def revoke_tokens(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
+        count = sum(logins.revoke_tokens(actor_of(request), user) for user in queryset)
+        self.message_user(request, _("Tokens revoked: %d") % count)
 
 
 admin.site.unregister(Group)

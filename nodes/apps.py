@@ -9,12 +9,14 @@ class NodesConfig(AppConfig):
     verbose_name = _("Nodes")
 
     def ready(self) -> None:
-        """Register the system checks, and what writes and numbers entries of the audit log."""
+        """Register the system checks and what writes the audit log; hear of logins."""
         from nodes import checks, permissions  # noqa: F401
         from nodes.audit import command_line, requests, sealer, sign_ins, watch
+        from nodes.web.accounts import receivers
 
         sealer.install()
         watch.install()
         sign_ins.install()
         permissions.on_denied(requests.note_denial)
         command_line.install()
+        receivers.connect()

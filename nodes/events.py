@@ -116,6 +116,11 @@ class Target:
     name: str
 
 
+def target_of(user: User) -> Target:
+    """The target of an event about a user's account."""
+    return Target("user", str(user.pk), user.get_username())
+
+
 @dataclass(frozen=True, slots=True)
 class NodeChanged:
     """A node's row has changed; who shows it reads it anew."""
@@ -133,7 +138,14 @@ class OperationChanged:
     status: str
 
 
-Payload = NodeChanged | OperationChanged
+@dataclass(frozen=True, slots=True)
+class LoginsEnded:
+    """Logins or tokens of a user have ended; open sockets look at once whether theirs is among them."""
+
+    user_id: int
+
+
+Payload = NodeChanged | OperationChanged | LoginsEnded
 Listener = Callable[[str, Mapping[str, Any]], None]
 _listeners: list[Listener] = []
 

@@ -14,15 +14,9 @@ from nodes.engine import grants
 from nodes.engine.grants import Scope
 from nodes.errors import NodeAdminError
 from nodes.events import Actor
+from nodes.factor_admin import FreshFactor, actor_of
 from nodes.models import Role, RoleAssignment, RoleScope
-from nodes.models.event import Via
 from nodes.permissions import ALL_PERMISSIONS, GRANT, has_for_all
-
-
-def actor_of(request: HttpRequest) -> Actor:
-    address = request.META.get("REMOTE_ADDR") or None
-    key = request.session.session_key or ""
-    return Actor(request.user, address, Via.ADMIN, session_key=key)  # type: ignore[arg-type]
 
 
 def may_grant(request: HttpRequest) -> bool:
@@ -30,7 +24,7 @@ def may_grant(request: HttpRequest) -> bool:
     return user.is_authenticated and has_for_all(user, GRANT)
 
 
-class GrantersAdmin(admin.ModelAdmin):
+class GrantersAdmin(FreshFactor):
     """Who may grant sees and changes it; Django's own permissions for it count for nothing."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:

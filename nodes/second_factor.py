@@ -19,6 +19,7 @@ from typing import Any
 
 from allauth.account.internal.flows.login import AUTHENTICATION_METHODS_SESSION_KEY
 from allauth.core import context
+from allauth.core.internal.cryptokit import normalize_user_code
 from allauth.mfa.base.internal.flows import check_rate_limit
 from allauth.mfa.models import Authenticator
 from allauth.mfa.webauthn.internal import auth as webauthn
@@ -29,7 +30,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.errors import NodeAdminError, RateLimited, SecondFactorRequired
-from nodes.events import Actor, Target, record
+from nodes.events import Actor, record, target_of
 from nodes.models import FactorProof, UsedConfirmation, User
 from nodes.models.event import Severity, Via
 
@@ -134,14 +135,16 @@ def verify_code(user: User, code: str) -> Authenticator | None:
 
     Raises RateLimited after too many wrong ones.
     """
-    code = "".join(code.split())
+    # As allauth compares it: "123-456" is the same code as "123456", and counts once like it.
+    code = normalize_user_code(code)
     found = None
     clear = _counted(user)
     with transaction.atomic():
         factors = Authenticator.objects.select_for_update().filter(user=user.pk)
         for authenticator in factors.exclude(type=Authenticator.Type.WEBAUTHN):
-            if code and authenticator.wrap().validate_code(code) and _spend(authenticator, code):
-                found = authenticator
+            factor = authenticator.wrap()
+            if code and factor.validate_code(code) and _spend(authenticator, code):
+                found = factor.instance
                 break
     if found is not None:
         clear()
@@ -237,10 +240,6 @@ def told_use(actor: Actor, user: User, authenticator: Authenticator) -> None:
         severity=Severity.WARNING,
         data={"left": left},
     )
-
-
-def target_of(user: User) -> Target:
-    return Target("user", str(user.pk), user.get_username())
 
 
 def _tell_wrong(actor: Actor, user: User) -> None:

@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "allauth.usersessions",
     "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "csp",
     "django_structlog",
 ]
@@ -55,6 +56,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "nodes.audit.requests.ActorMiddleware",
+    "nodes.web.accounts.guard.LoginGuardMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -78,6 +80,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.contrib.messages.context_processors.messages",
                 "csp.context_processors.nonce",
                 "nodes.web.context.frame",
+                "nodes.web.context.account",
             ],
             "loaders": [
                 (
@@ -137,6 +140,8 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "dashboard"
 LOGOUT_REDIRECT_URL = "login"
 SESSION_COOKIE_AGE = env.integer("NODEADMIN_SESSION_AGE_S", 12 * 3600, minimum=300)
+# A session that nobody uses ends after so long (0: at its age alone); pages that ask for news do not count.
+NODEADMIN_SESSION_IDLE_S = env.integer("NODEADMIN_SESSION_IDLE_S", 2 * 3600)
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_NAME = "nodeadmin_session"
@@ -151,12 +156,51 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_EMAIL_NOTIFICATIONS = False
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
+ACCOUNT_ADAPTER = "nodes.web.accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"reauthenticate": "nodes.web.forms.account.PasswordAgainForm"}
+MFA_FORMS = {
+    "authenticate": "nodes.web.forms.account.CodeForm",
+    "reauthenticate": "nodes.web.forms.account.CodeAgainForm",
+    "activate_totp": "nodes.web.forms.account.AppForm",
+    "add_webauthn": "nodes.web.forms.account.PasskeyForm",
+}
+MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_ADAPTER = "nodes.web.accounts.factors.FactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "nodeadmin"
 MFA_TOTP_TOLERANCE = 1
 MFA_RECOVERY_CODE_DIGITS = 10
+
+# Signing in at an identity provider (OpenID Connect): its issuer, this server as its client, and which of its
+# groups are which of ours. Nobody comes in without one of those groups.
+NODEADMIN_OIDC_ISSUER = env.text("NODEADMIN_OIDC_ISSUER")
+NODEADMIN_OIDC_NAME = env.text("NODEADMIN_OIDC_NAME", "OpenID Connect")
+NODEADMIN_OIDC_GROUPS_CLAIM = env.text("NODEADMIN_OIDC_GROUPS_CLAIM", "groups")
+NODEADMIN_OIDC_GROUP_ROLES = env.pairs("NODEADMIN_OIDC_GROUP_ROLES")
+NODEADMIN_OIDC_SCOPES = env.words("NODEADMIN_OIDC_SCOPES", ("openid", "profile"))
+NODEADMIN_OIDC_TRUSTS_SECOND_FACTOR = env.boolean("NODEADMIN_OIDC_TRUSTS_SECOND_FACTOR", False)
+SOCIALACCOUNT_ADAPTER = "nodes.web.accounts.oidc.SocialAdapter"
+SOCIALACCOUNT_AUTO_SIGNUP = True
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_PROVIDERS: dict[str, Any] = {
+    "openid_connect": {
+        "provider_class": "nodes.web.accounts.provider.OidcProvider",
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [],
+    }
+}
+if NODEADMIN_OIDC_ISSUER:
+    SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"] = [
+        {
+            "provider_id": "oidc",
+            "name": NODEADMIN_OIDC_NAME,
+            "client_id": env.text("NODEADMIN_OIDC_CLIENT_ID"),
+            "secret": env.secret("NODEADMIN_OIDC_CLIENT_SECRET", default=""),
+            "settings": {"server_url": NODEADMIN_OIDC_ISSUER, "fetch_userinfo": True},
+        }
+    ]
 
 # guardian: no anonymous user, and only the direct tables that nodes/models declares.
 ANONYMOUS_USER_NAME = None
@@ -213,7 +257,7 @@ X_FRAME_OPTIONS = "DENY"
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "nodes.api.authentication.BearerTokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "nodes.api.authentication.LoginAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["nodes.api.permissions.SignedIn"],
     "DEFAULT_RENDERER_CLASSES": ["nodes.api.rendering.AnswerRenderer"],

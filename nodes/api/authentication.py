@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.authentication import (
+    BaseAuthentication,
+    SessionAuthentication,
+    get_authorization_header,
+)
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from nodes import second_factor
 from nodes.database_faults import unavailable
+from nodes.errors import SecondFactorRequired
 from nodes.models import ApiToken, User
 
 
@@ -41,3 +47,18 @@ class BearerTokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="nodeadmin"'
+
+
+class LoginAuthentication(SessionAuthentication):
+    """The login of a browser, as pages have it; CSRF is checked. Where a second factor is required at each
+    sign-in, a login without it is none."""
+
+    def authenticate(self, request: Request) -> tuple[User, None] | None:
+        found: tuple[User, None] | None = super().authenticate(request)
+        if found is not None and not second_factor.may_use(request._request.session):
+            raise SecondFactorRequired(
+                _("This server requires a second factor, and this login was made without one."),
+                remedy=_("Set one up under Account › Second factor, or sign in again with it."),
+                extra={"enrol": not second_factor.has_factor(found[0])},
+            )
+        return found

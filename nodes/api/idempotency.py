@@ -37,6 +37,9 @@ NOT_KEPT = frozenset({428, 429})
 UNANSWERED_AFTER = timedelta(minutes=2)
 """A first call that has not answered by then died with its process; the key is free again."""
 
+BETTER_LATER = frozenset({"second_factor_required"})
+"""Codes of answers that a retry could better, of statuses that are kept otherwise."""
+
 NOT_COMPARED = ("confirm_token",)
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Response])
 
@@ -150,9 +153,14 @@ def _replay(row: IdempotencyKey) -> Response:
 
 def _keep(row: IdempotencyKey, response: Response) -> None:
     row.refresh_from_db(fields=["operation"])
-    if row.operation is None and (response.status_code >= 500 or response.status_code in NOT_KEPT):
+    if row.operation is None and (response.status_code >= 500 or _better_later(response)):
         row.delete()
         return
     row.status_code = response.status_code
     row.answer = msgspec.json.decode(msgspec.json.encode(response.data, enc_hook=encode_unknown))
     row.save(update_fields=["status_code", "answer"])
+
+
+def _better_later(response: Response) -> bool:
+    code = response.data.get("code") if isinstance(response.data, dict) else None
+    return response.status_code in NOT_KEPT or code in BETTER_LATER

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 import msgspec
+from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema as SpectacularAutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
 from nodes.api import (
     answers,
+    factor_answers,
     history_answers,
     jump_host_answers,
     log_answers,
@@ -44,6 +46,8 @@ _ANSWERS: tuple[type, ...] = (
     *service_answers.SHAPES,
     shared_storage_answers.SharedStoragePage,
     jump_host_answers.JumpHostPage,
+    factor_answers.FactorsAnswer,
+    factor_answers.FactorGivenAnswer,
 )
 _IDEMPOTENCY = OpenApiParameter(
     "Idempotency-Key",
@@ -86,6 +90,16 @@ class BearerScheme(OpenApiAuthenticationExtension):
 
     def get_security_definition(self, auto_schema: SpectacularAutoSchema) -> dict[str, str]:
         return {"type": "http", "scheme": "bearer"}
+
+
+class LoginScheme(OpenApiAuthenticationExtension):
+    """The cookie of a browser's login."""
+
+    target_class = "nodes.api.authentication.LoginAuthentication"
+    name = "cookieAuth"
+
+    def get_security_definition(self, auto_schema: SpectacularAutoSchema) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME}
 
 
 class WishFieldSchema(OpenApiSerializerFieldExtension):

@@ -13,6 +13,7 @@ from nodes.api.jump_hosts import JumpHostEndpoints
 from nodes.api.logs import LogEndpoints
 from nodes.api.missing import NoSuchEndpoint
 from nodes.api.operation_log import OperationLogEndpoints
+from nodes.api.second_factor import SecondFactorEndpoints
 from nodes.api.service import ServiceEndpoints
 from nodes.api.shared_storage import SharedStorageEndpoints
 from nodes.api.viewsets import EventEndpoints, NodeEndpoints, OperationEndpoints
@@ -55,6 +56,7 @@ ENDPOINTS = {
     EventEndpoints: ("list-events",),
     FiguresEndpoints: ("describe-node-figures",),
     LogEndpoints: ("describe-node-logs", "list-log-sources", "describe-log-entry"),
+    SecondFactorEndpoints: ("describe-second-factor", "verify-second-factor"),
     HistoryEndpoints: ("list-inventory-changes", "search-devices"),
 }
 

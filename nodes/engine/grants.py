@@ -28,6 +28,8 @@ from nodes.permissions import (
     permissions_on,
     require,
 )
+from nodes.second_factor import GRANT as FACTOR
+from nodes.second_factor import require_fresh
 from nodes.trusted_labels import hold_labels
 
 
@@ -49,6 +51,7 @@ class Scope:
 def make_role(actor: Actor, name: str, permissions: Iterable[str]) -> Role:
     """A new role. It gives nobody anything yet. Raises PermissionDenied, InvalidInput."""
     _require_granting(actor)
+    require_fresh(actor, FACTOR)
     role = Role(name=_checked_name(name), permissions=checked_permissions(permissions))
     try:
         with transaction.atomic(), told():  # below
@@ -67,6 +70,7 @@ def change_role(actor: Actor, role: Role, *, name: str, permissions: Iterable[st
     Raises PermissionDenied, InvalidInput for a built-in one and for a name that is taken.
     """
     user = _require_granting(actor)
+    require_fresh(actor, FACTOR)
     role = Role.objects.select_for_update().get(pk=role.pk)
     _refuse_builtin(role)
     before, wanted = _told(role), checked_permissions(permissions)
@@ -92,9 +96,10 @@ def remove_role(actor: Actor, role: Role) -> None:
     """Remove a role, and take it from all who have it. Raises PermissionDenied, InvalidInput for a built-in
     one."""
     _require_granting(actor)
+    require_fresh(actor, FACTOR)
     _refuse_builtin(role)
     for assignment in role.assignments.select_related("role", "user", "group", "node"):
-        revoke_role(actor, assignment)
+        _revoke(actor, assignment)
     text = _("Role “%s” removed") % role.name
     record("role_removed", text, actor=actor, target=_of_role(role), data={"before": _told(role)})
     with told():
@@ -112,6 +117,7 @@ def assign_role(
     InvalidInput for labels that are none, an end that is past, and a role that the holder has already.
     """
     check_assignment(actor, role, scope, expires_at=expires_at)
+    require_fresh(actor, FACTOR)
     if scope.labels is not None:
         hold_labels()
     assignment = RoleAssignment(
@@ -149,8 +155,13 @@ def assign_role(
 
 @transaction.atomic
 def revoke_role(actor: Actor, assignment: RoleAssignment) -> None:
-    """Take a role from its holder. Raises PermissionDenied."""
+    """Take a role from its holder. Raises PermissionDenied, SecondFactorRequired."""
     _require_granting(actor)
+    require_fresh(actor, FACTOR)
+    _revoke(actor, assignment)
+
+
+def _revoke(actor: Actor, assignment: RoleAssignment) -> None:
     words = {
         "role": assignment.role.name,
         "holder": assignment.holder,
@@ -229,7 +240,7 @@ def checked_permissions(permissions: Iterable[str]) -> list[str]:
 def _require_granting(actor: Actor) -> User | None:
     """The user who grants; None for who runs a command on the server, and could write to the database.
 
-    Raises PermissionDenied. A second factor that is fresh is to be asked for here.
+    Raises PermissionDenied.
     """
     if actor.user is None:
         if actor.via == Via.COMMAND:

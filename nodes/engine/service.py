@@ -203,7 +203,7 @@ def _planned(
     confirmation = confirm.read(token, user, call, node, options) if token else None
     _refuse_busy(node)
     about = second_factor.of_confirmation(token)
-    purpose = _purpose(kind, confirmation.shown) if confirmation is not None else ""
+    purpose = purpose_of(kind, confirmation.shown) if confirmation is not None else ""
     if purpose:
         # Before the hosts are asked: that takes seconds, and a code is good for some.
         second_factor.expect_fresh(actor, purpose, about=about)
@@ -246,7 +246,7 @@ def _planned(
     raise plan_changed(confirmation.shown, plan, confirm_token=new_token, expires_at=expires_at.isoformat())
 
 
-def _purpose(kind: str, plan: Plan) -> str:
+def purpose_of(kind: str, plan: Plan) -> str:
     """What the call needs a fresh second factor for, "" for nothing: a drain does where it stops VMs."""
     if kind in (REBOOT, SHUTDOWN):
         return second_factor.POWER

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from nodes import second_factor
 from nodes.engine.grants import checked_permissions
 from nodes.engine.submit import asking_user
 from nodes.errors import InvalidInput, PermissionDenied
@@ -81,6 +82,7 @@ def make_token(
         if len(nodes) > MOST_NODES:
             raise InvalidInput(_("At most %d nodes; use a label for more.") % MOST_NODES, field="nodes")
     taken_from = _checked_networks(networks)
+    second_factor.require_fresh(actor, second_factor.TOKEN)
     with told():  # below
         row, text = ApiToken.make(
             user,

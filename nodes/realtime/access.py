@@ -6,6 +6,7 @@ login counts only where the page came from this server. A token is sent by no br
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from django.http.cookie import parse_cookie
 from django.http.request import validate_host
 from django.utils.module_loading import import_string
 
+from nodes import events, second_factor
+from nodes.login_age import ended
 from nodes.models import ApiToken, User
 
 Scope = Mapping[str, Any]
@@ -59,8 +62,34 @@ class Caller:
         store: type[SessionBase] = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
         request = HttpRequest()
         request.session = store(self.session_key)
+        if ended(request.session) or not second_factor.may_use(request.session):
+            return None
         user = auth.get_user(request)
         return user if isinstance(user, User) and user.is_active else None
+
+
+class Recheck:
+    """When a socket looks again at whether its login holds: after a while, and at once when this process ends
+    logins or tokens of its user. Made in the socket's event loop."""
+
+    def __init__(self) -> None:
+        self.user_id: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._now = asyncio.Event()
+        self.close = events.listen(self._published)
+
+    async def wait(self, seconds: float) -> None:
+        """Return after ``seconds``, or when there is something to look at."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._now.wait()
+        except TimeoutError:
+            pass
+        self._now.clear()
+
+    def _published(self, kind: str, payload: Mapping[str, Any]) -> None:
+        if kind == events.LoginsEnded.__name__ and payload["user_id"] == self.user_id:
+            self._loop.call_soon_threadsafe(self._now.set)
 
 
 def headers_of(scope: Scope) -> dict[str, str]:

@@ -22,7 +22,7 @@ from django.db import DatabaseError
 
 from nodes.models import User
 from nodes.permissions import nodes_for
-from nodes.realtime.access import Caller
+from nodes.realtime.access import Caller, Recheck
 from nodes.realtime.feed import Picture, feed
 from nodes.realtime.lines import NodeLine, OperationLine, plain
 
@@ -44,6 +44,7 @@ class FleetConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self._caller = Caller.of(self.scope)
+        self._recheck = Recheck()
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._version = 0
@@ -63,6 +64,7 @@ class FleetConsumer(AsyncWebsocketConsumer):
         self._tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._keep_checking())]
 
     async def disconnect(self, code: int) -> None:
+        self._recheck.close()
         await feed().leave(self._notice)
         own = asyncio.current_task()
         for task in self._tasks:
@@ -103,7 +105,7 @@ class FleetConsumer(AsyncWebsocketConsumer):
     async def _keep_checking(self) -> None:
         checked_at = time.monotonic()
         while True:
-            await asyncio.sleep(CHECK_S if time.monotonic() - checked_at < CHECK_S else CHECK_S / 5)
+            await self._recheck.wait(CHECK_S if time.monotonic() - checked_at < CHECK_S else CHECK_S / 5)
             try:
                 known = await self._check()
             except DatabaseError:
@@ -140,6 +142,7 @@ class FleetConsumer(AsyncWebsocketConsumer):
         user: User | None = self._caller.user()
         if user is None:
             return None
+        self._recheck.user_id = user.pk
         return frozenset(nodes_for(user).order_by().values_list("pk", flat=True))
 
     def _message(self) -> dict[str, Any] | None:

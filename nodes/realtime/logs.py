@@ -58,7 +58,7 @@ from nodes.hosts.shared_pool import SharedPool
 from nodes.hosts.stop_signal import stopped_by
 from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node, require_starting
-from nodes.realtime.access import Caller
+from nodes.realtime.access import Caller, Recheck
 from nodes.realtime.log_hub import Joined, LogHub, Viewer
 from nodes.realtime.log_stream import entries_message, state_message
 
@@ -126,6 +126,7 @@ class LogConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self._caller = Caller.of(self.scope)
+        self._recheck = Recheck()
         self._name: str = self.scope["url_route"]["kwargs"]["name"]
         self._tasks: list[asyncio.Task[None]] = []
         self._running = asyncio.Event()
@@ -147,6 +148,7 @@ class LogConsumer(AsyncWebsocketConsumer):
                 await self._refuse("not_authenticated", _("Sign in first."), UNAUTHENTICATED)
                 return False
             user, self._node = found
+            self._recheck.user_id = user.pk
             hub().admit(user.pk, settings.NODEADMIN_LOG_SOCKETS_PER_USER)
             self._user = user
         except NodeAdminError as error:
@@ -161,6 +163,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         return None if user is None else (user, get_node(user, self._name, VIEW_LOGS))
 
     async def disconnect(self, code: int) -> None:
+        self._recheck.close()
         self._closed = True
         self._stop_viewing()
         if self._user is not None:
@@ -270,7 +273,7 @@ class LogConsumer(AsyncWebsocketConsumer):
     async def _keep_checking(self) -> None:
         checked_at = time.monotonic()
         while True:
-            await asyncio.sleep(CHECK_S if time.monotonic() - checked_at < CHECK_S else CHECK_S / 5)
+            await self._recheck.wait(CHECK_S if time.monotonic() - checked_at < CHECK_S else CHECK_S / 5)
             try:
                 found = await database_sync_to_async(self._rights)()
             except NodeAdminError as error:

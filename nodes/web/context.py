@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from nodes import permissions
+from nodes import permissions, second_factor
 from nodes.models import StepStatus, User
 from nodes.models.operation import UNFINISHED
 from nodes.web import figures
@@ -84,6 +84,22 @@ class Frame:
     @property
     def ago_patterns(self) -> str:
         return figures.ago_patterns()
+
+
+class Account:
+    """What the account's pages say of the login that looks at them."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+
+    @property
+    def must_enrol(self) -> bool:
+        return self._request.user.is_authenticated and not second_factor.may_use(self._request.session)
+
+
+def account(request: HttpRequest) -> dict[str, Any]:
+    """The context processor."""
+    return {"account": Account(request)}
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:

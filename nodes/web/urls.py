@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from allauth.account.views import account_inactive
+from allauth.socialaccount.views import login_cancelled
 from django.contrib.auth import views as auth_views
-from django.urls import path
+from django.urls import include, path
+from django.views.generic import RedirectView
 
 from nodes.web.views import (
+    account,
     bulk,
     dashboard,
     devices,
@@ -17,6 +21,7 @@ from nodes.web.views import (
     node_detail,
     node_list,
     node_settings,
+    oidc,
     operations,
     service,
     session,
@@ -26,9 +31,34 @@ from nodes.web.views import (
 )
 from nodes.web.views.access import signed_in
 
+# Names that allauth asks for. What it would have an address for and is not listed does not exist here.
+account_urlpatterns = [
+    path("login/", session.SignIn.as_view(), name="account_login"),
+    path("logout/", auth_views.LogoutView.as_view(), name="account_logout"),
+    path("account/", signed_in(RedirectView.as_view(pattern_name="mfa_index")), name="account"),
+    path("account/password/", signed_in(account.PasswordPage.as_view()), name="account_change_password"),
+    path(
+        "account/password-again/", signed_in(account.PasswordAgain.as_view()), name="account_reauthenticate"
+    ),
+    path("account/sessions/", signed_in(account.sessions), name="usersessions_list"),
+    path("account/sessions/<int:pk>/end/", signed_in(account.end_session), name="session-end"),
+    path("account/sessions/end-others/", signed_in(account.end_other_sessions), name="sessions-end-others"),
+    path("account/confirm/", signed_in(account.confirm), name="factor-confirm"),
+    path("account/second-factor/challenge/", signed_in(account.challenge), name="factor-challenge"),
+    path("account/second-factor/webauthn/", signed_in(RedirectView.as_view(pattern_name="mfa_index"))),
+    path("account/second-factor/", include("allauth.mfa.urls")),
+    path("account/oidc/<str:provider_id>/login/", account.closed, name="openid_connect_login"),
+    path("account/oidc/<str:provider_id>/login/callback/", account.closed, name="openid_connect_callback"),
+]
+
 urlpatterns = [
     path("login/", session.SignIn.as_view(), name="login"),
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
+    path("login/oidc/", oidc.login, name="oidc-login"),
+    path("login/oidc/callback/", oidc.callback, name="oidc-callback"),
+    path("login/cancelled/", login_cancelled, name="socialaccount_login_cancelled"),
+    path("login/deactivated/", account_inactive, name="account_inactive"),
+    *account_urlpatterns,
     path("", signed_in(dashboard.dashboard), name="dashboard"),
     path("search/", signed_in(node_list.search), name="search"),
     path("running/", signed_in(operations.running), name="running"),

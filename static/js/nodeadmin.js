@@ -5,16 +5,18 @@
   const root = document.documentElement;
 
   // ---- the API, as the user who has signed in ----
-  window.nodeadminPost = (endpoint, body) => fetch(`/api/${endpoint}`, {
+  // `background`: asked by a timer, which is no use of the session (nodes/web/accounts/guard.py).
+  window.nodeadminPost = (endpoint, body, background = false) => fetch(`/api/${endpoint}`, {
     method: "POST",
     headers: {
+      ...(background ? { "X-Background": "1" } : {}),
       "Content-Type": "application/json",
       "X-CSRFToken": JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"],
     },
     body: JSON.stringify(body),
   });
-  window.nodeadminCall = async (endpoint, body) => {
-    const response = await window.nodeadminPost(endpoint, body);
+  window.nodeadminCall = async (endpoint, body, background = false) => {
+    const response = await window.nodeadminPost(endpoint, body, background);
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.detail || answer.title);
     return answer;
@@ -175,6 +177,10 @@
       beforeAttributeUpdated: (name, element) => !(name === "open" && element.localName === "details"),
     });
   }
+  document.addEventListener("htmx:configRequest", (event) => {
+    // What nobody clicked or typed is no use of the session.
+    if (!event.detail.triggeringEvent?.isTrusted) event.detail.headers["X-Background"] = "1";
+  });
   document.addEventListener("htmx:beforeRequest", (event) => {
     // Nobody looks at a hidden tab; polling goes on when it is seen again.
     if (document.hidden && event.target.matches?.("[data-poll]")) event.preventDefault();

@@ -63,7 +63,7 @@
     const body = { operation, cursor, limit: PAGE };
     for (const [name, value] of Object.entries(query)) if (value) body[name] = value;
     try {
-      const answer = await window.nodeadminCall("list-operation-log", body);
+      const answer = await window.nodeadminCall("list-operation-log", body, true);
       if (mine !== generation) return;
       failures = 0;
       take(answer);

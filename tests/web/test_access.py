@@ -1,25 +1,47 @@
 """Nobody sees a page without signing in, and nobody sees or does what is not theirs."""
 
 import pytest
-from django.urls import get_resolver, reverse
+from django.urls import URLResolver, get_resolver, reverse
 
 from nodes.models import Operation
 from nodes.web import urls
 from tests.factories import grant, make_node, make_operation, make_snapshot
 from tests.web.conftest import HTMX
 
-OPEN_TO_ALL = {"login", "logout"}
+OPEN_TO_ALL = {
+    "login",
+    "logout",
+    "account_login",
+    "account_logout",
+    "account_inactive",
+    "mfa_login_webauthn",
+    "oidc-login",
+    "oidc-callback",
+    "openid_connect_login",
+    "openid_connect_callback",
+    "socialaccount_login_cancelled",
+}
+"""What signing in is made of: tests/web/test_signing_in.py and test_identity_provider.py."""
+
+
+def every_pattern(patterns, above=()):
+    """Patterns with the names of their parameters, those of included ones too."""
+    for pattern in patterns:
+        names = (*above, *pattern.pattern.converters)
+        if isinstance(pattern, URLResolver):
+            yield from every_pattern(pattern.url_patterns, names)
+        else:
+            yield pattern, names
 
 
 def every_address():
     """All addresses of the pages, with something in the place of their parameters."""
-    pk = "0b6ad36c-56e9-4ba1-8c6c-2c0f1f0a8b53"
-    for pattern in urls.urlpatterns:
-        if pattern.name in OPEN_TO_ALL:
+    uuid = "0b6ad36c-56e9-4ba1-8c6c-2c0f1f0a8b53"
+    for pattern, names in every_pattern(urls.urlpatterns):
+        if pattern.name in OPEN_TO_ALL or pattern.name is None:
             continue
-        names = pattern.pattern.converters
         values = {
-            "pk": 7 if pattern.name.startswith(("token", "shared-storage")) else pk,
+            "pk": uuid if pattern.name.startswith(("operation", "node")) else 7,
             "name": "kvm-01",
             "slug": "pci",
             "action": "disable",

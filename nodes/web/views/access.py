@@ -43,11 +43,11 @@ def user_of(request: HttpRequest) -> User:
     return user
 
 
-def actor_of(request: HttpRequest) -> Actor:
+def actor_of(request: HttpRequest, user: User | None = None) -> Actor:
     """The actor for the record: the user and the address they come from, with their login and the second
-    factor that was sent along."""
+    factor that was sent along. ``user`` is who is about to sign in."""
     return Actor(
-        user_of(request),
+        user if user is not None else user_of(request),
         request.META.get("REMOTE_ADDR") or None,
         Via.PAGE,
         session_key=request.session.session_key or "",

@@ -23,6 +23,7 @@ from nodes.errors import HostKeyRequired, InvalidUri, NodeAdminError, Permission
 from nodes.models import Node, NodeType
 from nodes.models.node import name_validator
 from nodes.permissions import ADD, SCAN, has_for_all, require
+from nodes.web.factor import factor_field
 from nodes.web.forms.login import AddNodeForm, LoginForm
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.operations import find
@@ -53,6 +54,7 @@ def add(request: HttpRequest) -> HttpResponse:
         return _submit(request)
     context = {
         "form": AddNodeForm(),
+        "factor": factor_field(request, about="add-node"),
         "fields": FIELDS,
         "public_key": access.own_key_pair().public_key,
         "types": NodeType.choices,

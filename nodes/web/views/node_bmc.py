@@ -17,6 +17,8 @@ from nodes.errors import BmcFailed, NodeAdminError, PermissionDenied
 from nodes.hosts.certificates import write_fingerprint
 from nodes.models import Bmc, Node
 from nodes.permissions import CHANGE, SCAN, get_node, has_for_all
+from nodes.second_factor import of_call
+from nodes.web.factor import factor_field
 from nodes.web.forms.bmc import BmcForm
 from nodes.web.views import node_page
 from nodes.web.views.access import actor_of, user_of
@@ -51,6 +53,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
             "page": page,
             "node": node,
             "bmc": bmc_facts(node) or {},
+            "factor": factor_field(request, about=of_call("update-node", node.uuid)),
             "may_scan": has_for_all(user_of(request), SCAN),
         }
         return render(request, "nodes/node_bmc.html", context)

@@ -26,6 +26,8 @@ from nodes.models import (
 )
 from nodes.models.role import matches, selector_of
 from nodes.permissions import ADD, CHANGE, NODE_PERMISSIONS, SCAN, get_node, has_for_all
+from nodes.second_factor import of_call
+from nodes.web.factor import factor_field
 from nodes.web.forms.login import ChangeLoginForm
 from nodes.web.forms.node import NodeForm
 from nodes.web.views import node_page
@@ -60,6 +62,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
         "login": login_facts(node),
         "grants": grants_of(node),
         "bmc": bmc_facts(node),
+        "factor": factor_field(request, about=of_call("update-node", node.uuid)) if page.may_change else None,
     }
     status = 422 if form.is_bound else 200
     return render(request, "nodes/node_settings.html", context, status=status)
@@ -109,6 +112,7 @@ def connection(request: HttpRequest, name: str) -> HttpResponse:
             "node": node,
             "login": login_facts(node),
             "fields": FIELDS,
+            "factor": factor_field(request, about=of_call("update-node", node.uuid)),
             "public_key": access.own_key_pair().public_key,
             "may_scan": has_for_all(user_of(request), SCAN),
         }

@@ -159,8 +159,10 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
 
 
 def retry_url(operation: Operation) -> str:
-    """Where a kind with a plan is asked for again: the plan of then no longer holds. "" for other kinds."""
-    if operation.node is None or not isinstance(kind_of(operation.kind), PlannedKind):
+    """Where a kind with a dialog is asked for again: a plan of then no longer holds, and a second factor
+    counts once. "" for other kinds."""
+    asked = isinstance(kind_of(operation.kind), PlannedKind) or operation.kind == "power-on-node"
+    if operation.node is None or not asked:
         return ""
     address = reverse("node-service", args=[operation.node.name, operation.kind.removesuffix("-node")])
     return f"{address}?retry={operation.pk}"

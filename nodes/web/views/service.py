@@ -21,16 +21,27 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
+from nodes import second_factor
 from nodes.engine import bmc, service
-from nodes.errors import ConfirmationInvalid, ConfirmationRequired, NodeAdminError, PlanBlocked, PlanChanged
+from nodes.errors import (
+    ConfirmationInvalid,
+    ConfirmationRequired,
+    NodeAdminError,
+    PlanBlocked,
+    PlanChanged,
+    RateLimited,
+    SecondFactorRequired,
+)
 from nodes.events import Actor
 from nodes.models import Node, Operation
 from nodes.models.node import Scheduling
 from nodes.operations.node_state.meaning import MAINTENANCE
 from nodes.operations.options import OVERRIDES
+from nodes.operations.plans import Plan
 from nodes.permissions import DELETE, MAINTAIN, POWER, get_node
 from nodes.web import plan_view
 from nodes.web.display.target_choice import target_rows
+from nodes.web.factor import FactorField, factor_field
 from nodes.web.forms import service as forms
 from nodes.web.views.access import actor_of, request_id_of, user_of
 from nodes.web.views.node_detail import operation_of
@@ -126,8 +137,11 @@ def _act(request: HttpRequest, node: Node, action: str, form: forms.ServiceForm)
     try:
         try:
             return _done(request, node, action, _call(request, node, action, form.options(), token))
-        except ConfirmationInvalid as refused:
-            # Too old, or options were changed after the plan was shown: here is the plan as it is now.
+        except (ConfirmationInvalid, SecondFactorRequired, RateLimited) as refused:
+            # Too old, options were changed after the plan was shown, or the second factor is wrong: here is
+            # the plan as it is now.
+            if not ACTIONS[action].plans:
+                raise
             error = refused
             return _done(request, node, action, _call(request, node, action, form.options(), ""))
     except (ConfirmationRequired, PlanBlocked, PlanChanged) as planned:
@@ -198,7 +212,29 @@ def _show(
     }
     if planned is not None:
         context |= _plan(request, found, form, planned)
+    context["factor"] = _factor(request, node, found, planned, error)
+    if context["factor"] is not None and context["factor"].error:
+        context["error"] = None  # it stands at the field
     return render(request, "nodes/service/dialog.html", context, status=status)
+
+
+def _factor(
+    request: HttpRequest,
+    node: Node,
+    action: Action,
+    planned: NodeAdminError | None,
+    error: NodeAdminError | None,
+) -> FactorField | None:
+    """The field for a second factor, where what the button does next needs one."""
+    if not action.plans:
+        about = second_factor.of_call(action.kind, node.uuid)
+        return factor_field(request, about=about, error=error)
+    token = planned.extra.get("confirm_token", "") if planned is not None else ""
+    if not token or planned is None:
+        return None
+    if not service.purpose_of(action.kind, Plan.from_dict(planned.extra["plan"])):
+        return None
+    return factor_field(request, about=second_factor.of_confirmation(token), error=error)
 
 
 def _plan(

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView
+from allauth.account.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.templatetags.static import static
 
-
-class SignInForm(AuthenticationForm):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for field in self.fields.values():
-            field.widget.attrs["class"] = "form-control"
+from nodes.web.accounts.oidc import sign_in_button
+from nodes.web.forms.account import SignInForm
 
 
 class SignIn(LoginView):
+    """The name and the password; allauth then asks for a second factor where the user has one."""
+
     template_name = "account/login.html"
-    authentication_form = SignInForm
-    redirect_authenticated_user = True
+    form_class = SignInForm
+
+    def get_form_class(self) -> type[SignInForm]:
+        return SignInForm
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        more = {"next": self.request.POST.get("next") or self.request.GET.get("next", "")}
+        return super().get_context_data(**kwargs) | more | {"oidc": sign_in_button(self.request)}
 
 
 def favicon(request: HttpRequest) -> HttpResponse:

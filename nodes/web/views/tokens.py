@@ -16,11 +16,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
+from nodes import second_factor
 from nodes.engine.tokens import make_token, revoke_token, tokens_seen_by
-from nodes.errors import InvalidInput, UnknownNode
+from nodes.errors import InvalidInput, NodeAdminError, RateLimited, SecondFactorRequired, UnknownNode
 from nodes.models import ApiToken, Node, User
 from nodes.models.role import selector_of
 from nodes.permissions import ALL_PERMISSIONS, GRANT, get_node, has_for_all, nodes_for
+from nodes.web.factor import factor_field
 from nodes.web.forms.token import TokenForm
 from nodes.web.views.access import actor_of, user_of
 
@@ -48,10 +50,13 @@ def token_list(request: HttpRequest) -> HttpResponse:
     user = user_of(request)
     form = TokenForm(user, request.POST if request.method == "POST" else None)
     made = ""
+    refused: NodeAdminError | None = None
     if form.is_bound and form.is_valid():
         try:
             made = _make(request, user, form.cleaned_data)
             form = TokenForm(user)
+        except (SecondFactorRequired, RateLimited) as error:
+            refused = error
         except (InvalidInput, UnknownNode) as error:
             place = "nodes" if isinstance(error, UnknownNode) else error.field
             form.add_error(place if place in form.fields else None, error.detail())
@@ -70,13 +75,16 @@ def token_list(request: HttpRequest) -> HttpResponse:
         "others": others,
         "page_range": tuple(page_range),
         "other_tokens": _lines(user, others) if others else [],
+        "factor": factor_field(request, about=second_factor.TOKEN, error=refused),
     }
-    return render(request, "settings/tokens.html", context)
+    return render(request, "settings/tokens.html", context, status=422 if refused is not None else 200)
 
 
 def _make(request: HttpRequest, user: User, data: dict[str, Any]) -> str:
+    actor = actor_of(request)
+    second_factor.expect_fresh(actor, second_factor.TOKEN)
     _token, text = make_token(
-        actor_of(request),
+        actor,
         data["name"],
         timezone.now() + timedelta(days=data["days"]),
         permissions=data["permissions"],

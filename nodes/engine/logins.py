@@ -1,0 +1,105 @@
+"""Logins of users: listed, ended, and what goes with a new password."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from allauth.usersessions.models import UserSession
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from nodes.engine.submit import asking_user
+from nodes.events import Actor, LoginsEnded, publish, record, target_of
+from nodes.models import ApiToken, User
+from nodes.permissions import GRANT, require
+
+
+def sessions_of(user: User) -> list[UserSession]:
+    """The logins of the user that still hold, the one used last first."""
+    rows = UserSession.objects.purge_and_list(user)
+    return sorted(rows, key=lambda row: row.last_seen_at, reverse=True)
+
+
+def moved(before: str, after: str) -> None:
+    """Note that a login goes on under another session key."""
+    UserSession.objects.filter(session_key=after).delete()
+    UserSession.objects.filter(session_key=before).update(session_key=after)
+
+
+def end_sessions(actor: Actor, user: User, rows: Iterable[UserSession], *, reason: str = "asked") -> int:
+    """End logins of ``user`` at once; gives how many. Those of others need the permission ``grant_access``.
+
+    Raises PermissionDenied.
+    """
+    asking = asking_user(actor)
+    if asking.pk != user.pk:
+        require(asking, GRANT)
+    ended = [row for row in rows if row.user_id == user.pk]
+    if not ended:
+        return 0
+    store = import_string(f"{settings.SESSION_ENGINE}.SessionStore")()
+    with transaction.atomic():
+        for row in ended:
+            store.delete(row.session_key)
+            row.delete()
+            record(
+                "session_ended",
+                _("A session of %s was ended") % user.get_username(),
+                actor=actor,
+                target=target_of(user),
+                data={"reason": reason, "address": row.ip, "agent": row.user_agent[:200]},
+            )
+        publish(LoginsEnded(user.pk))
+    return len(ended)
+
+
+def end_other_sessions(actor: Actor, user: User, *, reason: str = "asked") -> int:
+    """End all logins of ``user`` but the actor's own. Raises PermissionDenied."""
+    rows = UserSession.objects.filter(user=user.pk).exclude(session_key=actor.session_key)
+    return end_sessions(actor, user, rows, reason=reason)
+
+
+def revoke_tokens(actor: Actor, user: User) -> int:
+    """Revoke all tokens of ``user``; gives how many. Those of others need ``grant_access``."""
+    asking = asking_user(actor)
+    if asking.pk != user.pk:
+        require(asking, GRANT)
+    with transaction.atomic():
+        rows = list(ApiToken.objects.select_for_update().filter(user=user.pk, revoked_at=None))
+        for row in rows:
+            row.revoked_at = timezone.now()
+            row.save(update_fields=["revoked_at"])
+            text = _("API token “%s” revoked") % row.name
+            record("token_revoked", text, actor=actor, target=target_of(user), data={"token": row.name})
+        publish(LoginsEnded(user.pk))
+    return len(rows)
+
+
+def password_changed(actor: Actor, user: User, *, tokens: bool) -> None:
+    """What goes with a new password, in the transaction that sets it: all other logins end, with ``tokens``
+    the tokens as well, and it is on record who has set it."""
+    own = actor.user is not None and actor.user.pk == user.pk
+    name = user.get_username()
+    text = _("%s changed the password") % name if own else _("The password of %s was set") % name
+    ended = end_other_sessions(actor, user, reason="password")
+    revoked = revoke_tokens(actor, user) if tokens else 0
+    record(
+        "password_changed" if own else "password_set",
+        text,
+        actor=actor,
+        target=target_of(user),
+        data={"sessions_ended": ended, "tokens_revoked": revoked},
+    )
+    publish(LoginsEnded(user.pk))
+
+
+def told_ended(sessions: int, tokens: int) -> str:
+    """ "2 other sessions ended, 1 token revoked" in words."""
+    words = [ngettext("%d other session ended.", "%d other sessions ended.", sessions) % sessions]
+    if tokens:
+        words.append(ngettext("%d token revoked.", "%d tokens revoked.", tokens) % tokens)
+    return " ".join(words)
