@@ -199,11 +199,35 @@ link_venv() {
 
 # --- what tests and benchmarks share --------------------------------------------------------------------------
 
+# The identity provider that tests sign in at: npm's packages for one lock file, in the cache like everything that is
+# made once a machine. npm checks their integrity, and no script of theirs is run.
+ensure_identity_provider() {
+    local source="$ROOT/tests/identity_provider" folder="$CACHE/identity-provider" key
+    key="$(sha256sum "$source/package-lock.json" | cut -c1-16)"
+    [[ ! -e "$folder/$key/ready" ]] || return 0
+    mkdir -p "$folder"
+    (
+        flock -w "$VENV_LOCK_WAIT_S" 9 || fail "another set-up has held $folder/lock for $VENV_LOCK_WAIT_S s."
+        [[ ! -e "$folder/$key/ready" ]] || exit 0
+        say "Installing the identity provider of the tests (under a minute)."
+        rm -rf "${folder:?}/$key"
+        mkdir "$folder/$key"
+        cp "$source/package.json" "$source/package-lock.json" "$folder/$key/"
+        cd "$folder/$key"
+        npm ci --ignore-scripts --no-audit --no-fund >"$folder/npm.log" 2>&1 </dev/null 9>&- || {
+            tail -n 25 "$folder/npm.log" >&2
+            fail "the identity provider could not be installed." "The whole log is in $folder/npm.log."
+        }
+        touch ready
+    ) 9>>"$folder/lock"
+}
+
 set_up_for_tests() {
     # The daemons among these packages listen on every address of the machine: the tests start their own, on
     # loopback.
     NO_DAEMONS=1 ensure_packages "$TEST_PACKAGES"
     ensure_venv dev base scale
+    ensure_identity_provider
     join_libvirt_group
     mkdir -p "$CACHE/run"
     start_libvirt "$CACHE/run"

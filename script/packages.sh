@@ -71,6 +71,8 @@ TEST_PACKAGES="$SCALE_PACKAGES$LAB_PACKAGES
     ksh                     another one
     lvm2                    logical volumes among the test disks
     nvme-cli                NVMe disks among the test disks
+    nodejs                  the identity provider that tests sign in at
+    npm                     its packages
     git                     tests that look at the tree
     gettext                 translations
     sudo                    tests of hosts whose user is not root

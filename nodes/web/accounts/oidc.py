@@ -107,11 +107,13 @@ class SocialAdapter(DefaultSocialAccountAdapter):
     def save_user(self, request: HttpRequest, sociallogin: Any, form: Any = None) -> Any:
         user = sociallogin.user
         with transaction.atomic():
-            create_user(self._actor(request, None), user, self._name(user.username))
+            # allauth has emptied a name that somebody has already.
+            claims = claims_of(sociallogin)
+            name = self._name(str(claims.get("preferred_username") or claims["sub"]))
+            create_user(self._actor(request, None), user, name)
             user.set_unusable_password()
             sociallogin.save(request)
-            wanted = groups_of(claims_of(sociallogin))
-            synchronise_groups(self._actor(request, user), user, wanted, self._managed())
+            synchronise_groups(self._actor(request, user), user, groups_of(claims), self._managed())
         return user
 
     def _name(self, wanted: str) -> str:

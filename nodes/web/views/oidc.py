@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
+from allauth.account.utils import get_next_redirect_url
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialApp
 from allauth.socialaccount.providers.base.constants import AuthProcess
@@ -27,7 +28,7 @@ def login(request: HttpRequest) -> HttpResponseBase:
     be stopped by our own security policy (form-action)."""
     try:
         provider = get_adapter(request).get_provider(request, PROVIDER_ID)
-        answer = provider.redirect(request, AuthProcess.LOGIN, request.POST.get("next") or None)
+        answer = provider.redirect(request, AuthProcess.LOGIN, get_next_redirect_url(request))
     except SocialApp.DoesNotExist:
         raise Http404 from None
     except (RequestException, OAuth2Error, ValueError, KeyError, TypeError) as error:
