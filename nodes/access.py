@@ -1,13 +1,15 @@
 """The only bridge from a Node row to a host: who reads credentials, and who connects.
 
-Everything that reaches out asks here for a target or a connection; nothing else opens a sealed secret.
+Everything that reaches out asks here for a target or a connection; nothing else opens a sealed secret. It is
+opened where the target is made of it, for that target: one that was stored for another address, user or host
+key does not open, whatever led here (a call, a retry, a resumed operation, the monitor).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +17,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes.errors import HostKeyMismatch, InvalidInput, NodeAdminError, UnknownNode
-from nodes.hosts.bmc_target import BmcTarget, parse_bmc_url
+from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
 from nodes.hosts.connection import ConnectionPool, HostConnection
 from nodes.hosts.connection import connect as open_connection
 from nodes.hosts.deadlines import DEFAULT, Clock, Deadlines
@@ -31,7 +33,7 @@ from nodes.hosts.uri import NodeUri, parse_uri
 from nodes.models import Bmc, Credential, JumpHost, KeyState, Node, Operation, OwnKeyPair
 from nodes.models.credential import CredentialKind
 from nodes.models.node import NodeQuerySet
-from nodes.models.sealed import Sealed
+from nodes.models.sealed import Binding, BoundSecret, SecretFor
 
 DEFAULT_USER = "root"
 
@@ -42,11 +44,14 @@ _guard = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How a host is entered: an address, a credential and the host key that was confirmed."""
+    """How a host is entered: an address, a credential and the host key that was confirmed.
+
+    ``secret`` stays sealed until a target is made of it.
+    """
 
     uri: NodeUri
     kind: str = ""
-    secret: Mapping[str, Any] | None = field(default=None, repr=False)
+    secret: BoundSecret | None = None
     host_key: HostKey | None = None
     key: str = ""
     jump_host: JumpHost | None = None
@@ -58,8 +63,7 @@ class Login:
         """The node's stored login, as it is now.
 
         Address, host key and credential come out of one query: of an update between two of them, the new
-        credential would go to the old host. Raises UnknownNode where the node has been removed meanwhile,
-        CredentialUnreadable.
+        credential would go to the old host. Raises UnknownNode where the node has been removed meanwhile.
         """
         row = _with_login().filter(pk=node.pk).first()
         if row is None:
@@ -72,7 +76,7 @@ class Login:
         return cls(
             uri=read_uri(row.uri),
             kind=credential.kind if credential else "",
-            secret=_opened(credential.secret) if credential else None,
+            secret=BoundSecret.of(credential.secret) if credential else None,
             host_key=pinned_host_key(row),
             key=str(row.uuid),
             jump_host=row.jump_host,
@@ -90,8 +94,9 @@ class Login:
         uri = params.get("uri") or (old.uri.canonical() if old else "")
         if read_uri(uri).transport != "ssh":
             return cls(read_uri(uri))
-        kind = params.get("credential_kind") or (old.kind if old else "")
-        secret = _opened(operation.secret) if params.get("credential_kind") else (old.secret if old else None)
+        given = params.get("credential_kind")
+        kind = given or (old.kind if old else "")
+        secret = BoundSecret.of(operation.secret) if given else (old.secret if old else None)
         jump_host = old.jump_host if old else None
         if "jump_host" in params:
             jump_host = _jump_host_of(params["jump_host"])
@@ -100,17 +105,24 @@ class Login:
             read_uri(uri), kind, secret, old.host_key if old else None, jump_host=jump_host, own_key=own_key
         )
 
-    def secret_to_keep(self) -> Mapping[str, Any] | None:
+    @property
+    def binding(self) -> Binding:
+        """What a secret must have been stored for, to open for this login."""
+        return binding_of(self.uri, self.host_key.fingerprint if self.host_key is not None else "")
+
+    def secret_to_keep(self) -> SecretFor | None:
         """What is stored: nothing for nodeadmin's own key, which has a row of its own."""
-        return None if self.kind == CredentialKind.NODEADMIN_KEY else self.secret
+        if self.kind == CredentialKind.NODEADMIN_KEY or self.secret is None:
+            return None
+        return SecretFor(self.binding, self.secret.open_for(self.binding))
 
     def credential(self, keys: OwnKeys | None = None) -> HostCredential | None:
         """The secret in the form that ``hosts`` takes; ``keys`` are nodeadmin's own, where the caller has
-        them already."""
-        return _credential(self.kind, self.secret or {}, self.own_key, keys)
+        them already. Raises CredentialNotForTarget, CredentialUnreadable."""
+        return _credential(self.kind, self.secret, self.binding, self.own_key, keys)
 
     def target(self, keys: OwnKeys | None = None) -> HostTarget:
-        """The target to connect to; ``keys`` as in :meth:`credential`."""
+        """The target to connect to; ``keys`` and errors as in :meth:`credential`."""
         keys = keys or OwnKeys()
         return HostTarget(
             key=self.key,
@@ -173,17 +185,32 @@ class OwnKeys:
         if self._texts is None:
             rows = list(OwnKeyPair.objects.order_by("-id")) or [own_key_pair()]
             self._current = next((row.pk for row in rows if row.state == KeyState.CURRENT), rows[0].pk)
-            self._texts = {row.pk: _opened(row.secret)["private_key"] for row in rows}
+            self._texts = {row.pk: _private_key(row) for row in rows}
         first = number if number in self._texts else self._current
         others = tuple(text for key, text in self._texts.items() if key != first)
         return SshKeyCredential(self._texts[first or self._current], alternatives=others)
 
 
+def _private_key(row: OwnKeyPair) -> str:
+    sealed: Any = row.secret
+    key: str = sealed.open()["private_key"]
+    return key
+
+
 def _credential(
-    kind: str, secret: Mapping[str, Any], own_key: int | None, keys: OwnKeys | None
+    kind: str,
+    stored: Any,
+    binding: Binding,
+    own_key: int | None,
+    keys: OwnKeys | None,
 ) -> HostCredential | None:
+    """The one place where a credential for SSH is opened. ``stored`` is a row's field (BoundSecret), or what
+    is to become of one (SecretFor)."""
     if kind == CredentialKind.NODEADMIN_KEY:
         return (keys or OwnKeys()).credential(own_key)
+    if stored is None:
+        return None
+    secret = stored.open_for(binding)
     if kind == CredentialKind.PASSWORD:
         return PasswordCredential(secret["password"])
     if kind == CredentialKind.SSH_KEY:
@@ -192,7 +219,8 @@ def _credential(
 
 
 def jump_target(row: JumpHost, keys: OwnKeys | None = None) -> JumpTarget:
-    """How a jump host is entered, with those in front of it. Raises CredentialUnreadable."""
+    """How a jump host is entered, with those in front of it. Raises CredentialNotForTarget,
+    CredentialUnreadable."""
     keys = keys or OwnKeys()
     found: JumpTarget | None = None
     for link in reversed(row.chain()):
@@ -202,7 +230,9 @@ def jump_target(row: JumpHost, keys: OwnKeys | None = None) -> JumpTarget:
             host=link.host,
             port=link.port,
             user=link.user,
-            credential=_credential(link.credential_kind, _opened(link.secret), link.own_key_id, keys),
+            credential=_credential(
+                link.credential_kind, link.secret, binding_of_jump_host(link), link.own_key_id, keys
+            ),
             host_key=HostKey.parse(link.host_key),
             jump=found,
             rules=network_rules(),
@@ -211,11 +241,28 @@ def jump_target(row: JumpHost, keys: OwnKeys | None = None) -> JumpTarget:
     return found
 
 
-def _opened(secret: Any) -> Mapping[str, Any]:
-    """A sealed field's value, opened; empty where there is none. Raises CredentialUnreadable."""
-    if isinstance(secret, Sealed):
-        return secret.open()
-    return secret if isinstance(secret, Mapping) else {}
+def binding_of_jump_host(row: JumpHost) -> Binding:
+    """What the secret of a jump host is for: the row as it is."""
+    return Binding("ssh", row.host, row.port, row.user or DEFAULT_USER, row.host_key_fingerprint)
+
+
+def binding_of(uri: NodeUri, fingerprint: str) -> Binding:
+    """What a secret is for that was given with this address and the host key of this fingerprint."""
+    if uri.transport != "ssh":
+        return Binding(uri.transport)
+    return Binding("ssh", uri.host, uri.port, uri.user or DEFAULT_USER, fingerprint)
+
+
+def binding_of_node(node: Node) -> Binding:
+    """What a secret is for that is stored for the node as it is."""
+    pinned = pinned_host_key(node)
+    return binding_of(read_uri(node.uri), pinned.fingerprint if pinned is not None else "")
+
+
+def bmc_binding(address: BmcAddress, user: str, certificate_fingerprint: str) -> Binding:
+    """What a BMC's password is for. Without a pinned certificate an authority vouches for the name."""
+    proof = f"sha256:{certificate_fingerprint}" if certificate_fingerprint else f"ca:{address.host}"
+    return Binding("redfish", address.host, address.port, user, proof)
 
 
 def pinned_host_key(node: Node) -> HostKey | None:
@@ -236,7 +283,8 @@ def own_key_pair() -> OwnKeyPair:
         return found
     pair = generate_key_pair("nodeadmin")
     defaults = {"id": 1, "public_key": pair.public_key, "secret": {"private_key": pair.private_key}}
-    return OwnKeyPair.objects.get_or_create(state=KeyState.CURRENT, defaults=defaults)[0]
+    made, _new = OwnKeyPair.objects.get_or_create(state=KeyState.CURRENT, defaults=defaults)
+    return OwnKeyPair.objects.get(pk=made.pk)  # with the secret as it is stored
 
 
 def with_own_key(login: Login, connection: HostConnection) -> Login:
@@ -291,13 +339,14 @@ def with_user(uri: NodeUri, user: str) -> NodeUri:
 
 
 def target_for(node: Node) -> HostTarget:
-    """The target of a node, by what the database says now. Raises UnknownNode, CredentialUnreadable."""
+    """The target of a node, by what the database says now. Raises UnknownNode, CredentialNotForTarget,
+    CredentialUnreadable."""
     return Login.of_node(node).target()
 
 
 def targets_for(nodes: Collection[Node]) -> dict[int, HostTarget | NodeAdminError]:
-    """The targets of nodes by primary key, or why there is none (UnknownNode, CredentialUnreadable), in two
-    queries however many there are."""
+    """The targets of nodes by primary key, or why there is none (UnknownNode, CredentialNotForTarget,
+    CredentialUnreadable), in two queries however many there are."""
     rows = {row.pk: row for row in _with_login().filter(pk__in=_keys(nodes))}
     own_keys = OwnKeys()
     found: dict[int, HostTarget | NodeAdminError] = {}
@@ -318,15 +367,17 @@ def _keys(nodes: Collection[Node]) -> list[int]:
 def bmc_target(node: Node) -> BmcTarget | None:
     """How the node's BMC is reached, by what the database says now; None where it has none.
 
-    Raises CredentialUnreadable.
+    Raises CredentialNotForTarget, CredentialUnreadable.
     """
     row = Bmc.objects.filter(node=node.pk).first()
     if row is None:
         return None
+    address, sealed = parse_bmc_url(row.url), BoundSecret.of(row.secret)
+    binding = bmc_binding(address, row.user, row.certificate_fingerprint)
     return BmcTarget(
-        address=parse_bmc_url(row.url),
+        address=address,
         user=row.user,
-        password=_opened(row.secret).get("password", ""),
+        password=sealed.open_for(binding)["password"] if sealed is not None else "",
         fingerprint=row.certificate_fingerprint,
         system_path=row.system_path,
         rules=network_rules(),
@@ -386,14 +437,14 @@ def try_jump_host(
         jump=front,
     )
     pinned = chosen_key(scan, fingerprint, key_type)
-    secret = _opened(row.secret)
+    binding = Binding("ssh", row.host, row.port, row.user or DEFAULT_USER, pinned.fingerprint)
     target = HostTarget(
         key="",
         transport="ssh",
         host=row.host,
         port=row.port,
         user=row.user,
-        credential=_credential(row.credential_kind, secret, row.own_key_id, None),
+        credential=_credential(row.credential_kind, row.secret, binding, row.own_key_id, None),
         host_key=pinned,
         jump=front,
         rules=network_rules(),

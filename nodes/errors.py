@@ -332,6 +332,14 @@ class JumpHostForwardingRefused(JumpHostError):
     title = "The jump host does not allow the connection to the host"
 
 
+class CredentialNotForTarget(HostError):
+    """``extra["differs"]``: in what the target is not the one that the credential was stored for."""
+
+    code, http_status = "credential_not_for_target", 422
+    title = "The stored credential is for another target"
+    layer = "authenticate"
+
+
 class InsufficientRightsOnHost(HostError):
     code, http_status = "insufficient_rights_on_host", 422
     title = "The user may not do this on the host"

@@ -11,10 +11,13 @@ from django.db import transaction
 from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
+from nodes import access
 from nodes.inventory.build import build
 from nodes.inventory.document import HostDocument
 from nodes.models import (
+    Bmc,
     Connection,
+    Credential,
     Node,
     Operation,
     OperationStatus,
@@ -23,6 +26,7 @@ from nodes.models import (
     StepStatus,
     User,
 )
+from nodes.models.sealed import BoundSecret, SecretFor
 from nodes.operations.snapshots import Taken, store_snapshot
 from tests.inventory.documents import host_document
 
@@ -51,6 +55,39 @@ def make_node(name: str = "", **fields: Any) -> Node:
         "last_seen_at": now,
     }
     return Node.objects.create(**values | fields)
+
+
+def make_credential(node: Node, kind: str = "password", **secret: Any) -> Credential:
+    """A stored login of the node, bound to its address and host key as they are now."""
+    kept = SecretFor(access.binding_of_node(node), secret) if secret else None
+    return Credential.objects.create(node=node, kind=kind, secret=kept)
+
+
+def secret_of(node: Node) -> dict[str, Any]:
+    """The stored secret, opened for the node as it is now."""
+    found = Credential.objects.get(node=node).secret
+    assert isinstance(found, BoundSecret)
+    return found.open_for(access.binding_of_node(node))
+
+
+def secret_given(operation: Operation) -> dict[str, Any]:
+    """The secret that an operation carries, opened for the address that it was given with."""
+    params, found = operation.params, operation.secret
+    assert isinstance(found, BoundSecret)
+    pinned = params["fingerprint"] or (operation.node.host_key_fingerprint if operation.node else "")
+    return found.open_for(access.binding_of(access.read_uri(params["uri"]), pinned))
+
+
+def set_bmc_password(bmc: Bmc, password: str) -> None:
+    """Store the password for the BMC's address, user and certificate as they are now."""
+    address = access.parse_bmc_url(bmc.url)
+    binding = access.bmc_binding(address, bmc.user, bmc.certificate_fingerprint)
+    bmc.secret = SecretFor(binding, {"password": password})
+    bmc.save()
+
+
+ANYWHERE = access.binding_of(access.read_uri("qemu+ssh://root@192.0.2.1/system"), "")
+"""What a secret is for that a test needs for nothing but being there."""
 
 
 def make_snapshot(

@@ -8,13 +8,13 @@ from typing import Any
 from nodes import access
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM, Actor
-from nodes.models import Credential, Node, Operation, OperationStep, Scheduling, User
+from nodes.models import Node, Operation, OperationStep, Scheduling, User
 from nodes.operations.base import PlannedKind
 from nodes.operations.planning import plan_for
 from nodes.operations.plans import Plan
 from nodes.operations.registry import kind_of
 from nodes.operations.scheduling import cordon
-from tests.factories import make_node
+from tests.factories import make_credential, make_node
 from tests.lighthosts import LightHost, TinyVm, assert_exactly_once, comes_true
 
 
@@ -29,7 +29,7 @@ def light_node(host: LightHost, *, name: str = "", **fields: Any) -> Node:
     )
     access.pin(node, sshd.host_key())
     node.save()
-    Credential.objects.create(node=node, kind="ssh_key", secret={"private_key": sshd.user_key.read_text()})
+    make_credential(node, "ssh_key", private_key=sshd.user_key.read_text())
     return node
 
 

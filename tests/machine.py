@@ -7,8 +7,10 @@ from __future__ import annotations
 import subprocess
 import threading
 
-from nodes.models import Bmc, ConnectionReason, Credential, Node, Scheduling
-from tests.factories import make_node
+from nodes import access
+from nodes.models import Bmc, ConnectionReason, Node, Scheduling
+from nodes.models.sealed import SecretFor
+from tests.factories import make_credential, make_node
 from tests.libvirtd import LibvirtHost
 from tests.software_bmc import PASSWORD, USER, SoftwareBmc
 
@@ -70,13 +72,15 @@ def node_of(machine: Machine) -> Node:
         connection_reason=ConnectionReason.POWERED_OFF,
         scheduling=Scheduling.MAINTENANCE,
     )
-    Credential.objects.create(node=made, kind="ssh_key", secret={"private_key": sshd.user_key.read_text()})
+    make_credential(made, "ssh_key", private_key=sshd.user_key.read_text())
     Bmc.objects.create(
         node=made,
         url=machine.bmc.address.url,
         system_path=f"/redfish/v1/Systems/{MACHINE}",
         user=USER,
-        secret={"password": PASSWORD},
+        secret=SecretFor(
+            access.bmc_binding(machine.bmc.address, USER, machine.bmc.fingerprint), {"password": PASSWORD}
+        ),
         certificate_fingerprint=machine.bmc.fingerprint,
     )
     return made

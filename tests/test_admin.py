@@ -18,8 +18,9 @@ from nodes.models import (
     RoleAssignment,
     User,
 )
+from nodes.models.sealed import SecretFor
 from nodes.permissions import GRANT, VIEW
-from tests.factories import make_snapshot
+from tests.factories import ANYWHERE, make_credential, make_snapshot, secret_given, secret_of
 from tests.permissions.people import give
 
 pytestmark = pytest.mark.django_db
@@ -31,7 +32,7 @@ def node() -> Node:
     found = Node.objects.create(
         name="one", uri="qemu+ssh://root@one/system", host_key_fingerprint="SHA256:" + "A" * 43
     )
-    Credential.objects.create(node=found, kind="password", secret={"password": SECRET})
+    make_credential(found, "password", password=SECRET)
     make_snapshot(found)
     return found
 
@@ -60,7 +61,11 @@ def test_every_list_opens_and_nothing_but_users_can_be_added_or_deleted(root, no
 
 def test_every_record_opens_and_no_secret_is_in_it(root, node):
     operation = Operation.objects.create(
-        kind="update-node", node=node, subject="s", secret={"password": SECRET}, exclusive=False
+        kind="update-node",
+        node=node,
+        subject="s",
+        secret=SecretFor(ANYWHERE, {"password": SECRET}),
+        exclusive=False,
     )
     event = Event.objects.create(kind="x", node=node, message="m")
     for model, pk in (
@@ -111,9 +116,9 @@ def test_a_new_credential_becomes_an_operation_and_the_old_one_stays_until_then(
     assert response.status_code == 302
     operation = Operation.objects.get()
     assert (operation.kind, operation.requested_by_name) == ("update-node", "root")
-    assert operation.secret.open() == {"password": "brand-new-password"}
+    assert secret_given(operation) == {"password": "brand-new-password"}
     assert "brand-new-password" not in str(operation.params)
-    assert Credential.objects.get().secret.open() == {"password": SECRET}
+    assert secret_of(node) == {"password": SECRET}
 
 
 @pytest.mark.parametrize("kind", ["password", "ssh_key"])

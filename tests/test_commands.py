@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from nodes.inventory.document import SourceOutput, SourceStatus
 from nodes.models import Credential, Device, Event, Node, RoleAssignment, SnapshotSection, User
-from tests.factories import make_node, make_snapshot
+from tests.factories import make_credential, make_node, make_snapshot, secret_of
 from tests.inventory.documents import HOSTS, host_document
 
 pytestmark = pytest.mark.django_db
@@ -69,13 +69,14 @@ def test_a_damaged_document_is_named_and_its_sections_stay():
 
 
 def test_keys_that_do_not_open_what_is_stored_are_refused_with_a_word_and_change_nothing(settings):
-    Credential.objects.create(node=make_node(), kind="password", secret={"password": "p"})
+    make_credential(make_node(), "password", password="p")
     sealed = Credential.objects.get().secret
     good, settings.NODEADMIN_SEAL_KEYS = settings.NODEADMIN_SEAL_KEYS, OTHER_KEY
     with pytest.raises(CommandError, match="Nothing was changed"):
         call_command("rotate_keys")
     settings.NODEADMIN_SEAL_KEYS = good
-    assert sealed.open() == Credential.objects.get().secret.open() == {"password": "p"}
+    assert sealed == Credential.objects.get().secret
+    assert secret_of(Node.objects.get()) == {"password": "p"}
 
 
 def test_what_a_host_calls_itself_moves_no_cursor_of_the_terminal():

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+
+from nodes import access
+from nodes.errors import CredentialNotForTarget, CredentialUnreadable
+from nodes.models import Credential, Node, Operation
 
 BEFORE, AFTER = [("nodes", "0006_unattended")], [("nodes", "0007_node_types")]
 
@@ -73,3 +79,51 @@ def test_the_group_of_administrators_that_is_there_may_declare_storage_after_the
     assert found.count() == 4
     assert found.filter(group__name="administrators").count() == 4
     assert not found.filter(group__name="operators").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_stored_secrets_are_bound_to_the_address_and_host_key_that_their_node_has(settings):
+    pinned = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGvR1DBmLSHEPCZWGmDJRUXGZAvBX9BqPWKUJCXnH7iX"
+    executor = MigrationExecutor(connection)
+    latest = executor.loader.graph.leaf_nodes("nodes")
+    before = [("nodes", "0013_callers")]
+    old = executor.migrate(before).apps
+    try:
+        rows = {
+            name: old.get_model("nodes", "Node").objects.create(
+                name=name, uuid=uuid.uuid4(), uri=f"qemu+ssh://root@{name}/system", host_key=pinned
+            )
+            for name in ("a", "b")
+        }
+        credentials = old.get_model("nodes", "Credential").objects
+        kept = credentials.create(node=rows["a"], kind="password", secret={"password": "of a"})
+        bmcs = old.get_model("nodes", "Bmc").objects
+        bmcs.create(node=rows["a"], url="https://bmc-a", user="admin", secret={"password": "of its BMC"})
+        params = {"uri": "qemu+ssh://root@c:2222/system", "fingerprint": "SHA256:" + "A" * 43}
+        operation = old.get_model("nodes", "Operation").objects.create(
+            kind="add-node", node_name="c", status="queued", params=params, secret={"password": "of c"}
+        )
+        good, settings.NODEADMIN_SEAL_KEYS = settings.NODEADMIN_SEAL_KEYS, Fernet.generate_key().decode()
+        lost = credentials.create(node=rows["b"], kind="password", secret={"password": "of b"})
+        settings.NODEADMIN_SEAL_KEYS = good
+        executor.loader.build_graph()
+        executor.migrate([("nodes", "0014_bound_secrets")])
+        node = Node.objects.only("pk", "uri", "host_key").get(name="a")
+        binding = access.binding_of_node(node)
+        secret = Credential.objects.values_list("secret", flat=True)
+        assert secret.get(pk=kept.pk).open_for(binding) == {"password": "of a"}
+        elsewhere = replace(binding, host="elsewhere")
+        with pytest.raises(CredentialNotForTarget):
+            secret.get(pk=kept.pk).open_for(elsewhere)
+        with pytest.raises(CredentialUnreadable):
+            secret.get(pk=lost.pk).open_for(replace(binding, host="b"))
+        assert access.bmc_target(node).password == "of its BMC"
+        given = Operation.objects.values_list("secret", flat=True).get(pk=operation.pk)
+        asked = access.binding_of(access.read_uri(params["uri"]), params["fingerprint"])
+        assert given.open_for(asked) == {"password": "of c"}
+        executor.loader.build_graph()
+        again = executor.migrate(before).apps.get_model("nodes", "Credential").objects
+        assert again.get(pk=kept.pk).secret.open() == {"password": "of a"}
+    finally:
+        executor.loader.build_graph()
+        executor.migrate(latest)

@@ -18,7 +18,7 @@ from nodes import access, second_factor
 from nodes.engine.scans import count_scan
 from nodes.engine.submit import asking_user, submit
 from nodes.engine.waits import waiting
-from nodes.errors import BmcFailed, BmcMissing, InvalidInput
+from nodes.errors import BmcFailed, InvalidInput
 from nodes.events import Actor, NodeChanged, publish, record, told
 from nodes.hosts.bmc.system import System
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
@@ -27,6 +27,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.redfish import is_redfish, require_redfish
 from nodes.hosts.scan_answer import bmc_told_alike
 from nodes.models import Bmc, IdempotencyKey, Node, Operation
+from nodes.models.sealed import SecretFor
 from nodes.operations.base import removed
 from nodes.operations.bmc import check_bmc, has_bmc
 from nodes.permissions import CHANGE, POWER, SCAN, require
@@ -84,6 +85,7 @@ def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, Syste
 
 def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc:
     """Keep a BMC that :func:`try_bmc` has reached, in place of the one before."""
+    binding = access.bmc_binding(target.address, target.user, target.fingerprint)
     with transaction.atomic():
         if not Node.objects.select_for_update().filter(pk=node.pk).exists():
             raise removed()
@@ -96,7 +98,7 @@ def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc
                     "url": target.address.url,
                     "system_path": system.path,
                     "user": target.user,
-                    "secret": {"password": target.password} if target.user else None,
+                    "secret": SecretFor(binding, {"password": target.password}) if target.user else None,
                     "certificate_fingerprint": target.fingerprint,
                 },
             )
@@ -135,12 +137,6 @@ def power_on_node(
     Raises PermissionDenied, SecondFactorRequired, BmcMissing, NodeBusy.
     """
     require(asking_user(actor), POWER, node)
-    if not has_bmc(node):
-        raise BmcMissing(
-            _("%s has no BMC: nothing could switch it on.") % node.name,
-            remedy=_("Set its address and credential in the node's settings."),
-            field="node",
-        )
     about = second_factor.of_call("power-on-node", node.uuid)
     second_factor.expect_fresh(actor, second_factor.POWER, about=about)
     with transaction.atomic():

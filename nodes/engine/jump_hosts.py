@@ -35,6 +35,7 @@ from nodes.models import JumpHost, User
 from nodes.models.credential import CredentialKind
 from nodes.models.jump_host import LONGEST_CHAIN
 from nodes.models.node import name_validator
+from nodes.models.sealed import SecretFor
 from nodes.permissions import ADD, MANAGE_SSH, has_for_all, require
 
 UNCHANGED: Any = object()
@@ -127,7 +128,7 @@ def add(
     _check_fingerprint(fingerprint)
     row = JumpHost(name=name, credential_kind=wanted.kind)
     _refuse_taken(name)
-    _fill(row, wanted, _secret(credential))
+    _fill(row, wanted, _secret(credential, wanted.uri, fingerprint))
     _try(row, fingerprint, key_type)
     try:
         with transaction.atomic():
@@ -183,7 +184,8 @@ def update(
             field="credential",
         )
     draft = JumpHost.objects.get(pk=row.pk)
-    secret: Any = _secret(credential) if credential is not None else draft.secret
+    confirmed = fingerprint or row.host_key_fingerprint
+    secret: Any = draft.secret if credential is None else _secret(credential, uri, confirmed)
     kind = credential["kind"] if credential is not None else row.credential_kind
     if kind != draft.credential_kind or moved:
         draft.own_key = None
@@ -191,7 +193,7 @@ def update(
     front_before = before["jump_host"]
     entrance = moved or rekeyed or credential is not None or uri.user != row.user
     if entrance or (front.name if front is not None else None) != front_before:
-        _try(draft, fingerprint or row.host_key_fingerprint, key_type)
+        _try(draft, confirmed, key_type)
     try:
         with transaction.atomic():
             found = JumpHost.objects.select_for_update().filter(pk=row.pk).first()
@@ -352,7 +354,8 @@ def _lock_chain(front: JumpHost | None) -> None:
         front.refresh_from_db(fields=["jump_host"])
 
 
-def _secret(credential: Mapping[str, Any]) -> dict[str, Any] | None:
+def _secret(credential: Mapping[str, Any], uri: NodeUri, fingerprint: str) -> SecretFor | None:
+    """What is stored, for the address and the host key that it was given with."""
     if credential.get("install_key"):
         raise InvalidInput(
             _("nodeadmin installs no key on a jump host."),
@@ -360,7 +363,7 @@ def _secret(credential: Mapping[str, Any]) -> dict[str, Any] | None:
             field="credential.install_key",
         )
     found = {name: credential[name] for name in SECRETS if credential.get(name)}
-    return found or None
+    return SecretFor(access.binding_of(uri, fingerprint), found) if found else None
 
 
 def _fill(row: JumpHost, wanted: _Wanted, secret: Any) -> None:

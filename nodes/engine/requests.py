@@ -24,17 +24,22 @@ from nodes.engine.service import (
     shutdown_node,
 )
 from nodes.engine.submit import asking_user, submit
-from nodes.errors import HostKeyRequired, InvalidInput, NodeExists
+from nodes.errors import InvalidInput, NodeExists
 from nodes.events import Actor, NodeChanged, publish, record
-from nodes.hosts.target import HostKey
 from nodes.hosts.uri import NodeUri
-from nodes.models import Credential, Node, NodeType, Operation, User
+from nodes.models import Node, NodeType, Operation, User
 from nodes.models.credential import CredentialKind
-from nodes.models.labels import check_labels
-from nodes.models.node import as_uuid
 from nodes.models.operation import IdempotencyKey
-from nodes.operations.add_node import refuse_taken_name
+from nodes.models.sealed import SecretFor
 from nodes.operations.base import removed
+from nodes.operations.connection_rules import (
+    check_fingerprint,
+    credential_missing,
+    fingerprint_missing,
+    invalid,
+    refuse_bad_labels,
+    refuse_uuid,
+)
 from nodes.permissions import ADD, CHANGE, VIEW, require
 from nodes.trusted_labels import hold_labels, require_label_change
 
@@ -82,11 +87,6 @@ def add_node(
     user = asking_user(actor)
     require(user, ADD)
     login_uri, fields, secret = _login(uri, fingerprint, credential, required=True)
-    refuse_taken_name(name)
-    _check_names(name, node_type)
-    _check_labels(labels or {})
-    # Again when it joins: permissions may have come to depend on a label by then.
-    require_label_change(user, {}, labels or {})
     params = {"uri": login_uri.canonical(), "type": node_type, "labels": dict(labels or {}), **fields}
     params["key_type"] = key_type
     params |= _jump_host(user, login_uri, jump_host)
@@ -126,7 +126,7 @@ def update_node(actor: Actor, node: Node, changes: Mapping[str, Any]) -> Node:
     changes = with_checked_address(user, node, changes)
     fields = {EDITABLE[name]: value for name, value in changes.items() if name in EDITABLE}
     if "labels" in fields:
-        _check_labels(fields["labels"])
+        refuse_bad_labels(fields["labels"])
     try:
         with transaction.atomic():
             if "labels" in fields:
@@ -154,13 +154,13 @@ def _save_changes(actor: Actor, node: Node, fields: Mapping[str, Any]) -> None:
     if not changed:
         return
     if "name" in changed:
-        _refuse_uuid(changed["name"])
+        refuse_uuid(changed["name"])
     for column, value in changed.items():
         setattr(node, column, value)
     try:
         node.clean_fields(exclude=[f.name for f in Node._meta.concrete_fields if f.name not in changed])
     except ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid(error, {column: name for name, column in EDITABLE.items()}) from None
     node.save(update_fields=[*changed, "updated_at"])
     details = {name: {"before": before[name], "after": changed[name]} for name in changed}
     text = _("%(name)s: changed %(what)s") % {"name": node.name, "what": ", ".join(changed)}
@@ -186,18 +186,15 @@ def update_connection(
 
     Another jump host alone asks for no credential: whatever lies in between, the secret goes to the host that
     proves the pinned key.
+
+    Raises as :func:`nodes.operations.connection_rules.check_update`, UnknownJumpHost and NodeBusy.
     """
     require(asking_user(actor), CHANGE, node)
     current = access.read_uri(node.uri)
     wanted = access.read_uri(uri) if uri else current
     moved = wanted.transport == "ssh" and (wanted.host, wanted.port) != (current.host, current.port)
-    if wanted.transport != current.transport and wanted.transport != "ssh":
-        # It asks for no credential: who may change one node is not to get at this machine by that.
-        require(asking_user(actor), ADD)
     if moved and not fingerprint:
-        raise _fingerprint_missing(wanted)
-    if moved and credential is None:
-        _refuse_stored_password(node)
+        raise fingerprint_missing(wanted)
     if uri and not wanted.user and wanted.transport == "ssh" and not (credential or {}).get("user"):
         wanted = access.with_user(wanted, current.user)
     elif not uri and credential and credential.get("user"):
@@ -232,56 +229,10 @@ def update_connection(
         )
 
 
-def _refuse_stored_password(node: Node) -> None:
-    """Raise InvalidInput where the node's login is a password: it would be sent to whatever host was named,
-    and who may change a node is not to learn its password by that. A key is not given away by its use."""
-    if Credential.objects.filter(node=node, kind=CredentialKind.PASSWORD).exists():
-        raise InvalidInput(
-            _("The stored password is not sent to another address."),
-            remedy=_("Give the credential together with the new address."),
-            field="credential",
-        )
-
-
-def _check_names(name: str, node_type: str) -> None:
-    draft = Node(name=name, node_type=node_type)
-    try:
-        draft.clean_fields(
-            exclude=[f.name for f in Node._meta.concrete_fields if f.name not in ("name", "node_type")]
-        )
-    except ValidationError as error:
-        raise _invalid(error) from None
-    _refuse_uuid(name)
-
-
-def _refuse_uuid(name: str) -> None:
-    """Raise InvalidInput for a name like a UUID: nodes are called by either, and who named a node after
-    another one's UUID would get what was meant for that."""
-    if as_uuid(name) is not None:
-        raise InvalidInput(_("A name cannot be a UUID."), remedy=_("Choose another name."), field="name")
-
-
-def _invalid(error: ValidationError) -> InvalidInput:
-    names = {column: name for name, column in EDITABLE.items()}
-    errors = [
-        {"field": names.get(column, column), "message": texts[0]}
-        for column, texts in error.message_dict.items()
-    ]
-    return InvalidInput(errors[0]["message"], field=errors[0]["field"], errors=errors)
-
-
-def _check_labels(labels: Any) -> None:
-    """Raise InvalidInput for labels that break their rule."""
-    try:
-        check_labels(labels)
-    except ValidationError as error:
-        raise InvalidInput(error.messages[0], field="labels") from None
-
-
 def _login(
     uri: str, fingerprint: str, credential: CredentialInput | None, *, required: bool
-) -> tuple[NodeUri, dict[str, Any], dict[str, Any] | None]:
-    """The checked address, the operation's parameters that are no secret, and the secret."""
+) -> tuple[NodeUri, dict[str, Any], SecretFor | None]:
+    """The checked address, the operation's parameters that are no secret, and the secret for that address."""
     parsed = access.read_uri(uri)
     if parsed.transport != "ssh":
         if credential:
@@ -291,16 +242,10 @@ def _login(
                 remedy=_("Leave it out."),
             )
         return parsed, {}, None
-    if not fingerprint:
-        raise _fingerprint_missing(parsed)
-    if not HostKey.is_fingerprint(fingerprint):
-        raise InvalidInput(
-            _("A fingerprint is “SHA256:” and 43 characters, as scan-host-key and ssh-keygen -l print it."),
-            field="host_key_fingerprint",
-        )
+    check_fingerprint(parsed, fingerprint)
     if credential is None:
         if required:
-            raise InvalidInput(_("An SSH address needs a credential."), field="credential")
+            raise credential_missing()
         return parsed, {"fingerprint": fingerprint}, None
     kind = credential["kind"]
     secret = {
@@ -312,7 +257,9 @@ def _login(
         "has_secret": kind != CredentialKind.NODEADMIN_KEY,
         "install_key": bool(credential.get("install_key")),
     }
-    return access.with_user(parsed, credential.get("user") or ""), fields, secret or None
+    uri_of_login = access.with_user(parsed, credential.get("user") or "")
+    kept = SecretFor(access.binding_of(uri_of_login, fingerprint), secret) if secret else None
+    return uri_of_login, fields, kept
 
 
 def _jump_host(user: User, uri: NodeUri, name: str) -> dict[str, Any]:
@@ -323,13 +270,3 @@ def _jump_host(user: User, uri: NodeUri, name: str) -> dict[str, Any]:
         )
     row = jump_hosts.chosen(user, name)
     return {"jump_host": row.pk if row is not None else None}
-
-
-def _fingerprint_missing(uri: NodeUri) -> HostKeyRequired:
-    return HostKeyRequired(
-        _("The host key of %s has not been confirmed.") % uri.host,
-        remedy=_(
-            "Scan the host's key, compare its fingerprint on the host, and send it as host_key_fingerprint."
-        ),
-        field="host_key_fingerprint",
-    )

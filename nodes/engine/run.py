@@ -72,6 +72,12 @@ class OperationRun:
         if kind is not None:
             _require_rights(self, kind)
 
+    def check_request(self) -> None:
+        operation, user = self.operation, self.operation.requested_by
+        kind = kind_of(operation.kind)
+        if kind is not None and user is not None:
+            kind.check(user, operation.node, operation.node_name, operation.params)
+
     def check_cancelled(self) -> None:
         if self.lost.is_set():
             raise ClaimLost()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import structlog
 from django.db import IntegrityError, transaction
@@ -17,11 +16,12 @@ from nodes import second_factor
 from nodes.errors import InvalidInput, NodeAdminError, NodeBusy
 from nodes.events import SYSTEM, Actor, OperationChanged, publish, record
 from nodes.models import IdempotencyKey, Node, Operation, OperationStatus, OperationStep, StepStatus, User
+from nodes.models.sealed import SecretFor
 from nodes.operations.base import JsonObject, OperationKind, PlannedKind, removed
 from nodes.operations.plans import Plan
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.registry import kind_of
-from nodes.permissions import require_starting
+from nodes.permissions import require, require_starting
 
 log = structlog.get_logger(__name__)
 
@@ -50,18 +50,20 @@ def submit(
     node_name: str = "",
     params: JsonObject | None = None,
     plan: Plan | None = None,
-    secret: Mapping[str, Any] | None = None,
+    secret: SecretFor | None = None,
     request_id: str = "",
     idempotency: IdempotencyKey | None = None,
 ) -> Operation:
     """Queue an operation of kind ``name``, with the ``plan`` that was confirmed where the kind has one.
 
-    Permissions are the caller's to check. Raises NodeBusy while another exclusive operation on the same
-    subject is unfinished; a refresh that is asked for while one is unfinished gives that one. With an API
-    token for reading only nothing is queued: PermissionDenied.
+    The permission is the caller's to check; the kind's own rules are asked here. Raises NodeBusy while
+    another exclusive operation on the same subject is unfinished; a refresh that is asked for while one is
+    unfinished gives that one. With an API token for reading only nothing is queued: PermissionDenied.
     """
     require_starting(actor.user)
     kind = known_kind(name)
+    if actor.user is not None:
+        kind.check(actor.user, node, node.name if node is not None else node_name, params or {})
     limits = actor.user.token_limits if actor.user is not None else None
     draft = Operation(
         kind=name,
@@ -72,7 +74,7 @@ def submit(
         automatic=actor.user is None,
         params=dict(params or {}),
         plan=plan.to_row() if plan is not None else None,
-        secret=dict(secret) if secret else None,
+        secret=secret,
         requested_by=actor.user,
         requested_by_name=actor.name,
         source_ip=actor.source_ip,
@@ -261,10 +263,11 @@ def refuse_unretriable(operation: Operation) -> None:
 def retry(
     operation: Operation, *, actor: Actor, request_id: str = "", idempotency: IdempotencyKey | None = None
 ) -> Operation:
-    """Queue the same work again, as a new operation.
+    """Queue the same work again, as a new operation, if who asks now may have it done, and nothing speaks
+    against it now.
 
-    Raises InvalidInput for one that neither failed nor was cancelled, or that needs a secret that is gone,
-    and UnknownNode where its node has been removed.
+    Raises PermissionDenied, what the kind's rules raise, InvalidInput for one that neither failed nor was
+    cancelled, or that needs a secret that is gone, and UnknownNode where its node has been removed.
     """
     refuse_unretriable(operation)
     kind = kind_of(operation.kind)
@@ -278,6 +281,8 @@ def retry(
             remedy=_("Make the call again with the credential."),
             field="operation",
         )
+    if actor.user is not None:
+        require(actor.user, known_kind(operation.kind).permission, operation.node)
     about = second_factor.of_call("retry-operation", operation.pk)
     powers = operation.kind == "power-on-node"
     if powers:

@@ -108,6 +108,12 @@ class HostConnection:
             return LocalFeed(self._local.stream(command), sink)
         raise ProbeFailed("A node of libvirt's test driver has no shell.")
 
+    def enter_with(self, target: HostTarget) -> None:
+        """Enter the host by ``target`` from now on, where a further SSH connection is needed: the credential
+        that this one was opened with is kept no longer. Its address and host key have to be the same."""
+        if self._ssh is not None:
+            self._ssh.enter_with(target)
+
     @property
     def login_key(self) -> HostKey | None:
         """The public half of the key by which nodeadmin was let in; None for a password and without SSH."""

@@ -41,8 +41,9 @@ class _Place:
 class ConnectionPool:
     """Connections by target: its address, user, host key and credential together.
 
-    A changed credential or host key is another target, so no connection outlives what it was allowed by;
-    the old one falls idle and is closed. A dead host keeps only its own callers waiting.
+    A changed credential or host key is another target, so no connection outlives what it was allowed by:
+    the old one is closed as soon as the node is entered by the new one. A dead host keeps only its own
+    callers waiting.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class ConnectionPool:
     def drop_node(self, key: str) -> None:
         """Close every connection of the node of this key: it is gone, or is entered in another way now."""
         with self._guard:
-            digests = [digest for digest, place in self._places.items() if place.key == key]
+            digests = self._of_node(key)
         self._retire(digests)
 
     def _retire(self, digests: Iterable[str]) -> int:
@@ -153,6 +154,7 @@ class ConnectionPool:
             if self._pid != os.getpid():
                 # After a fork the sockets are the parent's too: closing them would end its connections.
                 self._places, self._sweeper, self._pid = OrderedDict(), None, os.getpid()
+            gone = [] if digest in self._places or not target.key else self._of_node(target.key)
             place = self._places.setdefault(digest, _Place(target.key))
             self._places.move_to_end(digest)
             surplus = self._surplus(digest) if len(self._places) > self._max else None
@@ -162,8 +164,12 @@ class ConnectionPool:
                 )
                 self._sweeper.start()
         if surplus is not None:
-            self._retire([surplus])
+            gone.append(surplus)
+        self._retire(gone)
         return place
+
+    def _of_node(self, key: str) -> list[str]:
+        return [digest for digest, place in self._places.items() if place.key == key]
 
     def _surplus(self, wanted: str) -> str | None:
         """The least recently used place that nobody works with; None where all are in use."""

@@ -54,23 +54,31 @@ class SshConnection:
         self.budget: HostBudget = budgets.of(target.budget_key, target.address)
         self._deadlines = deadlines
         self._slots = ChannelSlots(MAX_CHANNELS)
+        self._target, self._host_key = target, target.host_key
         self._wire = _entered(target, target.host_key, deadlines, stage)
-        self._links = SshLinks(self._wire, self._dialer(target, target.host_key), target.address)
+        self._links = SshLinks(self._wire, self._dial, target.address)
 
-    def _dialer(self, target: HostTarget, host_key: HostKey) -> Callable[[float], Wire]:
-        """Makes a further connection to the same host as the same user."""
+    def _dial(self, within_s: float) -> Wire:
+        """A further connection to the same host as the same user."""
+        given, share_s = self._deadlines, within_s / 3
+        limits = replace(
+            given,
+            connect_s=min(given.connect_s, share_s),
+            handshake_s=min(given.handshake_s, share_s),
+            auth_s=min(given.auth_s, share_s),
+        )
+        return _entered(self._target, self._host_key, limits, lambda _stage: None)
 
-        def dial(within_s: float) -> Wire:
-            given, share_s = self._deadlines, within_s / 3
-            limits = replace(
-                given,
-                connect_s=min(given.connect_s, share_s),
-                handshake_s=min(given.handshake_s, share_s),
-                auth_s=min(given.auth_s, share_s),
-            )
-            return _entered(target, host_key, limits, lambda _stage: None)
+    def enter_with(self, target: HostTarget) -> None:
+        """Make further connections by ``target``, and hold the credential of the one before no longer.
 
-        return dial
+        Raises ValueError where it leads to another host or user: the connections would not be alike.
+        """
+        before = self._target
+        same = (target.host, target.port, target.user, target.host_key)
+        if same != (before.host, before.port, before.user, before.host_key):
+            raise ValueError("another host or user needs a connection of its own")
+        self._target = target
 
     @property
     def alive(self) -> bool:

@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('host_key', models.TextField(editable=False, verbose_name='host key')),
                 ('host_key_fingerprint', models.CharField(editable=False, max_length=64, verbose_name="host key's fingerprint")),
                 ('credential_kind', models.CharField(choices=[('ssh_key', 'SSH key'), ('password', 'Password'), ('nodeadmin_key', "nodeadmin's own key")], max_length=16, verbose_name='kind of credential')),
-                ('secret', nodes.models.sealed.SealedField(null=True, verbose_name='secret')),
+                ('secret', nodes.models.sealed.BoundSecretField(null=True, verbose_name='secret')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='added')),
                 ('updated_at', models.DateTimeField(auto_now=True, verbose_name='updated')),
             ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from nodes.models.sealed import SealedField
+from nodes.models.sealed import BoundSecretField
 
 
 class Bmc(models.Model):
@@ -21,7 +21,7 @@ class Bmc(models.Model):
     url = models.CharField(_("address"), max_length=512)
     system_path = models.CharField(_("system"), max_length=512)
     user = models.CharField(_("user"), max_length=255, blank=True)
-    secret = SealedField(_("password"), null=True, editable=False)
+    secret = BoundSecretField(_("password"), null=True, editable=False)
     certificate_fingerprint = models.CharField(_("certificate's fingerprint"), max_length=64, blank=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 

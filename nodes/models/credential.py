@@ -8,7 +8,7 @@ import hashlib
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from nodes.models.sealed import SealedField
+from nodes.models.sealed import BoundSecretField, SealedField
 
 
 class CredentialKind(models.TextChoices):
@@ -21,13 +21,14 @@ class Credential(models.Model):
     """One a node; its secret is sealed and leaves only towards the host.
 
     ``secret`` holds ``{"private_key", "passphrase"}`` or ``{"password"}``, nothing for nodeadmin's own key.
+    It opens for the node's address, user and host key alone, as they were when it was stored.
     """
 
     node = models.OneToOneField(
         "nodes.Node", models.CASCADE, related_name="credential", verbose_name=_("node")
     )
     kind = models.CharField(_("kind"), max_length=16, choices=CredentialKind)
-    secret = SealedField(_("secret"), null=True, editable=False)
+    secret = BoundSecretField(_("secret"), null=True, editable=False)
     own_key = models.ForeignKey(
         "nodes.OwnKeyPair",
         models.PROTECT,

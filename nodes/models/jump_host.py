@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from nodes.models.credential import CredentialKind, OwnKeyPair
 from nodes.models.node import name_validator
-from nodes.models.sealed import SealedField
+from nodes.models.sealed import BoundSecretField
 
 LONGEST_CHAIN = 3
 """Jump hosts in a row, the last one included."""
@@ -30,7 +30,7 @@ class JumpHost(models.Model):
     host_key = models.TextField(_("host key"), editable=False)
     host_key_fingerprint = models.CharField(_("host key's fingerprint"), max_length=64, editable=False)
     credential_kind = models.CharField(_("kind of credential"), max_length=16, choices=CredentialKind)
-    secret = SealedField(_("secret"), null=True, editable=False)
+    secret = BoundSecretField(_("secret"), null=True, editable=False)
     own_key = models.ForeignKey(
         OwnKeyPair, models.PROTECT, null=True, related_name="jump_hosts", verbose_name=_("own key pair")
     )

@@ -23,7 +23,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from nodes.models.event import Via
-from nodes.models.sealed import SealedField
+from nodes.models.sealed import BoundSecretField
 from nodes.models.token_limits import TokenLimits
 from nodes.models.user import User
 
@@ -81,7 +81,7 @@ class Operation(models.Model):
     automatic = models.BooleanField(_("automatic"), default=False, editable=False)
     params = models.JSONField(_("options"), default=dict)
     plan = models.JSONField(_("plan"), null=True)
-    secret = SealedField(null=True, editable=False)
+    secret = BoundSecretField(null=True, editable=False)
 
     status = models.CharField(
         _("status"), max_length=12, choices=OperationStatus, default=OperationStatus.QUEUED, db_index=True

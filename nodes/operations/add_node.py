@@ -9,14 +9,15 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import DuplicateHost, NodeExists
+from nodes.errors import DuplicateHost
 from nodes.events import NodeChanged, publish
 from nodes.hosts.connection import HostConnection
 from nodes.inventory.identity import HostIdentity
 from nodes.models import Credential, Node, Operation, User
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan
+from nodes.operations.connection_rules import check_add, refuse_taken_name
 from nodes.operations.connection_state import note_contact
-from nodes.operations.key_install import install_own_key
+from nodes.operations.key_install import install_own_key, login_of
 from nodes.operations.reaching import check_rights, open_connection, reach_steps
 from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
 from nodes.permissions import ADD, nodes_for
@@ -57,6 +58,9 @@ class AddNode(OperationKind):
             StepPlan("join", _("Join")),
         )
 
+    def check(self, user: User, node: Node | None, node_name: str, params: JsonObject) -> None:
+        check_add(user, node_name, params)
+
     def execute(self, run: Run) -> JsonObject:
         joined = Node.objects.filter(joined_by=run.operation.pk).first()
         if joined is None:
@@ -67,8 +71,9 @@ class AddNode(OperationKind):
         return {"node": joined.name, "uuid": str(joined.uuid)}
 
     def _add(self, run: Run) -> Node:
+        run.check_request()
         params = run.operation.params
-        login = access.Login.from_operation(run.operation)
+        login = login_of(run)
         opened, login = open_connection(run, login, params.get("fingerprint", ""))
         with opened as connection:
             check_rights(run, connection)
@@ -130,12 +135,6 @@ def check_libvirt(run: Run, connection: HostConnection) -> None:
     with run.step("libvirt") as step:
         version = connection.hypervisor().version_text()
         step.report(_("libvirt %s") % version)
-
-
-def refuse_taken_name(name: str) -> None:
-    """Raise NodeExists where a node has the name. That it is taken is said; by what, is not."""
-    if Node.objects.filter(name=name).exists():
-        raise NodeExists(_("The name “%s” is taken.") % name, remedy=_("Choose another name."), field="name")
 
 
 def known_identity(node: Node) -> HostIdentity:

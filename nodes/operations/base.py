@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from nodes.errors import NodeAdminError, UnknownNode
 from nodes.events import Actor
-from nodes.models import Node, Operation
+from nodes.models import Node, Operation, User
 from nodes.operations.plans import Plan
 
 JsonObject = Mapping[str, Any]
@@ -115,6 +115,9 @@ class Run(Protocol):
     def require_rights(self) -> None:
         """Raise PermissionDenied where who asked for the operation may not do so any more."""
 
+    def check_request(self) -> None:
+        """Raise what speaks against the operation by now (see :meth:`OperationKind.check`)."""
+
     def check_cancelled(self) -> None:
         """Raise OperationCancelled where a cancel was asked for, ClaimLost where the claim is gone."""
 
@@ -157,6 +160,13 @@ class OperationKind(ABC):
     @abstractmethod
     def execute(self, run: Run) -> JsonObject | None:
         """Do it. Gives the operation's result, or raises a NodeAdminError that says why not."""
+
+    def check(self, user: User, node: Node | None, node_name: str, params: JsonObject) -> None:  # noqa: B027
+        """Raise what speaks against this work for this user, by what the database knows now.
+
+        Asked at the call, at a retry and as the work begins, so that nothing passes by one way that another
+        one refuses. Most kinds have nothing to ask beyond the permission.
+        """
 
     def denied(self, run: Run) -> bool:
         """Whether what is left is owed to the VMs, and done all the same, though a resume finds the rights

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from nodes.errors import (
     AuthenticationFailed,
+    CredentialNotForTarget,
     CredentialUnreadable,
     HostBudgetExceeded,
     HostError,
@@ -43,6 +44,7 @@ from nodes.operations.node_state.floods import record_of_host
 _REASONS: tuple[tuple[type[HostError], ConnectionReason], ...] = (
     (AuthenticationFailed, ConnectionReason.SSH_AUTH_FAILED),
     (CredentialUnreadable, ConnectionReason.SSH_AUTH_FAILED),
+    (CredentialNotForTarget, ConnectionReason.SSH_AUTH_FAILED),
     (HostKeyMismatch, ConnectionReason.HOST_KEY_MISMATCH),
     (HostKeyRequired, ConnectionReason.HOST_KEY_MISMATCH),
     (JumpHostKeyMismatch, ConnectionReason.JUMP_HOST_KEY_MISMATCH),

@@ -9,12 +9,12 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import BmcFailed, BmcUnreachable
+from nodes.errors import BmcFailed, BmcMissing, BmcUnreachable
 from nodes.hosts.bmc.system import POWERING_OFF, POWERING_ON
 from nodes.hosts.deadlines import Clock
-from nodes.models import ConnectionReason, Node, Operation
+from nodes.models import ConnectionReason, Node, Operation, User
 from nodes.operations.base import JsonObject, OperationKind, Run, StepHandle, StepPlan, removed
-from nodes.operations.bmc import OFF, ON, open_bmc, power_state, stays_off
+from nodes.operations.bmc import OFF, ON, has_bmc, open_bmc, power_state, stays_off
 from nodes.operations.coming_back import Back, answering_boot_id, wait_until_back
 from nodes.operations.connection_state import note_back, note_power
 from nodes.operations.snapshots import store_snapshot, take_inventory
@@ -46,10 +46,19 @@ class PowerOnNode(OperationKind):
             StepPlan("inventory", _("Take the inventory")),
         )
 
+    def check(self, user: User, node: Node | None, node_name: str, params: JsonObject) -> None:
+        if node is not None and not has_bmc(node):
+            raise BmcMissing(
+                _("%s has no BMC: nothing could switch it on.") % node.name,
+                remedy=_("Set its address and credential in the node's settings."),
+                field="node",
+            )
+
     def execute(self, run: Run) -> JsonObject:
         node = run.operation.node
         if node is None:
             raise removed()
+        run.check_request()
         boot_id_before, was_on = self._ask(run, node)
         if not was_on:
             self._switch(run, node)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import InvalidInput
 from nodes.events import NodeChanged, publish
-from nodes.models import Credential, Node, Operation
+from nodes.models import Credential, Node, Operation, User
 from nodes.operations.add_node import check_libvirt, known_identity, refuse_duplicate
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, removed
+from nodes.operations.connection_rules import check_update
 from nodes.operations.connection_state import note_contact
-from nodes.operations.key_install import install_own_key
+from nodes.operations.key_install import install_own_key, login_of
 from nodes.operations.reaching import check_rights, open_connection, reach_steps
 from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
 from nodes.permissions import CHANGE
@@ -42,11 +45,17 @@ class UpdateConnection(OperationKind):
             StepPlan("replace", _("Replace the connection")),
         )
 
+    def check(self, user: User, node: Node | None, node_name: str, params: JsonObject) -> None:
+        if node is None:
+            raise removed()
+        check_update(user, node, params)
+
     def execute(self, run: Run) -> JsonObject:
         node = run.operation.node
         if node is None:
             raise removed()
-        login = access.Login.from_operation(run.operation, node)
+        run.check_request()
+        login = login_of(run, node)
         opened, login = open_connection(run, login, run.operation.params.get("fingerprint", ""))
         with opened as connection:
             check_rights(run, connection)
@@ -58,6 +67,7 @@ class UpdateConnection(OperationKind):
         with run.step("identity"):
             self._check_same_host(run, node, taken)
         with run.step("replace"):
+            run.require_rights()
             self._replace(run, node, login, taken)
         return {"node": node.name, "uri": node.uri}
 
@@ -89,6 +99,8 @@ class UpdateConnection(OperationKind):
                 )
             else:
                 Credential.objects.filter(node=node).delete()
+            # What was opened with the old login ends with it.
+            transaction.on_commit(partial(access.pool().drop_node, str(node.uuid)))
             store_snapshot(node, taken)
             note_contact(node)
             publish(NodeChanged(str(node.uuid), node.name))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from django.contrib.auth.models import Permission
 
+from nodes import access
 from nodes.models import Bmc, Event, Node, Operation, OperationStatus
 from tests.factories import grant, make_node
 from tests.libvirtd import AVAILABLE, LibvirtHost
@@ -58,7 +59,7 @@ def test_a_bmc_is_tried_kept_and_described_without_its_password(administrator, a
     assert call("describe-node", {"node": "kvm-01"})[1]["bmc"] == shown
     row = Bmc.objects.get()
     assert row.secret is not None
-    assert row.secret.open() == {"password": PASSWORD}
+    assert access.bmc_target(row.node).password == PASSWORD
     assert Node.objects.get().notes == "n"
     event = Event.objects.get(kind="node_bmc_set")
     assert event.data["after"]["url"] == bmc.address.url
@@ -106,7 +107,7 @@ def test_one_that_fails_its_trial_leaves_the_old_one_alone(
     assert "wrong-password" not in json.dumps(body)
     after = Bmc.objects.values().get()
     assert {**after, "secret": None} == {**before, "secret": None}
-    assert Bmc.objects.get().secret.open() == {"password": PASSWORD}
+    assert access.bmc_target(Bmc.objects.get().node).password == PASSWORD
 
 
 def test_the_bmc_of_another_machine_is_refused_unless_its_system_is_named(administrator, api, bmc):
@@ -199,4 +200,4 @@ def test_secrets_of_bmcs_are_sealed_anew_with_the_others(administrator, api, nod
     settings.NODEADMIN_SEAL_KEYS = f"{fresh},{settings.NODEADMIN_SEAL_KEYS}"
     call_command("rotate_keys")
     settings.NODEADMIN_SEAL_KEYS = fresh
-    assert Bmc.objects.get().secret.open() == {"password": PASSWORD}
+    assert access.bmc_target(Bmc.objects.get().node).password == PASSWORD

@@ -8,8 +8,8 @@ import json
 import pytest
 from guardian.shortcuts import remove_perm
 
-from nodes.models import Credential, Event, IdempotencyKey, Node, NodeUserObjectPermission, Operation
-from tests.factories import grant, make_node, make_operation
+from nodes.models import Event, IdempotencyKey, Node, NodeUserObjectPermission, Operation
+from tests.factories import grant, make_credential, make_node, make_operation, secret_given
 
 pytestmark = pytest.mark.django_db
 
@@ -80,12 +80,13 @@ def test_no_hash_that_is_kept_of_a_call_can_be_made_without_the_server_s_key(adm
 
 def test_a_stored_password_is_not_sent_to_another_address(operator, api):
     node = make_node(uri=SSH, host_key_fingerprint=FINGERPRINT)
-    Credential.objects.create(node=node, kind="password", secret={"password": "hunter2hunter2"})
+    make_credential(node, "password", password="hunter2hunter2")
     grant(operator, node, "view_node", "change_node")
     for uri in ("qemu+ssh://root@192.0.2.66/system", "qemu+ssh://root@192.0.2.1:2222/system"):
         body = {"node": node.name, "uri": uri, "host_key_fingerprint": FINGERPRINT}
         status, answer = api(operator)("update-node", body)
-        assert (status, answer["errors"][0]["field"]) == (400, "credential")
+        assert (status, answer["code"]) == (422, "credential_not_for_target")
+        assert answer["errors"][0]["field"] == "credential"
     assert not Operation.objects.exists()
     body["credential"] = {"kind": "password", "password": "typed anew"}
     assert api(operator)("update-node", body)[0] == 202
@@ -117,6 +118,6 @@ def test_a_secret_never_shows_in_what_is_kept_of_an_operation(administrator, api
         *IdempotencyKey.objects.values_list(),
     ]
     assert "hunter2" not in f"{rows} {kept.__dict__} {operation} {caplog.text}"
-    assert kept.secret.open() == {"password": "hunter2hunter2"}
+    assert secret_given(kept) == {"password": "hunter2hunter2"}
     call("cancel-operation", {"operation": operation["id"]})
     assert Operation.objects.get().secret is None

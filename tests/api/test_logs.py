@@ -11,7 +11,7 @@ import pytest
 
 from nodes.models import Credential, Node
 from nodes.permissions import VIEW, VIEW_LOGS
-from tests.factories import grant, make_node
+from tests.factories import grant, make_credential, make_node
 from tests.journals import AVAILABLE, JournalHost, entry
 
 pytestmark = [pytest.mark.django_db, pytest.mark.skipif(not AVAILABLE, reason="needs systemd-journal-remote")]
@@ -25,9 +25,7 @@ def node_of(host: JournalHost, name: str = "kvm-01") -> Node:
         host_key=host.sshd.host_key().to_text(),
         host_key_fingerprint=host.sshd.host_key().fingerprint,
     )
-    Credential.objects.create(
-        node=node, kind="ssh_key", secret={"private_key": host.sshd.user_key.read_text()}
-    )
+    make_credential(node, "ssh_key", private_key=host.sshd.user_key.read_text())
     return node
 
 
@@ -155,5 +153,6 @@ def test_only_who_may_read_journals_does(api, operator, stranger, node):
 
 def test_a_host_that_cannot_be_reached_is_a_named_error(api, administrator, node):
     Node.objects.filter(pk=node.pk).update(uri="qemu+ssh://root@127.0.0.1:1/system")
+    Credential.objects.filter(node=node).update(kind="nodeadmin_key", secret=None)
     status, body = api(administrator)("describe-node-logs", {"node": "kvm-01"})
     assert (status, body["code"]) == (502, "host_unreachable")

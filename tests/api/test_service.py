@@ -20,7 +20,6 @@ from nodes.engine import service
 from nodes.events import SYSTEM
 from nodes.models import (
     Connection,
-    Credential,
     Event,
     HeldAutostart,
     IdempotencyKey,
@@ -34,7 +33,7 @@ from nodes.models import (
 from nodes.operations.plans import Plan
 from nodes.operations.scheduling import cordon
 from nodes.permissions import CHANGE, DELETE, MAINTAIN, POWER, VIEW
-from tests.factories import grant, make_node, make_operation, make_snapshot
+from tests.factories import grant, make_credential, make_node, make_operation, make_snapshot
 
 pytestmark = pytest.mark.django_db
 
@@ -600,7 +599,7 @@ def test_vms_may_be_named_by_name_or_uuid(administrator, api, node):
 def test_an_export_has_configuration_and_inventory_and_no_secret(operator, api, node):
     grant(operator, node, VIEW)
     make_snapshot(node)
-    Credential.objects.create(node=node, kind="password", secret={"password": "hunter2-hunter2"})
+    make_credential(node, "password", password="hunter2-hunter2")
     response = api(operator).raw("export-node", {"node": NODE})
     assert response.status_code == 200
     assert response.headers["Content-Disposition"] == 'attachment; filename="alpha.json"'

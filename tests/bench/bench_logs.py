@@ -38,8 +38,9 @@ from django.utils import timezone  # noqa: E402
 from websockets.asyncio.client import ClientConnection, connect  # noqa: E402
 
 from nodes.hosts import connection as hosts  # noqa: E402
-from nodes.models import ApiToken, Credential, Node, User  # noqa: E402
+from nodes.models import ApiToken, Node, User  # noqa: E402
 from tests.bench.figures import Report, alternate, ms, ratio  # noqa: E402
+from tests.factories import make_credential  # noqa: E402
 from tests.journals import JournalHost, entry, export  # noqa: E402
 from tests.sshd import free_port  # noqa: E402
 
@@ -111,9 +112,7 @@ def server(host: JournalHost) -> Iterator[Bench]:
         host_key=host.sshd.host_key().to_text(),
         host_key_fingerprint=host.sshd.host_key().fingerprint,
     )
-    Credential.objects.create(
-        node=node, kind="ssh_key", secret={"private_key": host.sshd.user_key.read_text()}
-    )
+    make_credential(node, "ssh_key", private_key=host.sshd.user_key.read_text())
     port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "tests.bench.log_server", "--port", str(port)])
     bench = Bench(host, port, token, process.pid)

@@ -27,9 +27,9 @@ from nodes import access  # noqa: E402
 from nodes.engine.embedded import EmbeddedRunner  # noqa: E402
 from nodes.engine.submit import submit  # noqa: E402
 from nodes.events import SYSTEM, Actor  # noqa: E402
-from nodes.models import Credential, Node, Operation, OperationStatus  # noqa: E402
+from nodes.models import Node, Operation, OperationStatus  # noqa: E402
 from tests.bench.figures import Report, ms  # noqa: E402
-from tests.factories import make_node, make_user  # noqa: E402
+from tests.factories import make_credential, make_node, make_user  # noqa: E402
 from tests.sshd import ME, LoopbackSshd  # noqa: E402
 
 HANGING, WELL = 36, 4
@@ -84,7 +84,7 @@ def hanging_node(sshd: LoopbackSshd, number: int) -> Node:
     node = make_node(f"hangs-{number:02d}", uri=f"qemu+ssh://{ME}@{sshd.address}:{sshd.port}/system")
     access.pin(node, sshd.host_key())
     node.save()
-    Credential.objects.create(node=node, kind="ssh_key", secret={"private_key": sshd.user_key.read_text()})
+    make_credential(node, "ssh_key", private_key=sshd.user_key.read_text())
     return node
 
 

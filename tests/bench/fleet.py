@@ -128,7 +128,9 @@ class Fleet:
     def __init__(self, count: int, hosts: SimulatedHosts) -> None:
         from django.utils import timezone
 
+        from nodes import access
         from nodes.models import Credential, Node, User
+        from nodes.models.sealed import SecretFor
 
         public = hosts.key.with_suffix(".pub").read_text().split()[:2]
         now = timezone.now()
@@ -144,7 +146,8 @@ class Fleet:
         Node.objects.bulk_create(rows)
         secret = {"private_key": hosts.key.read_text()}
         Credential.objects.bulk_create(
-            Credential(node=node, kind="ssh_key", secret=secret) for node in Node.objects.all()
+            Credential(node=node, kind="ssh_key", secret=SecretFor(access.binding_of_node(node), secret))
+            for node in Node.objects.all()
         )
         self.count = count
         self.user = User.objects.create_superuser("bench", password="bench bench bench")

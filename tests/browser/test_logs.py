@@ -16,9 +16,12 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs systemd-journal-rem
 LINES = 12_000
 FRAME_MS = 100
 MAKE_NODE = """
+from nodes import access
 from nodes.models import Credential, Node
+from nodes.models.sealed import SecretFor
 node = Node.objects.create(name="logged", uri={uri!r}, host_key={key!r}, host_key_fingerprint={fingerprint!r})
-Credential.objects.create(node=node, kind="ssh_key", secret={{"private_key": {private!r}}})
+Credential.objects.create(node=node, kind="ssh_key",
+    secret=SecretFor(access.binding_of_node(node), {{"private_key": {private!r}}}))
 """
 
 

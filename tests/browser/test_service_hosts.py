@@ -13,13 +13,16 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root and libvirtd")
 END_MS = 120_000
 MAKE_NODE = """
 from django.utils import timezone
+from nodes import access
 from nodes.models import Credential, Node
+from nodes.models.sealed import SecretFor
 node = Node.objects.create(
     name={name!r}, uri={uri!r}, node_type="hybrid", connection="online",
     migration_address="127.0.0.1", migration_address_forced=True,
     last_seen_at=timezone.now(), host_key={key!r}, host_key_fingerprint={fingerprint!r},
 )
-Credential.objects.create(node=node, kind="ssh_key", secret={{"private_key": {private!r}}})
+Credential.objects.create(node=node, kind="ssh_key",
+    secret=SecretFor(access.binding_of_node(node), {{"private_key": {private!r}}}))
 """
 
 
@@ -108,7 +111,9 @@ def test_vms_leave_come_back_and_stay_while_their_host_reboots(window, pair):
 
 
 AGAIN = """
+from nodes import access
 from nodes.models import Credential, Node
+from nodes.models.sealed import SecretFor
 node = Node.objects.get(name="light2")
 credential = node.credential
 node.pk, node.uuid, node.name = None, __import__("uuid").uuid4(), "light3"

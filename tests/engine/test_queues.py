@@ -15,11 +15,11 @@ from nodes.engine.embedded import EmbeddedRunner
 from nodes.engine.queues import Queue, Waiting, waiting_of
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM, Actor
-from nodes.models import Credential, Node, Operation, OperationStatus
+from nodes.models import Node, Operation, OperationStatus
 from nodes.operations import refresh_node
 from nodes.operations.snapshots import Taken
 from tests.engine.running import run_queued
-from tests.factories import make_node, make_operation, make_user
+from tests.factories import make_credential, make_node, make_operation, make_user
 from tests.lighthosts import comes_true
 from tests.sshd import ME, LoopbackSshd
 
@@ -43,8 +43,7 @@ def hanging(hanging_host: LoopbackSshd) -> list[Node]:
         node = make_node(f"hangs-{number:02d}", uri=uri)
         access.pin(node, hanging_host.host_key())
         node.save()
-        secret = {"private_key": hanging_host.user_key.read_text()}
-        Credential.objects.create(node=node, kind="ssh_key", secret=secret)
+        make_credential(node, "ssh_key", private_key=hanging_host.user_key.read_text())
         made.append(node)
     return made
 

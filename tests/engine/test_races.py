@@ -18,7 +18,7 @@ from nodes.engine.embedded import EmbeddedRunner
 from nodes.engine.run import OperationRun, run_operation
 from nodes.engine.runner import Runner
 from nodes.engine.submit import cancel, retry, submit
-from nodes.errors import UnknownNode
+from nodes.errors import CredentialNotForTarget, UnknownNode
 from nodes.events import SYSTEM, Actor
 from nodes.inventory.build import build
 from nodes.models import (
@@ -33,7 +33,7 @@ from nodes.models import (
 )
 from nodes.operations.snapshots import Taken, store_snapshot
 from tests.engine.running import run_queued
-from tests.factories import make_node, make_operation, make_snapshot, make_user
+from tests.factories import make_credential, make_node, make_operation, make_snapshot, make_user
 from tests.inventory.documents import host_document
 from tests.light_nodes import wait_until
 
@@ -119,11 +119,12 @@ def test_a_refresh_that_ends_while_another_is_asked_for_is_followed_by_that_one(
 
 def test_a_login_is_read_as_it_is_now_and_not_as_the_row_was():
     node = make_node(uri="qemu+ssh://root@192.0.2.1/system")
-    Credential.objects.create(node=node, kind="password", secret={"password": "old"})
+    make_credential(node, "password", password="old")
     Node.objects.filter(pk=node.pk).update(uri="qemu+ssh://root@192.0.2.2/system")
     login = access.Login.of_node(node)
     assert login.uri.host == "192.0.2.2"
-    assert login.secret == {"password": "old"}
+    with pytest.raises(CredentialNotForTarget):
+        login.target()
 
 
 def test_the_failure_of_a_login_that_was_replaced_meanwhile_takes_no_node_offline(monkeypatch):
@@ -160,7 +161,7 @@ def test_two_inventories_that_arrive_at_once_tell_a_change_once():
 
 def test_a_secret_that_no_key_opens_stops_its_own_operation_and_neither_lists_nor_the_engine(settings):
     node = make_node(uri="qemu+ssh://root@192.0.2.1/system")
-    Credential.objects.create(node=node, kind="password", secret={"password": "hunter2hunter2"})
+    make_credential(node, "password", password="hunter2hunter2")
     submit("refresh-node", actor=SYSTEM, node=node)
     settings.NODEADMIN_SEAL_KEYS = "b3RoZXIta2V5LW90aGVyLWtleS1vdGhlci1rZXktMTI="
     assert "hunter2" not in repr(list(Credential.objects.values_list("secret", flat=True)))

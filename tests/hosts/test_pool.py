@@ -223,3 +223,15 @@ def test_local_and_test_nodes_are_pooled_too(pool: ConnectionPool) -> None:
     assert pool.get(HostTarget("l", "local", rules=ANYWHERE)) is local
     driver = pool.get(HostTarget("t", "test", libvirt_uri="test:///default", rules=ANYWHERE))
     assert driver.hypervisor().version_text()
+
+
+def test_a_node_that_is_entered_in_another_way_has_its_old_connection_closed(
+    sshd: LoopbackSshd, tmp_path: Path, pool: ConnectionPool
+) -> None:
+    first = pool.get(sshd.target(key="one"))
+    neighbour = pool.get(sshd.target(key="two"))
+    renewed = make_key(tmp_path / "renewed")
+    sshd.authorize(public_of(renewed))
+    second = pool.get(sshd.target(key="one", credential=SshKeyCredential(renewed.read_text())))
+    assert (first.alive, second.alive, neighbour.alive) == (False, True, True)
+    assert len(pool) == 2

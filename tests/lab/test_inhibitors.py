@@ -9,10 +9,10 @@ import pytest
 
 from nodes import access
 from nodes.hosts.host_key_scan import scan_host_keys
-from nodes.models import Credential, Node, OperationStatus, Scheduling
+from nodes.models import Node, OperationStatus, Scheduling
 from nodes.operations.power_steps import PowerSteps
 from tests.engine.running import run_queued
-from tests.factories import make_node
+from tests.factories import make_credential, make_node
 from tests.lab import vm
 from tests.lab.host import LabHost
 from tests.light_nodes import ask, plan_of
@@ -28,8 +28,7 @@ def node(lab_trixie: LabHost) -> Iterator[Node]:
     made = make_node("lab-trixie", uri=lab_trixie.uri())
     access.pin(made, next(key for key in keys if "25519" in key.type))
     made.save()
-    secret = {"private_key": lab_trixie.private_key.read_text()}
-    Credential.objects.create(node=made, kind="ssh_key", secret=secret)
+    make_credential(made, "ssh_key", private_key=lab_trixie.private_key.read_text())
     yield made
     access.close_pool()
 

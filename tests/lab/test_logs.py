@@ -15,9 +15,9 @@ from asgiref.sync import sync_to_async
 from nodes import access
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.host_key_scan import scan_host_keys
-from nodes.models import Credential, Node
+from nodes.models import Node
 from tests.api.conftest import Api
-from tests.factories import make_node, make_user
+from tests.factories import make_credential, make_node, make_user
 from tests.lab.host import LabHost
 from tests.lab.pace import pace
 from tests.lab.vm import VmSpec, define, remove
@@ -36,7 +36,7 @@ def node_of(host: LabHost, user: str = "root") -> Node:
         if "25519" in key.type
     )
     node = make_node("lab", uri=host.uri(user), host_key=key.to_text(), host_key_fingerprint=key.fingerprint)
-    Credential.objects.create(node=node, kind="ssh_key", secret={"private_key": host.private_key.read_text()})
+    make_credential(node, "ssh_key", private_key=host.private_key.read_text())
     return node
 
 

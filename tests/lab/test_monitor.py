@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from nodes.hosts.host_key_scan import scan_host_keys
-from nodes.models import Connection, ConnectionReason, Credential, Event, Heartbeat, Node
+from nodes.models import Connection, ConnectionReason, Event, Heartbeat, Node
 from nodes.models.credential import CredentialKind
 from nodes.monitor.evidence import Timing
 from nodes.monitor.loop import Monitor, MonitorSettings
-from tests.factories import make_node
+from tests.factories import make_credential, make_node
 from tests.lab.host import LabHost
 from tests.lab.pace import pace
 from tests.network import ANYWHERE
@@ -37,11 +37,7 @@ def node(lab_plain: LabHost) -> Node:
             "127.0.0.1", lab_plain.ssh_port, timeout_s=20 * slowness(), rules=ANYWHERE
         )[0].to_text(),
     )  # fmt: skip
-    Credential.objects.create(
-        node=made,
-        kind=CredentialKind.SSH_KEY,
-        secret={"private_key": lab_plain.private_key.read_text()},
-    )
+    make_credential(made, CredentialKind.SSH_KEY, private_key=lab_plain.private_key.read_text())
     return made
 
 

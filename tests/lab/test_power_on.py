@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from nodes.hosts.host_key_scan import scan_host_keys
-from nodes.models import ConnectionReason, Credential, Event, Node, Operation, OperationStatus
+from nodes.models import ConnectionReason, Event, Node, Operation, OperationStatus
 from nodes.operations.bmc import power_state
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
-from tests.factories import make_node
+from tests.factories import make_credential, make_node
 from tests.lab import bmc
 from tests.lab.host import LabHost
 from tests.network import ANYWHERE
@@ -45,9 +45,7 @@ def node(lab_plain: LabHost, software_bmc: SoftwareBmc, api: Api) -> Node:
     made = make_node(
         "lab-plain", uri=lab_plain.uri(), host_key=key.to_text(), host_key_fingerprint=key.fingerprint
     )
-    Credential.objects.create(
-        node=made, kind="ssh_key", secret={"private_key": lab_plain.private_key.read_text()}
-    )
+    make_credential(made, "ssh_key", private_key=lab_plain.private_key.read_text())
     assert api("refresh-node", {"node": "lab-plain"})[0] == 202
     (refreshed,) = run_queued()
     assert refreshed.status == OperationStatus.SUCCEEDED, refreshed.error

@@ -29,7 +29,7 @@ from nodes.monitor.loop import Monitor, MonitorSettings
 from nodes.monitor.points import Point, unpack
 from nodes.monitor.store import MINUTE, Block, BlockInHand, Reading
 from nodes.monitor.watch import NodeFacts, Watched, load_facts
-from tests.factories import make_node
+from tests.factories import make_credential, make_node
 from tests.sshd import ME, LoopbackSshd
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,8 +61,7 @@ def ssh_node(sshd: LoopbackSshd, name: str) -> Node:
         connection=Connection.UNKNOWN,
         last_seen_at=None,
     )
-    secret = {"private_key": sshd.user_key.read_text()}
-    Credential.objects.create(node=made, kind=CredentialKind.SSH_KEY, secret=secret)
+    make_credential(made, CredentialKind.SSH_KEY, private_key=sshd.user_key.read_text())
     return made
 
 
@@ -142,8 +141,10 @@ def test_a_changed_host_key_is_told_at_the_next_connection(watched: Node, sshd: 
     state = settle(watched)
     sshd.change_host_key()
     until(seen(watched, Connection.OFFLINE, ConnectionReason.HOST_KEY_MISMATCH))
-    # Confirmed anew: the row changes, and the next look at it connects at once.
+    # Confirmed anew, with the credential for it: the row changes, and the next look at it connects at once.
     Node.objects.filter(pk=watched.pk).update(host_key=sshd.host_key().to_text())
+    Credential.objects.filter(node=watched).delete()
+    make_credential(Node.objects.get(pk=watched.pk), "ssh_key", private_key=sshd.user_key.read_text())
     until(seen(watched, *state))
 
 

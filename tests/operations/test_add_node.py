@@ -7,6 +7,7 @@ import pytest
 from nodes.models import Credential, Event, Node, Operation, OperationStatus
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
+from tests.factories import secret_given
 
 pytestmark = pytest.mark.django_db
 TEST_NODE = {"name": "test-01", "uri": "test:///default", "type": "compute"}
@@ -135,7 +136,7 @@ def test_a_secret_is_sealed_while_it_waits_and_gone_when_it_ended(administrator,
     operation = Operation.objects.get()
     raw = Operation.objects.filter(pk=operation.pk).values_list("params", flat=True).get()
     assert "hunter22" not in str(raw)
-    assert operation.secret.open() == {"password": "hunter22-sealed"}
+    assert secret_given(operation) == {"password": "hunter22-sealed"}
     assert "hunter22" not in repr(operation.secret)
     (ended,) = run_queued()
     assert ended.status == OperationStatus.FAILED

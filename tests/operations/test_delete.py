@@ -8,10 +8,11 @@ import pytest
 
 from nodes import access
 from nodes.models import Bmc, Credential, Event, MigrationSlot, Node, Operation, OperationStatus
+from nodes.models.sealed import SecretFor
 from nodes.operations import delete_node, vm_moves
 from nodes.operations.plan_run import PlanRun
 from tests.engine.running import run_queued
-from tests.factories import make_operation
+from tests.factories import ANYWHERE, make_operation
 from tests.light_nodes import ask, plan_of, steps_of
 from tests.lighthosts import TinyVm, assert_exactly_once
 
@@ -23,7 +24,10 @@ def test_a_node_goes_with_its_secrets_and_its_record_stays(pair, nodes, run_vm):
     vm, rests = run_vm("web"), TinyVm("rests")
     one.define_vm(rests)
     Bmc.objects.create(
-        node=nodes[0], url="https://192.0.2.9", system_path="/redfish/v1/Systems/1", secret={"password": "x"}
+        node=nodes[0],
+        url="https://192.0.2.9",
+        system_path="/redfish/v1/Systems/1",
+        secret=SecretFor(ANYWHERE, {"password": "x"}),
     )
     operation = ask("delete-node", nodes[0], vm_policy="migrate")
     (ended,) = run_queued()

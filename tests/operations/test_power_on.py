@@ -27,6 +27,7 @@ from nodes.operations.base import Run
 from nodes.operations.bmc import power_state
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
+from tests.factories import set_bmc_password
 from tests.hostile.bmc import Break, MisbehavingBmc, Say
 from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.machine import BOOT_BEFORE, MACHINE, Machine, node_of
@@ -118,7 +119,7 @@ def test_a_bmc_that_says_off_of_a_host_that_answers_belongs_to_another_machine(a
 @pytest.mark.parametrize(
     ("fields", "code", "reason"),
     [
-        ({"secret": {"password": "changed-meanwhile"}}, "bmc_failed", "authentication_failed"),
+        ({"password": "changed-meanwhile"}, "bmc_failed", "authentication_failed"),
         ({"certificate_fingerprint": "ab" * 32}, "bmc_failed", "certificate_differs"),
         ({"certificate_fingerprint": ""}, "bmc_failed", "certificate_unknown"),
         ({"url": "https://127.0.0.1:1"}, "bmc_unreachable", "unreachable"),
@@ -131,7 +132,7 @@ def test_a_bmc_that_cannot_be_asked_ends_the_operation_by_name_and_switches_noth
     bmc = Bmc.objects.get()
     for name, value in fields.items():
         setattr(bmc, name, value)
-    bmc.save()
+    set_bmc_password(bmc, fields.get("password", PASSWORD))
     assert power_state(node) is None
     ended = power_on_it(administrator)
     assert ended.status == OperationStatus.FAILED
@@ -223,6 +224,7 @@ def odd(machine: Machine, node: Node, tmp_path: Path) -> Iterator[MisbehavingBmc
     )
     with bmc:
         Bmc.objects.update(url=bmc.address.url, certificate_fingerprint=bmc.fingerprint)
+        set_bmc_password(Bmc.objects.get(), PASSWORD)
         yield bmc
 
 

@@ -21,6 +21,7 @@ from nodes.models.credential import CredentialKind
 from nodes.operations import refresh_node
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
+from tests.factories import secret_of
 from tests.hosts.test_host_key_scan import dropping_after
 from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.sshd import ME, LoopbackSshd, TemporaryUser, make_key
@@ -102,7 +103,7 @@ def test_a_host_joins_with_hardware_libvirt_and_a_sealed_credential(wizard):
     credential = Credential.objects.get(node=node)
     assert credential.kind == CredentialKind.SSH_KEY
     private = wizard.sshd.user_key.read_text()
-    assert credential.secret.open()["private_key"] == private
+    assert secret_of(node)["private_key"] == private
     status, body = wizard.api("describe-node", {"node": "kvm-01"})
     assert (status, body["credential_kind"]) == (200, "ssh_key")
     assert private.split()[5] not in str(body)
@@ -323,7 +324,10 @@ def test_a_changed_host_key_is_refused_until_it_is_confirmed(administrator, tmp_
         assert after in refused.error["detail"]
         node = Node.objects.get()
         assert (node.status, node.connection_reason) == ("offline", "host_key_mismatch")
-        status, body = wizard.api("update-node", {"node": "kvm-01", "host_key_fingerprint": after})
+        change = {"node": "kvm-01", "host_key_fingerprint": after}
+        status, body = wizard.api("update-node", change)
+        assert (status, body["code"], body["differs"]) == (422, "credential_not_for_target", ["proof"])
+        status, body = wizard.api("update-node", change | {"credential": wizard.body()["credential"]})
         assert status == 202, body
         (updated,) = run_queued()
         assert updated.status == OperationStatus.SUCCEEDED, updated.error
@@ -333,13 +337,13 @@ def test_a_changed_host_key_is_refused_until_it_is_confirmed(administrator, tmp_
 
 def test_a_wrong_new_credential_leaves_the_old_one_in_force(wizard, tmp_path):
     wizard.add()
-    kept = Credential.objects.get().secret.open()
+    kept = secret_of(Node.objects.get())
     stranger = make_key(tmp_path / "other").read_text()
     body = {"node": "kvm-01", "credential": {"kind": "ssh_key", "private_key": stranger}}
     assert wizard.api("update-node", body)[0] == 202
     (ended,) = run_queued()
     assert ended.error["code"] == "authentication_failed"
-    assert Credential.objects.get().secret.open() == kept
+    assert secret_of(Node.objects.get()) == kept
     wizard.api("refresh-node", {"node": "kvm-01"})
     assert run_queued()[0].status == OperationStatus.SUCCEEDED
 
@@ -371,10 +375,10 @@ def test_keys_rotate_and_old_secrets_still_open(wizard, settings):
     settings.NODEADMIN_SEAL_KEYS = f"{new},{old}"
     call_command("rotate_keys")
     settings.NODEADMIN_SEAL_KEYS = new
-    assert "private_key" in Credential.objects.get().secret.open()
+    assert "private_key" in secret_of(Node.objects.get())
     settings.NODEADMIN_SEAL_KEYS = old
     with pytest.raises(CredentialUnreadable):
-        Credential.objects.get().secret.open()
+        secret_of(Node.objects.get())
 
 
 def test_the_stored_secret_is_not_readable_in_the_database_file(wizard):

@@ -15,7 +15,6 @@ from nodes.engine.purge import purge
 from nodes.errors import InvalidInput, PermissionDenied
 from nodes.models import (
     Connection,
-    Credential,
     InventoryChange,
     Node,
     OperationStatus,
@@ -30,7 +29,7 @@ from nodes.operations.planning import plan_for
 from nodes.operations.plans import Action, Plan
 from nodes.permissions import MAINTAIN, VIEW
 from tests.engine.running import run_queued
-from tests.factories import grant, make_node, make_snapshot
+from tests.factories import grant, make_credential, make_node, make_snapshot, secret_of
 from tests.light_nodes import ask, light_node
 from tests.lighthosts import TinyVm, assert_exactly_once
 
@@ -70,9 +69,7 @@ def mute(name: str, port: int, like: Node) -> Node:
     )
     access.pin(node, access.pinned_host_key(like))
     node.save()
-    Credential.objects.create(
-        node=node, kind="ssh_key", secret=Credential.objects.get(node=like).secret.open()
-    )
+    make_credential(node, "ssh_key", **secret_of(like))
     return node
 
 

@@ -7,7 +7,7 @@ import pytest
 from nodes.models import Credential, OperationStatus
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
-from tests.factories import grant, make_node
+from tests.factories import grant, make_credential, make_node
 
 pytestmark = pytest.mark.django_db
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGvR1DBmLSHEPCZWGmDJRUXGZAvBX9BqPWKUJCXnH7iX"
@@ -15,7 +15,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGvR1DBmLSHEPCZWGmDJRUXGZAvBX9BqPWKUJ
 
 def test_an_address_without_ssh_asks_for_no_host_key_and_keeps_no_credential(administrator):
     node = make_node("kvm-01", uri="qemu+ssh://root@192.0.2.1/system", host_key=KEY)
-    Credential.objects.create(node=node, kind="password", secret={"password": "hush"})
+    make_credential(node, "password", password="hush")
     status, answer = Api(administrator)("update-node", {"node": "kvm-01", "uri": "test:///default"})
     assert status == 202, answer
     (ended,) = run_queued()

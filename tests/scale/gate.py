@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nodes import access
-from nodes.models import Credential, Node
-from tests.factories import make_node
+from nodes.models import Node
+from tests.factories import make_credential, make_node
 from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.sshd import ME, LoopbackSshd
 
@@ -41,7 +41,5 @@ def gated_node(folder: Path, gate: Path) -> Iterator[Node]:
         node = make_node("gated", uri=f"qemu+ssh://{ME}@127.0.0.1:{sshd.port}/system")
         access.pin(node, sshd.host_key())
         node.save()
-        Credential.objects.create(
-            node=node, kind="ssh_key", secret={"private_key": sshd.user_key.read_text()}
-        )
+        make_credential(node, "ssh_key", private_key=sshd.user_key.read_text())
         yield node

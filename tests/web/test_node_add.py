@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from nodes.models import Node, Operation, OwnKeyPair
 from tests.engine.running import run_queued
-from tests.factories import make_node, make_operation, make_steps
+from tests.factories import make_node, make_operation, make_steps, secret_given
 from tests.hosts.test_host_key_scan import dropping_after
 from tests.sshd import LoopbackSshd
 from tests.web.conftest import HTMX
@@ -144,7 +144,7 @@ def test_a_key_pasted_with_the_line_ends_of_a_browser_is_kept_with_those_of_a_ke
         kind="ssh_key",
         private_key="-----BEGIN\r\nabc\r\n-----END",
     )
-    assert Operation.objects.get().secret.open()["private_key"] == "-----BEGIN\nabc\n-----END\n"
+    assert secret_given(Operation.objects.get())["private_key"] == "-----BEGIN\nabc\n-----END\n"
 
 
 def test_the_whole_way_to_a_node(admin_page):

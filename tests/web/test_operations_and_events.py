@@ -7,7 +7,8 @@ from django.urls import reverse
 
 from nodes.models import Event, Operation
 from nodes.models.event import Severity
-from tests.factories import grant, make_node, make_operation, make_steps
+from nodes.models.sealed import SecretFor
+from tests.factories import ANYWHERE, grant, make_node, make_operation, make_steps
 from tests.web.conftest import HTMX
 
 
@@ -36,7 +37,7 @@ def test_an_export_of_operations_holds_no_secret(admin_page):
         "failed",
         node_name="x",
         params={"uri": "test:///default"},
-        secret={"password": "s3"},
+        secret=SecretFor(ANYWHERE, {"password": "s3"}),
     )
     text = admin_page.get(reverse("operation-list"), {"format": "json"}).content.decode()
     assert json.loads(text)[0]["kind"] == "add-node"

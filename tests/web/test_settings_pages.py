@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from nodes.models import ApiToken, Credential, Event, Operation
-from tests.factories import grant, make_node, make_user
+from tests.factories import grant, make_credential, make_node, make_user
 from tests.permissions.people import give
 from tests.web.conftest import HTMX
 
@@ -138,7 +138,7 @@ def test_a_type_that_is_none_of_the_three_is_refused_with_the_list(admin_page):
 
 def test_the_settings_show_no_secret_and_who_has_which_right(admin_page):
     node = make_node("kvm-01", uri="qemu+ssh://root@192.0.2.1/system", labels={"rack": "a1"})
-    Credential.objects.create(node=node, kind="password", secret={"password": "s3cret"})
+    make_credential(node, "password", password="s3cret")
     grant(make_user("olga"), node, "view_node", "power_node")
     give(make_user("rosa"), "view_node", "delete_node", labels={"rack": "a1"})
     give(make_user("nina"), "view_node", labels={"rack": "a2"})
