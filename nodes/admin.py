@@ -52,6 +52,7 @@ from nodes.permissions import (
     operations_for,
     permissions_on,
 )
+from nodes.role_admin import RoleAdmin, RoleAssignmentAdmin  # noqa: F401 - registers itself
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

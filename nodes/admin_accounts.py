@@ -12,8 +12,8 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from nodes.admin import FreshFactor, actor_of
 from nodes.engine import logins
+from nodes.factor_admin import FreshFactor, actor_of
 from nodes.permissions import GRANT, has_for_all
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from nodes import access
-from nodes.models import Credential, Event, JumpHost, Node, Operation
-from tests.factories import grant, make_node
+from nodes.hosts.target import HostKey
+from nodes.models import Event, JumpHost, Node, Operation
+from tests.factories import grant, make_credential, make_node
 from tests.sshd import ME, LoopbackSshd, free_port, make_key
 
 pytestmark = pytest.mark.django_db
@@ -215,10 +216,10 @@ def test_nodes_tell_their_jump_host_in_as_many_queries_as_without(
 
 def test_another_jump_host_needs_no_secret_again_and_the_right_to_change_the_node(operator, api):
     make_jump_host()
-    node = make_node(
-        "kvm-01", uri="qemu+ssh://root@192.0.2.9/system", host_key_fingerprint="SHA256:" + "A" * 43
-    )
-    Credential.objects.create(node=node, kind="password", secret={"password": "hunter2hunter2"})
+    node = make_node("kvm-01", uri="qemu+ssh://root@192.0.2.9/system")
+    access.pin(node, HostKey.from_blob(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + b"k" * 32))
+    node.save()
+    make_credential(node, "password", password="hunter2hunter2")
     grant(operator, node, "view_node")
     call = api(operator)
     assert call("update-node", {"node": "kvm-01", "jump_host": "bastion"})[0] == 403
