@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from nodes import credential_use
 from nodes.errors import HostKeyMismatch, InvalidInput, NodeAdminError, UnknownNode
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
 from nodes.hosts.connection import ConnectionPool, HostConnection
@@ -32,6 +33,7 @@ from nodes.hosts.target import HostKey, HostTarget, JumpTarget, PasswordCredenti
 from nodes.hosts.uri import NodeUri, parse_uri
 from nodes.models import Bmc, Credential, JumpHost, KeyState, Node, Operation, OwnKeyPair
 from nodes.models.credential import CredentialKind
+from nodes.models.credential_use import SecretKind
 from nodes.models.node import NodeQuerySet
 from nodes.models.sealed import Binding, BoundSecret, SecretFor
 
@@ -57,6 +59,8 @@ class Login:
     jump_host: JumpHost | None = None
     own_key: int | None = None
     """The key pair of nodeadmin that the host is known to let in, by its number."""
+    node: Node | None = field(default=None, compare=False, repr=False)
+    """Whose login it is; None for a host that is no node yet."""
 
     @classmethod
     def of_node(cls, node: Node) -> Login:
@@ -81,6 +85,7 @@ class Login:
             key=str(row.uuid),
             jump_host=row.jump_host,
             own_key=credential.own_key_id if credential else None,
+            node=row,
         )
 
     @classmethod
@@ -102,7 +107,13 @@ class Login:
             jump_host = _jump_host_of(params["jump_host"])
         own_key = old.own_key if old is not None and kind == old.kind else None
         return cls(
-            read_uri(uri), kind, secret, old.host_key if old else None, jump_host=jump_host, own_key=own_key
+            read_uri(uri),
+            kind,
+            secret,
+            old.host_key if old else None,
+            jump_host=jump_host,
+            own_key=own_key,
+            node=node,
         )
 
     @property
@@ -122,8 +133,13 @@ class Login:
         return _credential(self.kind, self.secret, self.binding, self.own_key, keys)
 
     def target(self, keys: OwnKeys | None = None) -> HostTarget:
-        """The target to connect to; ``keys`` and errors as in :meth:`credential`."""
-        keys = keys or OwnKeys()
+        """The target to connect to; ``keys`` and errors as in :meth:`credential`. It is noted as a use."""
+        made = self._target(keys or OwnKeys())
+        if made.credential is not None:
+            credential_use.note([self.node] if self.node is not None else [], self.kind)
+        return made
+
+    def _target(self, keys: OwnKeys) -> HostTarget:
         return HostTarget(
             key=self.key,
             transport=self.uri.transport,
@@ -350,13 +366,19 @@ def targets_for(nodes: Collection[Node]) -> dict[int, HostTarget | NodeAdminErro
     rows = {row.pk: row for row in _with_login().filter(pk__in=_keys(nodes))}
     own_keys = OwnKeys()
     found: dict[int, HostTarget | NodeAdminError] = {}
+    opened: dict[str, list[Node]] = {}
     for key in _keys(nodes):
         try:
             if key not in rows:
                 raise _removed()
-            found[key] = Login._of_row(rows[key]).target(own_keys)
+            login = Login._of_row(rows[key])
+            found[key] = made = login._target(own_keys)
+            if made.credential is not None:
+                opened.setdefault(login.kind, []).append(rows[key])
         except NodeAdminError as error:
             found[key] = error
+    for kind, owners in opened.items():
+        credential_use.note(owners, kind)
     return found
 
 
@@ -374,6 +396,8 @@ def bmc_target(node: Node) -> BmcTarget | None:
         return None
     address, sealed = parse_bmc_url(row.url), BoundSecret.of(row.secret)
     binding = bmc_binding(address, row.user, row.certificate_fingerprint)
+    if sealed is not None:
+        credential_use.note([node], SecretKind.BMC_PASSWORD)
     return BmcTarget(
         address=address,
         user=row.user,

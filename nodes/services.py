@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from nodes import access
+from nodes import access, credential_use
 from nodes.engine.embedded import EmbeddedRunner
 from nodes.engine.runner import Runner
 from nodes.monitor.loop import Monitor
@@ -74,6 +74,7 @@ class Services:
                 self._wake_ups.stop()
             self._news.stop()
             access.close_pool()
+            credential_use.flush()
 
 
 def _wake_ups() -> WakeUps | None:

@@ -70,6 +70,15 @@ def secret_of(node: Node) -> dict[str, Any]:
     return found.open_for(access.binding_of_node(node))
 
 
+def move_node(node: Node, uri: str) -> None:
+    """Give the node another address, and its credential with it, as an update of the connection does."""
+    secret, row = secret_of(node), Credential.objects.get(node=node)
+    node.uri = uri
+    node.save()
+    row.secret = SecretFor(access.binding_of_node(node), secret)
+    row.save()
+
+
 def secret_given(operation: Operation) -> dict[str, Any]:
     """The secret that an operation carries, opened for the address that it was given with."""
     params, found = operation.params, operation.secret

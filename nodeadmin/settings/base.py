@@ -63,6 +63,7 @@ MIDDLEWARE = [
     "django_structlog.middlewares.RequestMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "nodes.web.errors.ErrorPageMiddleware",
+    "nodes.web.credential_use.RequestMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from nodes.hosts.certificates import write_fingerprint
-from nodes.models import Bmc, Event, HeldAutostart, Node, SnapshotSection
+from nodes.models import Bmc, Credential, Event, HeldAutostart, Node, SnapshotSection
 from nodes.operations.node_state.meaning import meaning_of
 
 Json = dict[str, Any]
@@ -192,6 +192,8 @@ class NodeDetail:
     migration_address_forced: bool
     host_key_fingerprint: str | None
     credential_kind: str | None
+    credential_uses_today: int
+    """How often nodeadmin itself has opened the node's secrets today (UTC); people's openings are events."""
     bmc: BmcAnswer | None
     permissions: list[str]
     created_at: datetime
@@ -206,7 +208,7 @@ class NodeDetail:
         node: Node,
         permissions: Iterable[str],
         problems: list[Json],
-        credential_kind: str | None,
+        credential: Credential | None,
         bmc: Bmc | None,
         held: Iterable[HeldAutostart] = (),
     ) -> NodeDetail:
@@ -253,7 +255,8 @@ class NodeDetail:
             migration_address=node.migration_address or None,
             migration_address_forced=node.migration_address_forced,
             host_key_fingerprint=node.host_key_fingerprint or None,
-            credential_kind=credential_kind,
+            credential_kind=credential.kind if credential is not None else None,
+            credential_uses_today=getattr(credential, "uses_today", None) or 0,
             bmc=BmcAnswer.of(bmc) if bmc is not None else None,
             permissions=sorted(permissions),
             created_at=node.created_at,

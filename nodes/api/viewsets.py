@@ -29,6 +29,7 @@ from nodes.api.idempotency import idempotent
 from nodes.api.operation_answers import OperationAnswer, OperationPage, operation_answer
 from nodes.api.schema import documented
 from nodes.api.service_inputs import RetryOperationInput
+from nodes.credential_use import with_uses_today
 from nodes.engine import bmc, requests, scans
 from nodes.engine.queues import waiting_of
 from nodes.engine.service import needs_confirmation
@@ -104,10 +105,10 @@ class Endpoints(ViewSet):
             "problems", flat=True
         ):
             problems += rows
-        kind = Credential.objects.filter(node=node).values_list("kind", flat=True).first()
+        credential = with_uses_today(Credential.objects.filter(node=node).only("kind")).first()
         row = Bmc.objects.filter(node=node).defer("secret").first()
         held = HeldAutostart.objects.filter(node=node)
-        return NodeDetail.of(node, permissions_on(self.user, node), problems, kind, row, held)
+        return NodeDetail.of(node, permissions_on(self.user, node), problems, credential, row, held)
 
     def described(self, data: Mapping[str, Any], columns: Sequence[str] = ()) -> Node:
         """The node that a describe endpoint is asked for; with ``refresh`` after a new inventory, or after

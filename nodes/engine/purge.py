@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from nodes.audit.retention import purge_events
 from nodes.models import (
+    CredentialUse,
     FactorProof,
     IdempotencyKey,
     InventoryChange,
@@ -38,6 +39,7 @@ def purge() -> dict[str, int]:
     changes = InventoryChange.objects.filter(
         observed_at__lt=now - timedelta(days=settings.NODEADMIN_EVENT_DAYS)
     )
+    uses = CredentialUse.objects.filter(day__lt=(now - timedelta(days=settings.NODEADMIN_EVENT_DAYS)).date())
     readings = SmartReading.objects.filter(observed_at__lt=now - timedelta(days=SMART_DAYS))
     keys = IdempotencyKey.objects.filter(created_at__lt=now - timedelta(hours=IDEMPOTENCY_HOURS))
     confirmations = UsedConfirmation.objects.filter(used_at__lt=now - timedelta(hours=CONFIRMATION_HOURS))
@@ -47,6 +49,7 @@ def purge() -> dict[str, int]:
         "migration_slots": slots.delete()[0],
         "operations": operations.delete()[1].get("nodes.Operation", 0),
         **purge_events(now),
+        "credential_uses": uses.delete()[0],
         "inventory_changes": changes.delete()[0],
         "smart_readings": readings.delete()[0],
         "idempotency_keys": keys.delete()[0],

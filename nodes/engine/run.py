@@ -13,6 +13,7 @@ from django.db.models import F, Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from nodes import credential_use
 from nodes.engine.claim import Claim, runner_name
 from nodes.engine.steps import RunningStep, write_line
 from nodes.engine.submit import announce, refresh_by_itself
@@ -144,11 +145,13 @@ class OperationRun:
 def run_operation(run: OperationRun) -> None:
     """Run it to its end. Never raises: what goes wrong ends in the row and in the log."""
     operation = run.operation
+    asked = credential_use.Request(lambda: run.actor, lambda: operation.kind, operation)
     with (
         structlog.contextvars.bound_contextvars(
             operation_id=str(operation.pk), request_id=operation.request_id or None
         ),
         acting(run.actor),
+        credential_use.asked_by(asked),
     ):
         try:
             _run_to_end(run)

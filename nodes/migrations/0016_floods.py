@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('nodes', '0014_bound_secrets'),
+        ('nodes', '0015_credential_use'),
     ]
 
     operations = [

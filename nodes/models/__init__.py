@@ -6,6 +6,7 @@ from nodes.models.bmc import Bmc
 from nodes.models.chore import Chore
 from nodes.models.confirmation import FactorProof, UsedConfirmation
 from nodes.models.credential import Credential, KeyState, OwnKeyPair
+from nodes.models.credential_use import CredentialUse
 from nodes.models.device import Device
 from nodes.models.event import Event
 from nodes.models.flood import FloodKind, HostFlood
@@ -43,6 +44,7 @@ __all__ = [
     "ConnectionReason",
     "CountedEntry",
     "Credential",
+    "CredentialUse",
     "DeclaredSharedStorage",
     "Device",
     "Direction",

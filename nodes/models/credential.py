@@ -22,6 +22,7 @@ class Credential(models.Model):
 
     ``secret`` holds ``{"private_key", "passphrase"}`` or ``{"password"}``, nothing for nodeadmin's own key.
     It opens for the node's address, user and host key alone, as they were when it was stored.
+    ``sudo_secret`` holds ``{"password"}``, for a user whose sudo asks for one, bound in the same way.
     """
 
     node = models.OneToOneField(
@@ -29,6 +30,7 @@ class Credential(models.Model):
     )
     kind = models.CharField(_("kind"), max_length=16, choices=CredentialKind)
     secret = BoundSecretField(_("secret"), null=True, editable=False)
+    sudo_secret = BoundSecretField(_("sudo password"), null=True, editable=False)
     own_key = models.ForeignKey(
         "nodes.OwnKeyPair",
         models.PROTECT,

@@ -44,8 +44,9 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
 
-from nodes import access
+from nodes import access, credential_use
 from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
+from nodes.events import Actor
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import absolute
 from nodes.hosts.journal_entries import Entry
@@ -57,6 +58,7 @@ from nodes.hosts.log_query import LogPage, LogProblem, query
 from nodes.hosts.shared_pool import SharedPool
 from nodes.hosts.stop_signal import stopped_by
 from nodes.models import Node, User
+from nodes.models.event import Via
 from nodes.permissions import VIEW_LOGS, get_node, require_starting
 from nodes.realtime.access import Caller, Recheck
 from nodes.realtime.log_hub import Joined, LogHub, Viewer
@@ -134,6 +136,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         self._viewer: Viewer | None = None
         self._gone = threading.Event()
         self._user: User | None = None
+        self._asked: credential_use.Request | None = None
         self._closed = False
         await self.accept()
         # Refused only after it was accepted: before that a browser is not told why.
@@ -151,6 +154,9 @@ class LogConsumer(AsyncWebsocketConsumer):
             self._recheck.user_id = user.pk
             hub().admit(user.pk, settings.NODEADMIN_LOG_SOCKETS_PER_USER)
             self._user = user
+            client = self.scope.get("client") or [None]
+            asking = Actor(user, client[0], Via.PAGE)
+            self._asked = credential_use.Request(lambda: asking, lambda: "live-logs")
         except NodeAdminError as error:
             await self._fail(error)
             return False
@@ -238,7 +244,8 @@ class LogConsumer(AsyncWebsocketConsumer):
             node = Node.objects.filter(pk=self._node.pk).first()
             if node is None:
                 raise UnknownNode(_("The node has been removed."))
-            return access.connect(access.target_for(node))
+            with credential_use.asked_by(self._asked):
+                return access.connect(access.target_for(node))
         finally:
             connections.close_all()
 

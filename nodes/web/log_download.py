@@ -22,7 +22,7 @@ from django.db import connections
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from nodes import access
+from nodes import access, credential_use
 from nodes.errors import NodeAdminError, RateLimited, UnknownNode
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock, run_within
@@ -76,6 +76,7 @@ class Download:
 
     counted: bool = False
     _gone: threading.Event = field(default_factory=threading.Event)
+    asked: credential_use.Request | None = field(default_factory=credential_use.current)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The file. It ends early where a bound is met, the host is lost, or the right is withdrawn."""
@@ -127,7 +128,8 @@ class Download:
             if user is None:
                 raise UnknownNode(_("The user has been removed."))
             node = get_node(user, str(self.node.uuid), VIEW_LOGS)
-            connection = access.connect(access.target_for(node))
+            with credential_use.asked_by(self.asked):
+                connection = access.connect(access.target_for(node))
             limit = min(MAX_LIMIT, MAX_ENTRIES - self.entries)
             with stopped_by(self._gone):
                 self.page = query(connection, start, limit=limit, timeout_s=timeout_s)

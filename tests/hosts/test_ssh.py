@@ -525,3 +525,20 @@ def test_no_type_of_host_key_in_common_names_both_lists(tmp_path: Path) -> None:
         assert "The host offers: ssh-dss" in caught[0].message
         assert "nodeadmin knows: ssh-ed25519" in caught[0].message
         assert "ssh-keygen -A" in caught[0].remedy
+
+
+def test_further_connections_are_entered_with_the_credential_that_replaced_the_first(tmp_path: Path) -> None:
+    with LoopbackSshd(tmp_path / "one", options={"MaxSessions": "1"}) as sshd:
+        renewed = make_key(tmp_path / "renewed")
+        sshd.authorize(public_of(renewed))
+        by_renewed = sshd.target(credential=SshKeyCredential(renewed.read_text()))
+        with SshConnection(sshd.target()) as connection:
+            connection.enter_with(by_renewed)
+            with connection.shell.stream("echo first; sleep 60") as held:
+                held.read(timeout_s=10)
+                assert connection.shell.run("echo second", timeout_s=20).stdout == b"second\n"
+            accepted = [line for line in sshd.log.splitlines() if "Accepted publickey" in line]
+            fingerprint = HostKey.parse(public_of(renewed)).fingerprint
+            assert [fingerprint in line for line in accepted] == [False, True]
+            with pytest.raises(ValueError, match="another host or user"):
+                connection.enter_with(replace(by_renewed, port=1))

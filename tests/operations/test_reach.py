@@ -9,16 +9,18 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
 
 from nodes import access
-from nodes.errors import CredentialUnreadable
+from nodes.engine.claim import expire_all
+from nodes.errors import CredentialUnreadable, LibvirtUnavailable
 from nodes.models import Credential, Node, Operation, OperationStatus, Snapshot
 from nodes.models.credential import CredentialKind
-from nodes.operations import refresh_node
+from nodes.operations import add_node, refresh_node
+from nodes.operations.base import ClaimLost
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
 from tests.factories import secret_of
@@ -411,6 +413,55 @@ def test_a_password_is_used_once_to_install_the_key_and_then_forgotten(administr
     assert (stored.kind, stored.secret) == (CredentialKind.NODEADMIN_KEY, None)
     assert access.own_key_pair().public_key.split()[1] in (user.home / ".ssh/authorized_keys").read_text()
     assert Node.objects.get().uri == f"qemu+ssh://{user.name}@127.0.0.1:{sshd.port}/system"
+
+
+def with_password(wizard: Wizard, sshd: LoopbackSshd, user: TemporaryUser) -> None:
+    """Ask for the host by the user's password, which is to install the key."""
+    credential = {"kind": "password", "user": user.name, "password": user.password, "install_key": True}
+    body = wizard.body(uri=f"qemu+ssh://127.0.0.1:{sshd.port}/system", credential=credential)
+    status, answer = wizard.api("add-node", body)
+    assert status == 202, answer
+
+
+def test_once_the_key_works_no_step_and_no_connection_has_the_password(
+    administrator, password_host, monkeypatch
+):
+    sshd, user = password_host
+    seen: list[Any] = []
+
+    def fails(run: Any, connection: Any) -> None:
+        seen.append((Operation.objects.get().secret, run.operation.secret))
+        assert connection.shell.run("true", timeout_s=10).ok
+        seen.append(user.password in repr([asdict(connection._ssh._target), vars(connection)]))
+        raise LibvirtUnavailable("as in a test")
+
+    monkeypatch.setattr(add_node, "check_libvirt", fails)
+    with_password(Wizard(Api(administrator), sshd), sshd, user)
+    (ended,) = run_queued()
+    assert ended.error["code"] == "libvirt_unavailable"
+    assert seen == [(None, None), False]
+    assert Operation.objects.get().secret is None
+
+
+def test_a_run_that_dies_after_the_key_was_installed_is_resumed_by_the_key(
+    administrator, password_host, monkeypatch
+):
+    sshd, user = password_host
+
+    def dies(run: Any, connection: Any) -> None:
+        raise ClaimLost
+
+    with monkeypatch.context() as patched:
+        patched.setattr(add_node, "check_libvirt", dies)
+        with_password(Wizard(Api(administrator), sshd), sshd, user)
+        run_queued(1)
+    assert Operation.objects.get().secret is None
+    by_password = sshd.log.count("Accepted password")
+    expire_all()
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, (failed_step(ended), ended.error)
+    assert sshd.log.count("Accepted password") == by_password
+    assert Credential.objects.get().kind == CredentialKind.NODEADMIN_KEY
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from nodes.hosts import qemu_logs
 from nodes.models import Node
 from nodes.permissions import VIEW, VIEW_LOGS
 from nodes.realtime import log_stream
+from tests.factories import move_node
 from tests.forwarder import Forwarder
 from tests.journals import AVAILABLE
 from tests.realtime.sockets import opened
@@ -41,7 +42,7 @@ async def test_a_black_hole_is_told_and_the_stream_goes_on_from_its_place(
     headers = await viewer(host, VIEW, VIEW_LOGS)
     with Forwarder(host.sshd.port) as link:
         uri = f"qemu+ssh://root@127.0.0.1:{link.port}/system"
-        await sync_to_async(Node.objects.filter(name="kvm-01").update)(uri=uri)
+        await sync_to_async(lambda: move_node(Node.objects.get(name="kvm-01"), uri))()
         async with opened(LOGS, headers) as socket:
             await subscribe(socket, backlog=1, **filters)
             assert (await numbers(socket, 1))[0] == [49]

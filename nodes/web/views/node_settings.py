@@ -14,6 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 
 from nodes import access
+from nodes.credential_use import with_uses_today
 from nodes.engine import requests
 from nodes.errors import AddressDenied, InvalidInput, NodeAdminError, NodeExists, TrustedLabel
 from nodes.models import (
@@ -70,11 +71,13 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
 
 def login_facts(node: Node) -> dict[str, Any]:
     """How the node is reached; no secret among it."""
-    credential = Credential.objects.filter(node=node).only("kind", "updated_at").first()
+    rows = Credential.objects.filter(node=node).only("kind", "updated_at")
+    credential = with_uses_today(rows).first()
     return {
         "host_key_type": node.host_key.partition(" ")[0],
         "fingerprint": node.host_key_fingerprint,
         "credential": credential.get_kind_display() if credential else "",
+        "uses_today": credential.uses_today or 0 if credential else 0,
         "credential_changed": credential.updated_at if credential else None,
         "ssh": node.uri.startswith("qemu+ssh"),
     }

@@ -1,0 +1,157 @@
+"""Openings of secrets: of a person, an event each; of nodeadmin itself, a count a node, kind and day.
+
+Whoever acts for somebody says so with :func:`asked_by`; what is opened inside of it is that person's. One
+request or operation leaves one event for a node, however many connections it needs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import structlog
+from django.db import DatabaseError, connection, transaction
+from django.db.models import F, OuterRef, QuerySet, Subquery, Sum
+from django.utils.translation import gettext as _
+
+from nodes.events import Actor, record
+from nodes.models import Credential, CredentialUse, Node, Operation
+
+log = structlog.get_logger(__name__)
+
+FLUSH_S = 60.0
+"""Counts are written at most this often, and when the process ends; one that is killed loses those since."""
+_CHUNK = 500
+
+
+@dataclass(slots=True)
+class Request:
+    """What somebody has asked for, and for which nodes its event has been written."""
+
+    actor: Callable[[], Actor]
+    purpose: Callable[[], str]
+    operation: Operation | None = None
+    noted: set[int | None] = field(default_factory=set)
+
+
+_request: ContextVar[Request | None] = ContextVar("credential_use", default=None)
+
+
+@contextmanager
+def asked_by(request: Request | None) -> Iterator[None]:
+    """Secrets that are opened inside are opened for this request."""
+    token = _request.set(request)
+    try:
+        yield
+    finally:
+        _request.reset(token)
+
+
+def current() -> Request | None:
+    """For whom this thread works, to be handed to another thread."""
+    return _request.get()
+
+
+def note(nodes: Collection[Node], kind: str, *, node_name: str = "") -> None:
+    """A secret of each of the nodes was opened; none of them: of a host that is no node yet."""
+    request = _request.get()
+    actor = request.actor() if request is not None else None
+    if request is None or actor is None or actor.user is None:
+        _counts.add((node.pk for node in nodes), kind)
+        return
+    fresh = [node for node in nodes if node.pk not in request.noted]
+    if (nodes and not fresh) or (not nodes and None in request.noted):
+        return
+    request.noted |= {node.pk for node in fresh} or {None}
+    _record(request, actor, fresh, kind)
+
+
+def _record(request: Request, actor: Actor, nodes: list[Node], kind: str) -> None:
+    operation, purpose = request.operation, request.purpose()
+    one = nodes[0] if len(nodes) == 1 else None
+    name = one.name if one else (operation.node_name if operation is not None else "")
+    words = _("Credential of %(node)s opened for %(purpose)s.") % {"node": name, "purpose": purpose}
+    if len(nodes) > 1:
+        words = _("Credentials of %(count)d nodes opened for %(purpose)s.") % {
+            "count": len(nodes),
+            "purpose": purpose,
+        }
+    data: dict[str, object] = {"kind": kind, "purpose": purpose}
+    if len(nodes) > 1:
+        data["nodes"] = [node.name for node in nodes]
+    record("credential_opened", words, node=one, node_name=name, actor=actor, operation=operation, data=data)
+
+
+def with_uses_today(credentials: QuerySet[Credential]) -> QuerySet[Credential, Any]:
+    """The rows with ``uses_today``: how often nodeadmin itself has opened secrets of their nodes today (UTC),
+    as far as it is written; None for never."""
+    rows = CredentialUse.objects.filter(node=OuterRef("node"), day=datetime.now(UTC).date())
+    total = rows.order_by().values("node").annotate(total=Sum("count")).values("total")
+    return credentials.annotate(uses_today=Subquery(total))
+
+
+class _Counts:
+    """What this process has counted and not yet written."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: Counter[tuple[int, str, date]] = Counter()
+        self._flushed_at = time.monotonic()
+
+    def add(self, nodes: Iterator[int], kind: str) -> None:
+        today = datetime.now(UTC).date()
+        with self._guard:
+            for node in nodes:
+                self._waiting[node, kind, today] += 1
+            due = time.monotonic() - self._flushed_at >= FLUSH_S
+        # Not with somebody's transaction: where that is rolled back, the openings happened all the same.
+        if due and not connection.in_atomic_block:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._guard:
+            counted, self._waiting = self._waiting, Counter()
+            self._flushed_at = time.monotonic()
+        if not counted:
+            return
+        try:
+            with transaction.atomic():
+                _write(counted)
+        except DatabaseError as error:
+            log.warning("uses of credentials could not be counted yet", error=str(error))
+            with self._guard:
+                self._waiting.update(counted)
+
+
+def _write(counted: Counter[tuple[int, str, date]]) -> None:
+    """Add the counts to their rows, in few queries however many nodes there are."""
+    keys = sorted(counted)
+    for start in range(0, len(keys), _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        known = set(Node.objects.filter(pk__in={node for node, _k, _d in chunk}).values_list("pk", flat=True))
+        chunk = [key for key in chunk if key[0] in known]
+        CredentialUse.objects.bulk_create(
+            [CredentialUse(node_id=node, kind=kind, day=day) for node, kind, day in chunk],
+            ignore_conflicts=True,
+        )
+        alike: dict[tuple[str, date, int], list[int]] = {}
+        for node, kind, day in chunk:
+            alike.setdefault((kind, day, counted[node, kind, day]), []).append(node)
+        for (kind, day, times), nodes in alike.items():
+            rows = CredentialUse.objects.filter(node__in=nodes, kind=kind, day=day)
+            rows.update(count=F("count") + times)
+
+
+_counts = _Counts()
+
+
+def flush() -> None:
+    """Write what has been counted: at the process's end, and in tests."""
+    _counts.flush()

@@ -1,0 +1,118 @@
+"""Who has opened a node's secrets: people by events, nodeadmin itself by counts."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+from django.db import DatabaseError
+
+from nodes import access, credential_use
+from nodes.engine.purge import purge
+from nodes.engine.submit import submit
+from nodes.events import SYSTEM
+from nodes.hosts.target import HostKey
+from nodes.models import CredentialUse, Event, Node
+from nodes.models.event import Via
+from tests.api.conftest import Api
+from tests.engine.running import run_queued
+from tests.factories import make_credential, make_node
+
+pytestmark = pytest.mark.django_db
+HOST_KEY = HostKey.parse("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGvR1DBmLSHEPCZWGmDJRUXGZAvBX9BqPWKUJCXnH7iX")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted_before(db: None) -> None:
+    credential_use.flush()
+    CredentialUse.objects.all().delete()
+
+
+def closed_node(name: str) -> Node:
+    """A node behind a port at which nothing listens, with a stored password."""
+    node = make_node(name, uri="qemu+ssh://root@127.0.0.1:1/system")
+    access.pin(node, HOST_KEY)
+    node.save()
+    make_credential(node, password="hunter2hunter2")
+    return node
+
+
+def openings() -> list[Event]:
+    return list(Event.objects.filter(kind="credential_opened").order_by("pk"))
+
+
+def test_a_request_of_a_person_leaves_one_event_that_says_who_and_for_what(administrator):
+    node = closed_node("kvm-01")
+    status, _answer = Api(administrator)("describe-node-logs", {"node": "kvm-01"})
+    assert status == 502
+    (event,) = openings()
+    assert (event.node, event.user, event.via, event.token_name) == (node, administrator, Via.API, "test")
+    assert event.data == {"kind": "password", "purpose": "describe-node-logs"}
+    assert "hunter2" not in f"{event.message} {event.data}"
+    credential_use.flush()
+    assert not CredentialUse.objects.exists()
+
+
+def test_an_operation_of_a_person_leaves_one_event_however_often_it_opens_the_secret(administrator):
+    closed_node("kvm-01")
+    assert Api(administrator)("refresh-node", {"node": "kvm-01"})[0] == 202
+    (ended,) = run_queued()
+    (event,) = openings()
+    assert (event.operation, event.user_name, event.data["purpose"]) == (ended, "ada", "refresh-node")
+
+
+def test_a_secret_that_is_given_for_a_new_host_is_noted_under_its_name(administrator):
+    body = {
+        "name": "kvm-09",
+        "uri": "qemu+ssh://root@127.0.0.1:1/system",
+        "host_key_fingerprint": HOST_KEY.fingerprint,
+        "credential": {"kind": "password", "password": "hunter2hunter2"},
+    }
+    assert Api(administrator)("add-node", body)[0] == 202
+    run_queued()
+    assert openings() == []  # the host did not answer, and the secret stayed sealed
+
+
+def test_what_nobody_asked_for_is_counted_a_node_kind_and_day(administrator):
+    one, two = closed_node("kvm-01"), closed_node("kvm-02")
+    submit("refresh-node", actor=SYSTEM, node=one)
+    run_queued()
+    access.targets_for([one, two])
+    credential_use.flush()
+    access.target_for(two)
+    access.target_for(two)
+    credential_use.flush()
+    today = datetime.now(UTC).date()
+    found = set(CredentialUse.objects.values_list("node__name", "kind", "day", "count"))
+    assert found == {("kvm-01", "password", today, 2), ("kvm-02", "password", today, 3)}
+    assert openings() == []
+
+
+def test_counting_writes_nothing_until_a_minute_is_over(django_assert_num_queries, monkeypatch):
+    nodes = [closed_node(f"kvm-{number}") for number in range(40)]
+    with django_assert_num_queries(1):
+        access.targets_for(nodes)
+    with django_assert_num_queries(5):  # two savepoints, the nodes, rows that are missing, the counts
+        credential_use.flush()
+    assert CredentialUse.objects.filter(count=1).count() == 40
+
+
+def test_a_database_that_is_away_loses_no_count_and_a_removed_node_stops_none(monkeypatch):
+    one, two = closed_node("kvm-01"), closed_node("kvm-02")
+    access.targets_for([one, two])
+
+    def away(counted: object) -> None:
+        raise DatabaseError("database is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(credential_use, "_write", away)
+        credential_use.flush()
+    two.delete()
+    credential_use.flush()
+    assert list(CredentialUse.objects.values_list("node__name", "count")) == [("kvm-01", 1)]
+
+
+def test_old_counts_go_with_old_events():
+    node = closed_node("kvm-01")
+    CredentialUse.objects.create(node=node, kind="password", day=date(2001, 1, 1), count=3)
+    assert purge()["credential_uses"] == 1
