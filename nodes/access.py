@@ -17,7 +17,8 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from nodes import credential_use
-from nodes.errors import HostKeyMismatch, InvalidInput, NodeAdminError, UnknownNode
+from nodes.errors import AuthenticationFailed, HostKeyMismatch, InvalidInput, NodeAdminError, UnknownNode
+from nodes.hosts.authorized_keys import KeyOptions, line_of, options_for
 from nodes.hosts.bmc_target import BmcAddress, BmcTarget, parse_bmc_url
 from nodes.hosts.connection import ConnectionPool, HostConnection
 from nodes.hosts.connection import connect as open_connection
@@ -315,6 +316,53 @@ def own_key_of(connection: HostConnection) -> OwnKeyPair | None:
     if used is None:
         return None
     return next((row for row in OwnKeyPair.objects.all() if same_key(row, used)), None)
+
+
+def by_own_key(target: HostTarget, pair: OwnKeyPair) -> HostTarget:
+    """The same host, entered with this key pair of nodeadmin and with no other."""
+    return replace(target, credential=SshKeyCredential(_private_key(pair)))
+
+
+def pinned_target(login: Login, host_key: str) -> HostTarget:
+    """The target of a login whose host has shown ``host_key`` meanwhile; "" keeps what the login has."""
+    return replace(login, host_key=HostKey.parse(host_key) if host_key else login.host_key).target()
+
+
+def other_user_of_own_key(node: Node, target: HostTarget) -> str:
+    """The name of a jump host or node that logs in with nodeadmin's key as the same user of the same host as
+    ``node``; "" where there is none."""
+    jump = JumpHost.objects.filter(
+        host=target.host,
+        port=target.port,
+        user=target.user,
+        credential_kind=CredentialKind.NODEADMIN_KEY,
+    ).first()
+    if jump is not None:
+        return jump.name
+    others = Node.objects.filter(uri=node.uri, credential__kind=CredentialKind.NODEADMIN_KEY).exclude(
+        pk=node.pk
+    )
+    return others.values_list("name", flat=True).first() or ""
+
+
+def key_options() -> KeyOptions:
+    """What the lines of nodeadmin's key allow, by the settings."""
+    return KeyOptions(sources=tuple(settings.NODEADMIN_KEY_FROM))
+
+
+def key_line(pair: OwnKeyPair) -> str:
+    """The line for authorized_keys that lets the pair in, for OpenSSH 7.8 and newer."""
+    return line_of(pair.public_key, options_for(key_options(), "SSH-2.0-OpenSSH_9.0"))
+
+
+def with_sources_hint(error: AuthenticationFailed) -> AuthenticationFailed:
+    """The error of a key that was refused right after it was written; NODEADMIN_KEY_FROM may be the cause."""
+    if settings.NODEADMIN_KEY_FROM:
+        named = ", ".join(settings.NODEADMIN_KEY_FROM)
+        error.message += " " + _("By NODEADMIN_KEY_FROM it counts from %s alone.") % named
+        error.remedy = _("List the address that the host sees: this machine's, or its jump host's.")
+    error.message += " " + _("authorized_keys was put back as it was.")
+    return error
 
 
 def same_key(row: OwnKeyPair, key: HostKey) -> bool:

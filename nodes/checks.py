@@ -119,6 +119,22 @@ def no_proxy(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
 
 
 @checks.register(checks.Tags.security)
+def key_sources(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E030: a source of nodeadmin's key that is no address: hosts would refuse the key."""
+    wrong = [name for name in settings.NODEADMIN_KEY_FROM if not _is_network(name) or "%" in name]
+    if not wrong:
+        return []
+    return [
+        checks.Error(
+            f"NODEADMIN_KEY_FROM holds what is no address or network: {', '.join(wrong)}.",
+            hint="List this machine's addresses as hosts see them, and those of jump hosts: 10.0.0.7, "
+            "2001:db8::/64.",
+            id="nodeadmin.E030",
+        )
+    ]
+
+
+@checks.register(checks.Tags.security)
 def networks(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
     """nodeadmin.E009: a network that may or may not be reached is none, so that its rule would not hold."""
     found: list[checks.CheckMessage] = []

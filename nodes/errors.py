@@ -118,6 +118,20 @@ class JumpHostInUse(NodeAdminError):
     title = "The jump host is in use"
 
 
+class OwnKeyNeeded(NodeAdminError):
+    """``extra``: the hosts that still need the old key pair, by name."""
+
+    code, http_status = "own_key_needed", 409
+    title = "Hosts still need the old key pair"
+
+
+class OwnKeyNotEverywhere(NodeAdminError):
+    """``extra``: ``lacking`` and ``old_line_left``, by name."""
+
+    code, http_status, retryable = "own_key_not_everywhere", 409, True
+    title = "Not every host has the new key"
+
+
 class NodeBusy(NodeAdminError):
     code, http_status, retryable = "node_busy", 409, True
     title = "Another operation is changing this node"

@@ -352,6 +352,8 @@ NODEADMIN_SCAN_RATE = env.rate("NODEADMIN_SCAN_RATE", "30/min")
 # Calls that wait for a host or for an operation's end, for each user and in all, in each web process.
 NODEADMIN_WAITS_PER_USER = env.integer("NODEADMIN_WAITS_PER_USER", 8, minimum=1)
 NODEADMIN_WAITS = env.integer("NODEADMIN_WAITS", 32, minimum=1)
+# Addresses and networks from which alone hosts take nodeadmin's own key (from="…" in authorized_keys).
+NODEADMIN_KEY_FROM = env.words("NODEADMIN_KEY_FROM")
 NODEADMIN_HOST_TIMEOUT_S = env.seconds("NODEADMIN_HOST_TIMEOUT_S", 15.0, minimum=1.0)
 NODEADMIN_PROBE_TIMEOUT_S = env.seconds("NODEADMIN_PROBE_TIMEOUT_S", 60.0, minimum=5.0)
 NODEADMIN_MONITOR = env.text("NODEADMIN_MONITOR", "embedded", choices=("embedded", "separate"))

@@ -18,6 +18,7 @@ from nodes.api import (
     jump_host_answers,
     log_answers,
     operation_answers,
+    own_key_answers,
     service_answers,
     shared_storage_answers,
 )
@@ -48,6 +49,9 @@ _ANSWERS: tuple[type, ...] = (
     jump_host_answers.JumpHostPage,
     factor_answers.FactorsAnswer,
     factor_answers.FactorGivenAnswer,
+    own_key_answers.OwnKeyPage,
+    own_key_answers.KeyHolderPage,
+    own_key_answers.RetiredKeyAnswer,
 )
 _IDEMPOTENCY = OpenApiParameter(
     "Idempotency-Key",

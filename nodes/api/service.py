@@ -93,8 +93,9 @@ class ServiceEndpoints(Endpoints):
         example=EXAMPLE_NODE | {"vm_policy": "migrate"},
         long=True,
         confirmed=True,
-        description="The host itself is left as it is. The node's credential and inventory are deleted, "
-        "its events are kept. Refused while VMs run on it, unless `vm_policy` says to migrate them. "
+        description="The host itself is left as it is, but for nodeadmin's own key with `remove_key`. The "
+        "node's credential and inventory are deleted, its events are kept. Refused while VMs run on it, "
+        "unless `vm_policy` says to migrate them. "
         f"{PLANNED}Needs `delete_node`.",
     )
     @idempotent

@@ -125,6 +125,13 @@ class DeleteNodeInput(ConfirmedInput):
     vm_overrides = OverridesField(choices=OVERRIDES[DELETE], required=False)
     targets = targets_field()
     force = Truth(default=False, help_text=_("For a host that is gone; the plan names what is lost."))
+    remove_key = Truth(
+        default=False,
+        help_text=_(
+            "Remove nodeadmin's own key from authorized_keys on the host. Where that fails, the node is "
+            "removed all the same, and `key_left_on_host` of the result says where the key stays."
+        ),
+    )
 
 
 class EnableNodeInput(ConfirmedInput):

@@ -13,6 +13,7 @@ from nodes.api.jump_hosts import JumpHostEndpoints
 from nodes.api.logs import LogEndpoints
 from nodes.api.missing import NoSuchEndpoint
 from nodes.api.operation_log import OperationLogEndpoints
+from nodes.api.own_keys import OwnKeyEndpoints
 from nodes.api.second_factor import SecondFactorEndpoints
 from nodes.api.service import ServiceEndpoints
 from nodes.api.shared_storage import SharedStorageEndpoints
@@ -49,6 +50,7 @@ ENDPOINTS = {
         "update-jump-host",
         "remove-jump-host",
     ),
+    OwnKeyEndpoints: ("list-own-keys", "describe-own-key", "rotate-own-key", "retire-own-key"),
     BmcEndpoints: ("scan-bmc-certificate", "power-on-node"),
     InventoryEndpoints: tuple(f"describe-node-{section.slug}" for section in SECTIONS),
     OperationEndpoints: ("list-operations", "describe-operation", "cancel-operation", "retry-operation"),

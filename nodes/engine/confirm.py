@@ -28,6 +28,7 @@ from nodes.operations.plans import Action, Plan, Reason, VmDecision
 
 LIVES_S = 300
 SALT = "nodeadmin.confirmation"
+PLAIN_SALT = "nodeadmin.confirmation.plain"
 FORM = 2
 """Of what a token carries: one of another version is refused, whatever its members mean there."""
 
@@ -131,6 +132,39 @@ def redeem(confirmation: Confirmation) -> None:
             UsedConfirmation.objects.create(nonce=confirmation.nonce)
     except IntegrityError:
         raise _used() from None
+
+
+def issue_plain(user: User, call: str, decisions: Mapping[str, Any]) -> tuple[str, datetime]:
+    """A token for a call that concerns no single node, and when it ends; as :func:`issue`."""
+    agreed = {"nonce": secrets.token_urlsafe(18), "call": [user.pk, call], "plan": _digest(decisions)}
+    expires_at = timezone.now() + timedelta(seconds=LIVES_S)
+    return signing.dumps(agreed, salt=PLAIN_SALT), expires_at
+
+
+def redeem_plain(token: str, user: User, call: str, decisions: Mapping[str, Any]) -> bool:
+    """Use up a token of :func:`issue_plain`, within the caller's transaction; False, and it is not used,
+    where it was given for other decisions. Raises ConfirmationInvalid as :func:`read`."""
+    try:
+        agreed = signing.loads(token, salt=PLAIN_SALT, max_age=LIVES_S)
+    except signing.SignatureExpired:
+        raise _invalid(_("The confirmation is older than five minutes.")) from None
+    except signing.BadSignature:
+        raise _invalid(_("This is no confirmation that was given out here.")) from None
+    if agreed["call"] != [user.pk, call]:
+        raise _invalid(_("The confirmation was given for another call, other options or by somebody else."))
+    if agreed["plan"] != _digest(decisions):
+        return False
+    try:
+        with transaction.atomic():
+            UsedConfirmation.objects.create(nonce=agreed["nonce"])
+    except IntegrityError:
+        raise _used() from None
+    return True
+
+
+def _digest(decisions: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(decisions), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _bound(user: User, call: str, node: Node, options: Mapping[str, Any]) -> str:

@@ -273,6 +273,12 @@ def retry(
     kind = kind_of(operation.kind)
     if operation.node is None and kind is not None and kind.needs_node:
         raise removed()
+    if kind is not None and not kind.retriable:
+        raise InvalidInput(
+            _("This is not retried; asked for again, it goes on with what is left."),
+            remedy=_("Call %s again.") % kind.kind,
+            field="operation",
+        )
     if isinstance(kind, PlannedKind):
         raise InvalidInput(_("This needs a new plan and a new confirmation."), field="operation")
     if operation.params.get("has_secret"):

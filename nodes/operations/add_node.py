@@ -17,7 +17,7 @@ from nodes.models import Credential, Node, Operation, User
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan
 from nodes.operations.connection_rules import check_add, refuse_taken_name
 from nodes.operations.connection_state import note_contact
-from nodes.operations.key_install import install_own_key, login_of
+from nodes.operations.key_install import install_own_key, login_of, take_back, taking_key_back
 from nodes.operations.reaching import check_rights, open_connection, reach_steps
 from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
 from nodes.permissions import ADD, nodes_for
@@ -64,11 +64,15 @@ class AddNode(OperationKind):
     def execute(self, run: Run) -> JsonObject:
         joined = Node.objects.filter(joined_by=run.operation.pk).first()
         if joined is None:
-            joined = self._add(run)
+            joined = taking_key_back(run, lambda: self._add(run))
         else:
             with run.step("join"):
                 pass
         return {"node": joined.name, "uuid": str(joined.uuid)}
+
+    def denied(self, run: Run) -> bool:
+        take_back(run)
+        return False
 
     def _add(self, run: Run) -> Node:
         run.check_request()

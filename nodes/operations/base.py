@@ -139,6 +139,7 @@ class OperationKind(ABC):
     kinds leave an event when they are asked for and when they end. Those that need a node cannot be done
     again once it has been removed; one that ``removes_node`` is resumed without it. A ``patient`` kind may
     wait for a host or for VMs for minutes; it has threads of its own, so that no other has to wait with it.
+    One that is not ``retriable`` is asked for again by its own call, which finds out what is left to do.
     """
 
     kind: ClassVar[str]
@@ -148,6 +149,7 @@ class OperationKind(ABC):
     needs_node: ClassVar[bool] = True
     removes_node: ClassVar[bool] = False
     patient: ClassVar[bool] = False
+    retriable: ClassVar[bool] = True
 
     @abstractmethod
     def title(self, operation: Operation) -> str:

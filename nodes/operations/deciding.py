@@ -50,7 +50,7 @@ def decide(
         decisions=decisions,
         blockers=_node_blockers(world, kind, options, decisions),
         losses=_losses(world, decisions),
-        notes=(*plan.notes, *_targets_asked(world), *_notes(kind), *node_notes(world, kind)),
+        notes=(*plan.notes, *_targets_asked(world), *_notes(kind, options), *node_notes(world, kind)),
         estimate_s=pace.of_all(decisions, world.node_uuid),
         targets=shown_targets(world.targets),
         targets_asked=world.targets_asked,
@@ -224,12 +224,17 @@ def _losses(world: World, decisions: tuple[VmDecision, ...]) -> tuple[str, ...]:
     )
 
 
-def _notes(kind: str) -> tuple[str, ...]:
-    if kind == DELETE:
+def _notes(kind: str, options: Options) -> tuple[str, ...]:
+    if kind != DELETE:
+        return ()
+    if options.remove_key:
         return (
-            _("The host is left as it is. The node's credential and inventory are deleted; events stay."),
+            _(
+                "nodeadmin's own key is removed from authorized_keys on the host. The node's credential and "
+                "inventory are deleted; events stay."
+            ),
         )
-    return ()
+    return (_("The host is left as it is. The node's credential and inventory are deleted; events stay."),)
 
 
 # -- where the VMs cannot be seen ------------------------------------------------------------------
@@ -254,7 +259,7 @@ def _unseen(world: World, plan: Plan, options: Options) -> Plan:
             plan,
             decisions=tuple(_unknown(vm, Action.LEAVE) for vm in world.vms),
             losses=(*_lost_with_the_node(world), *lost_marks(world, plan.kind)),
-            notes=(*plan.notes, fault.message, *_notes(DELETE)),
+            notes=(*plan.notes, fault.message, *_notes(DELETE, options)),
         )
     return replace(
         plan,

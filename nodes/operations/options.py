@@ -46,7 +46,7 @@ _DOWN: Mapping[str, Any] = {
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     DRAIN: {**_STOPPING, "reason": ""},
     RETURN: _MIGRATING,
-    DELETE: {**_TARGETS, "force": False},
+    DELETE: {**_TARGETS, "force": False, "remove_key": False},
     REBOOT: {**_DOWN, "restart_vms": False},
     SHUTDOWN: _DOWN,
 }
@@ -72,7 +72,8 @@ class Wish:
 @dataclass(frozen=True, slots=True)
 class Options:
     """``vm_overrides`` are wishes by name or UUID of a VM; ``targets`` are the nodes that VMs may migrate to,
-    empty for any; a VM's own target counts for more. ``force`` is for deleting a host that is gone.
+    empty for any; a VM's own target counts for more. ``force`` is for deleting a host that is gone;
+    ``remove_key`` takes nodeadmin's own key off the host with it.
 
     ``restart_vms``: those that were stopped are started after a *successful* reboot. Where the power command
     is refused they are started in any case, unless ``keep_stopped_on_refusal``.
@@ -91,6 +92,7 @@ class Options:
     keep_stopped_on_refusal: bool = False
     hold_autostart: bool | None = None
     force: bool = False
+    remove_key: bool = False
     auto_converge: bool = False
     reason: str = ""
 

@@ -64,7 +64,7 @@ def open_connection(run: Run, login: access.Login, fingerprint: str) -> tuple[Ho
         )
     with run.step("host_key") as step:
         pinned = access.chosen_key(scan, confirmed, key_type)
-        step.report(f"{pinned.type} {pinned.fingerprint}")
+        step.report(f"{pinned.type} {pinned.fingerprint}", data={"host_key": pinned.to_text()})
     login = replace(login, host_key=pinned)
     with run.step("authenticate") as step:
         connection = access.connect_once(login.target())

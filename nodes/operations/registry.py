@@ -10,6 +10,7 @@ from nodes.operations.power_on import PowerOnNode
 from nodes.operations.reboot import RebootNode
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.return_vms import EnableNode
+from nodes.operations.rotate_own_key import RotateOwnKey
 from nodes.operations.shutdown import ShutdownNode
 from nodes.operations.update_connection import UpdateConnection
 
@@ -23,6 +24,7 @@ KINDS: tuple[OperationKind, ...] = (
     RebootNode(),
     ShutdownNode(),
     PowerOnNode(),
+    RotateOwnKey(),
 )
 
 PATIENT = tuple(kind.kind for kind in KINDS if kind.patient)

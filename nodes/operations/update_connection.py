@@ -16,7 +16,7 @@ from nodes.operations.add_node import check_libvirt, known_identity, refuse_dupl
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, removed
 from nodes.operations.connection_rules import check_update
 from nodes.operations.connection_state import note_contact
-from nodes.operations.key_install import install_own_key, login_of
+from nodes.operations.key_install import install_own_key, login_of, take_back, taking_key_back
 from nodes.operations.reaching import check_rights, open_connection, reach_steps
 from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
 from nodes.permissions import CHANGE
@@ -51,6 +51,13 @@ class UpdateConnection(OperationKind):
         check_update(user, node, params)
 
     def execute(self, run: Run) -> JsonObject:
+        return taking_key_back(run, lambda: self._change(run))
+
+    def denied(self, run: Run) -> bool:
+        take_back(run)
+        return False
+
+    def _change(self, run: Run) -> JsonObject:
         node = run.operation.node
         if node is None:
             raise removed()

@@ -14,6 +14,7 @@ import pytest
 
 from nodes.errors import AuthenticationFailed, InsufficientRightsOnHost
 from nodes.hosts.authorize import authorize_key
+from nodes.hosts.authorized_keys import KeyOptions, line_of, options_for
 from nodes.hosts.connection import connect
 from nodes.hosts.keypair import generate_key_pair
 from nodes.hosts.rights import ASKED, POWER_OFF, REBOOT, SMART, preflight
@@ -149,6 +150,8 @@ def test_a_test_node_has_libvirt_alone() -> None:
 
 # -- letting a key in -----------------------------------------------------------------------------
 
+OPTIONS = options_for(KeyOptions(), "SSH-2.0-OpenSSH_9.2p1")
+
 
 @needs_root
 def test_a_password_lets_a_key_in_which_then_opens_the_host(user: TemporaryUser, tmp_path: Path) -> None:
@@ -159,13 +162,13 @@ def test_a_password_lets_a_key_in_which_then_opens_the_host(user: TemporaryUser,
         with pytest.raises(AuthenticationFailed):
             connect(by_key)
         with connect(by_password) as connection:
-            assert authorize_key(connection, pair.public_key) is True
-            assert authorize_key(connection, pair.public_key) is False
-            assert authorize_key(connection, pair.public_key + "-renamed") is False
+            assert authorize_key(connection, pair.public_key).new
+            assert not authorize_key(connection, pair.public_key).changed
+            assert not authorize_key(connection, pair.public_key + "-renamed").changed
         with connect(by_key) as connection:
             assert connection.shell.run("id -un", timeout_s=5).stdout.decode().strip() == user.name
     keys = user.home / ".ssh" / "authorized_keys"
-    assert keys.read_text() == pair.public_key + "\n"
+    assert keys.read_text() == line_of(pair.public_key, OPTIONS) + "\n"
     for path, mode in ((keys.parent, 0o700), (keys, 0o600)):
         assert stat.S_IMODE(path.stat().st_mode) == mode
         assert path.stat().st_uid == user.uid
@@ -184,9 +187,10 @@ def test_keys_that_are_there_stay(user: TemporaryUser, sshd: LoopbackSshd) -> No
     for path in (folder, elsewhere):
         os.chown(path, user.uid, user.gid)
     with connect(sshd.target(user=user.name)) as connection:
-        assert authorize_key(connection, pair.public_key) is True
+        assert authorize_key(connection, pair.public_key).new
     assert (folder / "authorized_keys").is_symlink()
-    assert elsewhere.read_text() == f"# {pair.public_key}\n{before.public_key}\n{pair.public_key}\n"
+    added = line_of(pair.public_key, OPTIONS)
+    assert elsewhere.read_text() == f"# {pair.public_key}\n{before.public_key}\n{added}\n"
 
 
 @needs_root

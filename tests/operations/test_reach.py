@@ -551,6 +551,54 @@ def test_a_libvirt_that_answers_late_is_given_a_second_look(pair, nodes, monkeyp
     assert refresh_node.libvirt_answers(connection)
 
 
+# -- removed with the node --------------------------------------------------------------------------
+
+
+def added_by_password(api: Api, sshd: LoopbackSshd, user: TemporaryUser) -> None:
+    credential = {"kind": "password", "user": user.name, "password": user.password, "install_key": True}
+    ended = Wizard(api, sshd).add(uri=f"qemu+ssh://127.0.0.1:{sshd.port}/system", credential=credential)
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+
+
+def delete(api: Api, **options: Any) -> Operation:
+    given = {"node": "kvm-01", **options}
+    status, asked = api("delete-node", given)
+    assert status == 428, asked
+    assert "own key is removed" in str(asked["plan"]["notes"])
+    status, answer = api("delete-node", given | {"confirm_token": asked["confirm_token"]})
+    assert status == 202, answer
+    (ended,) = run_queued()
+    return ended
+
+
+def test_the_key_goes_from_the_host_with_the_node_where_that_is_asked_for(administrator, password_host):
+    sshd, user = password_host
+    keys = user.home / ".ssh" / "authorized_keys"
+    keys.parent.mkdir(mode=0o700)
+    keys.write_text("# mine\n")
+    for path in (keys.parent, keys):
+        os.chown(path, user.uid, user.gid)
+    added_by_password(Api(administrator), sshd, user)
+    assert "restrict," in keys.read_text()
+    ended = delete(Api(administrator), remove_key=True)
+    assert (ended.status, ended.result) == (OperationStatus.SUCCEEDED, {"node": "kvm-01"}), ended.error
+    assert keys.read_text() == "# mine\n"
+
+
+def test_a_host_that_is_gone_keeps_the_key_which_is_said_and_the_node_goes(administrator, password_host):
+    sshd, user = password_host
+    added_by_password(Api(administrator), sshd, user)
+    access.close_pool()
+    sshd.stop()
+    try:
+        ended = delete(Api(administrator), remove_key=True, force=True)
+    finally:
+        sshd.start()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert ended.result["key_left_on_host"] == f"{user.name}@127.0.0.1:{sshd.port}"
+    assert not Node.objects.exists()
+
+
 # -- through a jump host ---------------------------------------------------------------------------
 
 

@@ -216,6 +216,10 @@ class RebootForm(ShutdownForm):
 class DeleteForm(ServiceForm):
     vm_policy = policy("refuse", "migrate")
     auto_converge = switch(*AUTO_CONVERGE)
+    remove_key = switch(
+        _("Remove nodeadmin's key from the host"),
+        _("Its lines in authorized_keys. Where the host does not answer, the key stays, and that is said."),
+    )
     force = switch(
         _("The host is gone for good"),
         _("It is not asked. VMs that may still run there are no longer managed."),

@@ -56,7 +56,7 @@ def add(request: HttpRequest) -> HttpResponse:
         "form": AddNodeForm(),
         "factor": factor_field(request, about="add-node"),
         "fields": FIELDS,
-        "public_key": access.own_key_pair().public_key,
+        "public_key": access.key_line(access.own_key_pair()),
         "types": NodeType.choices,
         "allow_test": settings.NODEADMIN_ALLOW_TEST_URI,
         "may_scan": has_for_all(user_of(request), SCAN),

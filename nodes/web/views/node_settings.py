@@ -116,7 +116,7 @@ def connection(request: HttpRequest, name: str) -> HttpResponse:
             "login": login_facts(node),
             "fields": FIELDS,
             "factor": factor_field(request, about=of_call("update-node", node.uuid)),
-            "public_key": access.own_key_pair().public_key,
+            "public_key": access.key_line(access.own_key_pair()),
             "may_scan": has_for_all(user_of(request), SCAN),
         }
         return render(request, "nodes/node_connection.html", context)

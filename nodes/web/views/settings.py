@@ -20,7 +20,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     everywhere = model_permissions(user)
     context = {
         # Who may add nodes may put the key on hosts; nobody else needs to see it.
-        "public_key": access.own_key_pair().public_key if has_for_all(user, ADD) else "",
+        "public_key": access.key_line(access.own_key_pair()) if has_for_all(user, ADD) else "",
         "rights": [(name, name in everywhere) for name in (*NODE_PERMISSIONS, ADD)],
         "groups": user.groups.order_by("name").values_list("name", flat=True),
         "token_count": ApiToken.objects.filter(user=user, revoked_at=None).count(),

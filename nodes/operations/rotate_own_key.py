@@ -1,0 +1,224 @@
+"""rotate-own-key: every host that lets nodeadmin's key in gets a new one, and loses the old one after that.
+
+Each host: enter with the old key, add the new one, log in anew with the new one alone, note that, and only
+then take the old line out. A host that is away or refuses keeps the old key, and is named at the end; the old
+pair is kept until nobody needs it. Asked for again, it goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from nodes import access
+from nodes.errors import AuthenticationFailed, HostError, OwnKeyNotEverywhere
+from nodes.events import Target, record
+from nodes.hosts.authorize import authorize_key, explain_refused_key, key_lines, restore_key, revoke_key
+from nodes.hosts.target import HostTarget
+from nodes.models import Credential, JumpHost, Node, Operation, OwnKeyPair
+from nodes.models.credential import CredentialKind
+from nodes.operations import own_keys
+from nodes.operations.base import JsonObject, OperationKind, Run, StepHandle, StepPlan
+from nodes.operations.crew import Job, do_jobs
+from nodes.permissions import MANAGE_SSH
+
+AT_ONCE = 8
+"""Hosts at once: each costs a few logins, and a slow one holds up no other."""
+NAMED = 100
+KEY, RETIRE = "key", "retire"
+
+
+class RotateOwnKey(OperationKind):
+    """It concerns no single node; each host's state is on its Credential or JumpHost."""
+
+    kind = "rotate-own-key"
+    permission = MANAGE_SSH
+    needs_node = False
+    patient = True
+    retriable = False
+
+    def title(self, operation: Operation) -> str:
+        return _("Replace nodeadmin's own key")
+
+    def subject(self, node: Node | None, node_name: str) -> str:
+        return "own-key"
+
+    def steps(self, node: Node | None, params: JsonObject) -> Sequence[StepPlan]:
+        jump_hosts = [
+            StepPlan(f"jump:{number}", _("Jump host %s") % name, target=name)
+            for number, name in params["jump_hosts"]
+        ]
+        nodes = [
+            StepPlan(f"node:{number}", _("Node %s") % name, target=name) for number, name in params["nodes"]
+        ]
+        return (
+            StepPlan(KEY, _("Make the new key")),
+            *jump_hosts,
+            *nodes,
+            StepPlan(RETIRE, _("Retire the old key")),
+        )
+
+    def execute(self, run: Run) -> JsonObject:
+        current = self._current(run)
+        params = run.operation.params
+        # First, and one after another: nodes are reached through them.
+        for number, _name in params["jump_hosts"]:
+            do_jobs(
+                [Job(f"jump:{number}", partial(_move_jump_host, run, number, current))], at_once=1, go_on=True
+            )
+        jobs = [
+            Job(f"node:{number}", partial(_move_node, run, number, current)) for number, _n in params["nodes"]
+        ]
+        do_jobs(jobs, at_once=AT_ONCE, go_on=True)
+        return self._end(run, current)
+
+    def _current(self, run: Run) -> OwnKeyPair:
+        with run.step(KEY) as step:
+            number = step.data.get("own_key")
+            known = OwnKeyPair.objects.filter(pk=number).first() if isinstance(number, int) else None
+            if known is not None:
+                return known
+            with run.fenced():
+                # One that is being replaced already is replaced by the pair that came then.
+                going = own_keys.retiring() is not None
+                pair = access.own_key_pair() if going else own_keys.make_next(run.actor, run.operation)
+                step.report(pair.fingerprint, data={"own_key": pair.pk})
+            return pair
+
+    def _end(self, run: Run, current: OwnKeyPair) -> JsonObject:
+        old = own_keys.retiring()
+        with run.step(RETIRE) as step:
+            left, lines = own_keys.lacking(current), own_keys.old_lines(current)
+            if old is None:
+                step.skip(_("There is none any more."))
+            elif left.names or lines.names:
+                step.skip(_("It is kept until no host needs it."))
+            else:
+                with run.fenced():
+                    own_keys.drop_old(run.actor, old, run.operation, forced=False)
+                step.report(_("No host has it any more; it is destroyed."))
+        if not left.names and not lines.names:
+            return {"fingerprint": current.fingerprint}
+        count = len(left.names)
+        message = (
+            ngettext(
+                "%(count)d host lacks the new key: %(names)s.",
+                "%(count)d hosts lack the new key: %(names)s.",
+                count,
+            )
+            % {"count": count, "names": _listed(left.names)}
+            if left.names
+            else _("The old key's line could not be removed from: %s.") % _listed(lines.names)
+        )
+        raise OwnKeyNotEverywhere(
+            message,
+            remedy=_(
+                "The old key is kept. See the steps for what failed, and replace the key again: it goes on."
+            ),
+            extra={
+                "fingerprint": current.fingerprint,
+                "lacking": left.names[:NAMED],
+                "lacking_count": count,
+                "old_line_left": lines.names[:NAMED],
+            },
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:10])
+    return (
+        shown
+        if len(names) <= 10
+        else _("%(names)s and %(more)d more") % {"names": shown, "more": len(names) - 10}
+    )
+
+
+def _move_node(run: Run, number: int, new: OwnKeyPair) -> None:
+    with run.step(f"node:{number}") as step:
+        rows = Credential.objects.filter(node=number, kind=CredentialKind.NODEADMIN_KEY)
+        row = rows.select_related("node").first()
+        if row is None:
+            step.skip(_("It does not log in with nodeadmin's key any more."))
+            return
+
+        def note(*, left: bool, moved: bool) -> None:
+            with run.fenced():
+                rows.update(own_key=new, old_line_left=left, updated_at=timezone.now())
+                if moved:
+                    text = _("%(name)s lets nodeadmin's key %(key)s in") % {
+                        "name": row.node.name,
+                        "key": new.fingerprint,
+                    }
+                    record("own_key_moved", text, node=row.node, actor=run.actor, operation=run.operation)
+            if moved:
+                access.pool().drop_node(str(row.node.uuid))
+
+        _move(step, access.target_for(row.node), row, new, note)
+
+
+def _move_jump_host(run: Run, number: int, new: OwnKeyPair) -> None:
+    with run.step(f"jump:{number}") as step:
+        rows = JumpHost.objects.filter(pk=number, credential_kind=CredentialKind.NODEADMIN_KEY)
+        row = rows.select_related("jump_host__jump_host").first()
+        if row is None:
+            step.skip(_("It does not log in with nodeadmin's key any more."))
+            return
+
+        def note(*, left: bool, moved: bool) -> None:
+            with run.fenced():
+                rows.update(own_key=new, old_line_left=left, updated_at=timezone.now())
+                if moved:
+                    text = _("%(name)s lets nodeadmin's key %(key)s in") % {
+                        "name": row.name,
+                        "key": new.fingerprint,
+                    }
+                    target = Target("jump_host", str(row.pk), row.name)
+                    record("own_key_moved", text, actor=run.actor, operation=run.operation, target=target)
+            if moved:
+                access.drop_jump_host(row)
+
+        _move(step, access.jump_target(row).target, row, new, note)
+
+
+def _move(
+    step: StepHandle,
+    target: HostTarget,
+    row: Credential | JumpHost,
+    new: OwnKeyPair,
+    note: Callable[..., None],
+) -> None:
+    """Bring one host from the old key to the new one. Raises HostError; what was there before is then in
+    force."""
+    by_new = access.by_own_key(target, new)
+    if row.own_key_id != new.pk:
+        _install(step, target, by_new, new)
+        note(left=True, moved=True)
+    elif not row.old_line_left:
+        step.report(_("It has the new key already."))
+        return
+    # A login with the new key: only by that is the old one taken out.
+    with access.connect_once(by_new) as connection:
+        for old in OwnKeyPair.objects.exclude(pk=new.pk):
+            revoke_key(connection, old.public_key)
+    note(left=False, moved=False)
+    step.report(_("It lets the new key in, and the old one no more."))
+
+
+def _install(step: StepHandle, target: HostTarget, by_new: HostTarget, new: OwnKeyPair) -> None:
+    with access.connect_once(target) as connection:
+        if "before" not in step.data:
+            step.report(
+                _("Adding the new key."), data={"before": list(key_lines(connection, new.public_key))}
+            )
+        authorize_key(connection, new.public_key, access.key_options())
+        try:
+            access.connect_once(by_new).close()
+        except HostError as failure:
+            restore_key(connection, new.public_key, list(step.data["before"]))
+            if isinstance(failure, AuthenticationFailed):
+                raise access.with_sources_hint(explain_refused_key(connection, failure)) from failure
+            raise
