@@ -33,9 +33,11 @@ from nodes.models import (
     Credential,
     DeclaredSharedStorage,
     Event,
+    JumpHost,
     Node,
     Operation,
     OperationStep,
+    OwnKeyPair,
     Snapshot,
     SnapshotSection,
     User,
@@ -45,6 +47,7 @@ from nodes.models.shared_storage import checked_storage_name
 from nodes.permissions import (
     CHANGE,
     GRANT,
+    MANAGE_SSH,
     VIEW,
     events_for,
     has_for_all,
@@ -372,6 +375,30 @@ class OperationAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Operation]:
         return operations_for(request.user).select_related("node")  # type: ignore[arg-type]
+
+
+class SshAdmin(ReadOnlyAdmin):
+    """For who may manage SSH; the pages and the API change these rows."""
+
+    exclude = ("secret",)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        user: Any = request.user
+        return user.is_authenticated and has_for_all(user, MANAGE_SSH)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+
+@admin.register(JumpHost)
+class JumpHostAdmin(SshAdmin):
+    list_display = ("name", "address", "credential_kind", "jump_host", "host_key_fingerprint")
+    search_fields = ("name", "host")
+
+
+@admin.register(OwnKeyPair)
+class OwnKeyPairAdmin(SshAdmin):
+    list_display = ("fingerprint", "state", "created_at")
 
 
 @admin.register(Event)

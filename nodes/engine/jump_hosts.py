@@ -283,6 +283,11 @@ def _refuse_taken(name: str) -> None:
         )
 
 
+def checked_address(host: str, port: int) -> NodeUri:
+    """The address of a jump host as somebody types it. Raises InvalidInput."""
+    return _address(host, port, "")
+
+
 def _address(host: str, port: int, user: str) -> NodeUri:
     """Checked by the rules of a node's address. Raises InvalidInput with the field."""
     bare = host.strip().strip("[]")

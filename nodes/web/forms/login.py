@@ -24,6 +24,7 @@ class LoginForm(forms.Form):
         ),
     )
     fingerprint = forms.CharField(required=False, max_length=100)
+    jump_host = forms.CharField(required=False, max_length=63)
     kind = forms.ChoiceField(required=False, choices=CredentialKind.choices)
     user = forms.CharField(required=False, max_length=64)
     private_key = forms.CharField(required=False, max_length=32_768, strip=False)
@@ -54,7 +55,7 @@ class LoginForm(forms.Form):
         uri = data.get("uri") or ""
         if uri and not uri.lower().startswith("qemu+ssh:"):
             # An address without SSH needs no login; what was chosen before it was typed counts for nothing.
-            data |= {"kind": "", "fingerprint": ""}
+            data |= {"kind": "", "fingerprint": "", "jump_host": ""}
         # The page sends the type of the chosen key with it: "ssh-ed25519 SHA256:…".
         key_type, _blank, fingerprint = (data.get("fingerprint") or "").rpartition(" ")
         data |= {"fingerprint": fingerprint, "key_type": key_type if key_type in HOST_KEY_TYPES else ""}

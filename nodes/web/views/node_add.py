@@ -18,7 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from nodes import access
-from nodes.engine import requests, scans
+from nodes.engine import jump_hosts, requests, scans
 from nodes.errors import HostKeyRequired, InvalidUri, NodeAdminError, PermissionDenied
 from nodes.models import Node, NodeType
 from nodes.models.node import name_validator
@@ -31,7 +31,18 @@ from nodes.web.waiting import words_of
 from nodes.web.work_view import shown_steps
 
 SECRETS = ("private_key", "passphrase", "password")
-FIELDS = ("name", "uri", "type", "labels", "fingerprint", "kind", "user", "private_key", "password")
+FIELDS = (
+    "name",
+    "uri",
+    "jump_host",
+    "type",
+    "labels",
+    "fingerprint",
+    "kind",
+    "user",
+    "private_key",
+    "password",
+)
 # What the API calls a field, and the place in the form where its error is shown.
 PLACES = {
     "host_key_fingerprint": "fingerprint",
@@ -57,6 +68,7 @@ def add(request: HttpRequest) -> HttpResponse:
         "factor": factor_field(request, about="add-node"),
         "fields": FIELDS,
         "public_key": access.key_line(access.own_key_pair()),
+        "jump_hosts": jump_hosts.choices(),
         "types": NodeType.choices,
         "allow_test": settings.NODEADMIN_ALLOW_TEST_URI,
         "may_scan": has_for_all(user_of(request), SCAN),
@@ -81,6 +93,7 @@ def _submit(request: HttpRequest) -> HttpResponse:
             fingerprint=data["fingerprint"],
             key_type=data["key_type"],
             credential=form.credential(),
+            jump_host=data["jump_host"],
             request_id=request_id_of(request),
         )
     except NodeAdminError as error:
@@ -103,10 +116,10 @@ def errors_of(error: NodeAdminError) -> dict[str, str]:
     return found
 
 
-def refused(request: HttpRequest, errors: dict[str, str]) -> HttpResponse:
+def refused(request: HttpRequest, errors: dict[str, str], fields: tuple[str, ...] = FIELDS) -> HttpResponse:
     """422 with each error for its own place; nothing of what was typed is sent back."""
-    placed = [(name, errors.get(name, "")) for name in FIELDS]
-    rest = [text for name, text in errors.items() if name not in FIELDS]
+    placed = [(name, errors.get(name, "")) for name in fields]
+    rest = [text for name, text in errors.items() if name not in fields]
     context = {"placed": placed, "rest": rest, "count": len(errors)}
     return render(request, "nodes/_add_refused.html", context, status=422)
 
@@ -142,7 +155,8 @@ def scan(request: HttpRequest) -> HttpResponse:
     """The keys that the host shows, to be compared. Trusts nothing; waits for the host for its deadline."""
     context: dict[str, Any] = {}
     try:
-        uri, found = scans.scan_host_key(actor_of(request), request.POST.get("uri", ""))
+        jump_host = request.POST.get("jump_host", "")
+        uri, found = scans.scan_host_key(actor_of(request), request.POST.get("uri", ""), jump_host)
         context |= {
             "keys": found.keys,
             "host": uri.host,

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods
 
 from nodes import access
 from nodes.credential_use import with_uses_today
-from nodes.engine import requests
+from nodes.engine import jump_hosts, requests
 from nodes.errors import AddressDenied, InvalidInput, NodeAdminError, NodeExists, TrustedLabel
 from nodes.models import (
     Credential,
@@ -116,10 +116,12 @@ def connection(request: HttpRequest, name: str) -> HttpResponse:
             "login": login_facts(node),
             "fields": FIELDS,
             "factor": factor_field(request, about=of_call("update-node", node.uuid)),
+            "jump_hosts": jump_hosts.choices(),
             "public_key": access.key_line(access.own_key_pair()),
             "may_scan": has_for_all(user_of(request), SCAN),
         }
         return render(request, "nodes/node_connection.html", context)
+    before = node.jump_host.name if node.jump_host is not None else ""
     form = ChangeLoginForm(request.POST)
     if not form.is_valid():
         return refused(request, form_errors(form))
@@ -132,6 +134,7 @@ def connection(request: HttpRequest, name: str) -> HttpResponse:
             fingerprint=data["fingerprint"],
             key_type=data["key_type"],
             credential=form.credential(),
+            jump_host=data["jump_host"] if data["jump_host"] != before else None,
             request_id=request_id_of(request),
         )
     except NodeAdminError as error:

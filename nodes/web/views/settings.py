@@ -8,9 +8,10 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from nodes import access
+from nodes.engine import jump_hosts
 from nodes.engine.shared_storage import visible_to
 from nodes.models import ApiToken
-from nodes.permissions import ADD, NODE_PERMISSIONS, has_for_all, model_permissions
+from nodes.permissions import ADD, MANAGE_SSH, NODE_PERMISSIONS, has_for_all, model_permissions
 from nodes.web.views.access import user_of
 
 
@@ -24,6 +25,9 @@ def overview(request: HttpRequest) -> HttpResponse:
         "rights": [(name, name in everywhere) for name in (*NODE_PERMISSIONS, ADD)],
         "groups": user.groups.order_by("name").values_list("name", flat=True),
         "token_count": ApiToken.objects.filter(user=user, revoked_at=None).count(),
+        "may_manage_ssh": has_for_all(user, MANAGE_SSH),
+        "jump_host_count": jump_hosts.visible_to(user).count(),
+        "sees_jump_hosts": has_for_all(user, MANAGE_SSH) or has_for_all(user, ADD),
         "declared_count": visible_to(user).count(),
         "engine": settings.NODEADMIN_ENGINE,
         "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
