@@ -124,6 +124,10 @@ def test_the_key_is_replaced_after_a_page_that_names_the_hosts(admin_page):
     operation = Operation.objects.get()
     assert answer["Location"] == reverse("operation-detail", args=[operation.pk])
     assert "Being replaced" in admin_page.get(reverse("own-key")).content.decode()
+    Operation.objects.update(status="failed")
+    shown = admin_page.get(reverse("operation-detail", args=[operation.pk])).content.decode()
+    assert "kvm-01" in shown
+    assert reverse("operation-retry", args=[operation.pk]) not in shown, "its own page goes on with it"
 
 
 def test_the_old_key_is_retired_after_a_page_that_says_who_is_left_out(admin_page):
@@ -166,3 +170,9 @@ def test_the_django_admin_shows_them_and_changes_nothing(administrator, client):
         assert answer.status_code == 200, url
         assert b"hunter2" not in answer.content and b'name="_save"' not in answer.content
     assert client.post(f"/admin/nodes/jumphost/{row.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_the_dialog_that_removes_a_node_offers_to_take_the_key_off_its_host(admin_page):
+    make_node("kvm-01", uri="test:///default")
+    shown = admin_page.get(reverse("node-service", args=["kvm-01", "delete"])).content.decode()
+    assert 'name="remove_key"' in shown

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from nodes import access
 from nodes.engine import jump_hosts, scans
-from nodes.errors import InvalidInput, JumpHostInUse, NodeAdminError
+from nodes.errors import HostKeyRequired, InvalidInput, JumpHostInUse, NodeAdminError
 from nodes.models import JumpHost
 from nodes.permissions import MANAGE_SSH, SCAN, has_for_all
 from nodes.web.forms.jump_host import JumpHostForm
@@ -167,4 +167,6 @@ def _placed(error: NodeAdminError) -> dict[str, str]:
     if error.field == "jump_host":
         return {"through": error.detail()}
     place = PLACES.get(error.field, error.field)
+    if isinstance(error, HostKeyRequired):
+        return errors_of(error)
     return {place: error.detail()} if place in FIELDS else errors_of(error)

@@ -147,7 +147,7 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
         "lines": shown_steps(operation, steps),
         "done": sum(step.status in ENDED_WELL for step in steps),
         "may_act": may,
-        "retryable": again and not operation.params.get("has_secret") and operation.kind != ADD,
+        "retryable": again and is_retriable(operation),
         "retry_url": retry_url(operation) if again else "",
         "proof": proof_of(steps),
         "changes": changes_of(operation, steps),
@@ -156,6 +156,13 @@ def detail(request: HttpRequest, pk: Any) -> HttpResponse:
     }
     template = "operations/operation_detail.html"
     return render(request, f"{template}#body" if request.htmx else template, context)  # type: ignore[attr-defined]
+
+
+def is_retriable(operation: Operation) -> bool:
+    """Whether a call without any input can repeat it."""
+    kind = kind_of(operation.kind)
+    can = kind is None or kind.retriable
+    return can and not operation.params.get("has_secret") and operation.kind != ADD
 
 
 def retry_url(operation: Operation) -> str:
