@@ -226,7 +226,7 @@ def _credential(
     if kind == CredentialKind.NODEADMIN_KEY:
         return (keys or OwnKeys()).credential(own_key)
     if stored is None:
-        return None
+        return None  # forgotten meanwhile: the login says so
     secret = stored.open_for(binding)
     if kind == CredentialKind.PASSWORD:
         return PasswordCredential(secret["password"])

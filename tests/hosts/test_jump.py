@@ -289,6 +289,38 @@ def test_waiters_for_a_dead_jump_host_wait_for_one_deadline(
     assert found == ["jump_host_unreachable"] * 10
 
 
+def test_a_host_that_prints_without_end_leaves_its_neighbours_behind_the_jump_host_alone(
+    bastion: LoopbackSshd, sshd: LoopbackSshd
+) -> None:
+    jump, stop = by(bastion), threading.Event()
+    with (
+        connect(sshd.target(key="loud", jump=jump), SHORT) as loud,
+        connect(sshd.target(key="quiet", jump=jump), SHORT) as quiet,
+    ):
+
+        def flood() -> None:
+            while not stop.is_set():
+                try:
+                    loud.shell.run("yes", timeout_s=1, max_bytes=4 << 20)
+                except HostError:
+                    pass
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        try:
+            for _round in range(5):
+                started = time.monotonic()
+                assert quiet.shell.run("true", timeout_s=5).ok
+                assert time.monotonic() - started < 2
+        finally:
+            stop.set()
+            thread.join(10)
+        with loud.shell.stream("yes"):  # nobody reads it: what waits is bounded by the channel's window
+            time.sleep(0.3)
+            assert quiet.shell.run("true", timeout_s=5).ok
+        assert jump_hosts().count(jump) == 1
+
+
 def test_dropping_a_jump_host_ends_what_runs_through_it(bastion: LoopbackSshd, sshd: LoopbackSshd) -> None:
     with connect(sshd.target(jump=by(bastion)), SHORT) as connection:
         jump_hosts().drop("bastion")
