@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 from django.conf import settings
@@ -149,6 +150,32 @@ def networks(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
                 )
             )
     return found
+
+
+@checks.register(checks.Tags.security)
+def identity_provider(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E020: an identity provider that is half set, or is asked without TLS."""
+    issuer = settings.NODEADMIN_OIDC_ISSUER
+    if not issuer:
+        return []
+    apps = settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"]
+    parts = urlsplit(issuer)
+    wrong = []
+    if not (apps and apps[0]["client_id"]):
+        wrong.append("NODEADMIN_OIDC_CLIENT_ID is missing")
+    if not settings.NODEADMIN_OIDC_GROUP_ROLES:
+        wrong.append("NODEADMIN_OIDC_GROUP_ROLES maps no group, so that nobody could sign in")
+    loopback = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+        wrong.append(f"NODEADMIN_OIDC_ISSUER is {issuer!r}, and only https:// is safe")
+    return [
+        checks.Error(
+            f"{words}.",
+            hint="See “Accounts” in the README, or unset NODEADMIN_OIDC_ISSUER.",
+            id="nodeadmin.E020",
+        )
+        for words in wrong
+    ]
 
 
 def _is_network(text: str) -> bool:

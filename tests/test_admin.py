@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from allauth.usersessions.models import UserSession
+from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
@@ -22,6 +27,7 @@ from nodes.models.sealed import SecretFor
 from nodes.permissions import GRANT, VIEW
 from tests.factories import ANYWHERE, make_credential, make_snapshot, secret_given, secret_of
 from tests.permissions.people import give
+from tests.second_factors import App
 
 pytestmark = pytest.mark.django_db
 SECRET = "an0ther-s3cret-passphrase"
@@ -275,3 +281,24 @@ def test_own_roles_are_made_and_changed_and_built_in_ones_are_not(root):
     assert Event.objects.filter(kind__in=kinds, user_name="root").count() == 3
     builtin = reverse("admin:nodes_role_change", args=[Role.objects.get(name="viewer").pk])
     assert root.post(builtin, form).status_code == 403
+
+
+def test_allauths_own_pages_which_show_secrets_and_record_nothing_are_not_there():
+    for model in (EmailAddress, SocialApp, SocialToken, SocialAccount):
+        assert not admin.site.is_registered(model), model
+    for model in (Authenticator, UserSession):
+        assert type(admin.site.get_model_admin(model)).__module__ == "nodes.admin_accounts"
+
+
+def test_a_lost_second_factor_is_removed_by_who_may_grant_alone(root, operator):
+    factor = App(operator).factor.instance
+    address = reverse("admin:mfa_authenticator_delete", args=[factor.pk])
+    assert (
+        factor.data["secret"]
+        not in root.get(reverse("admin:mfa_authenticator_change", args=[factor.pk])).content.decode()
+    )
+    assert staff(operator).post(address, {"post": "yes"}).status_code == 403
+    assert root.post(address, {"post": "yes"}).status_code == 302
+    assert not Authenticator.objects.filter(pk=factor.pk).exists()
+    event = Event.objects.get(kind="second_factor_removed")
+    assert (event.user_name, event.target_name) == ("root", "otto")

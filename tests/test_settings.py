@@ -43,6 +43,36 @@ def test_seconds_are_finite(monkeypatch, text):
         env.seconds("X_TIME", 5.0)
 
 
+@pytest.mark.parametrize("text", ["a=x,b=y", " a = x , b=y,", '{"a": "x", "b": "y"}'])
+def test_pairs_are_read_from_words_or_json(monkeypatch, text):
+    monkeypatch.setenv("X_PAIRS", text)
+    assert env.pairs("X_PAIRS") == {"a": "x", "b": "y"}
+
+
+@pytest.mark.parametrize("text", ["a", "=x", "a=", '{"a": 1}', '{"a"', '{"a": ["x"]}'])
+def test_what_are_no_pairs_is_named(monkeypatch, text):
+    monkeypatch.setenv("X_PAIRS", text)
+    with pytest.raises(ImproperlyConfigured, match="X_PAIRS"):
+        env.pairs("X_PAIRS")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "client", "groups", "complaints"),
+    [
+        ("", "", {}, 0),
+        ("https://idp.example.org", "nodeadmin", {"a": "b"}, 0),
+        ("http://127.0.0.1:8080", "nodeadmin", {"a": "b"}, 0),
+        ("http://idp.example.org", "nodeadmin", {"a": "b"}, 1),
+        ("idp.example.org", "", {}, 3),
+    ],
+)
+def test_an_identity_provider_that_is_half_set_is_named(settings, issuer, client, groups, complaints):
+    settings.NODEADMIN_OIDC_ISSUER = issuer
+    settings.NODEADMIN_OIDC_GROUP_ROLES = groups
+    settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": [{"client_id": client}]}}
+    assert sum(found.id == "nodeadmin.E020" for found in run_checks()) == complaints
+
+
 def test_an_empty_variable_is_an_absent_one(monkeypatch):
     monkeypatch.setenv("X_WORD", " ")
     assert env.text("X_WORD", "a", choices=("a", "b")) == "a"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from allauth.usersessions.models import UserSession
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from nodes.audit.retention import purge_events
@@ -44,6 +46,10 @@ def purge() -> dict[str, int]:
     keys = IdempotencyKey.objects.filter(created_at__lt=now - timedelta(hours=IDEMPOTENCY_HOURS))
     confirmations = UsedConfirmation.objects.filter(used_at__lt=now - timedelta(hours=CONFIRMATION_HOURS))
     proofs = FactorProof.objects.filter(made_at__lt=now - timedelta(hours=CONFIRMATION_HOURS))
+    sessions = Session.objects.filter(expire_date__lt=now)
+    logins = UserSession.objects.exclude(
+        session_key__in=Session.objects.filter(expire_date__gte=now).values("session_key")
+    )
     slots = MigrationSlot.objects.exclude(operation__status__in=UNFINISHED)
     return {
         "migration_slots": slots.delete()[0],
@@ -55,6 +61,8 @@ def purge() -> dict[str, int]:
         "idempotency_keys": keys.delete()[0],
         "used_confirmations": confirmations.delete()[0],
         "factor_proofs": proofs.delete()[0],
+        "logins": logins.delete()[0],
+        "sessions": sessions.delete()[0],
         "unfit_targets": UnfitTarget.objects.exclude(pk__in=UnfitTarget.objects.lasting()).delete()[0],
         "snapshots": purge_snapshots(),
         "floods": end_quiet(),

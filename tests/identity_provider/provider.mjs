@@ -34,7 +34,7 @@ provider.use(async (context, next) => {
   const { uid, params } = await provider.interactionDetails(context.req, context.res);
   if (context.method === "GET") {
     context.type = "html";
-    context.body = `<!doctype html><title>Provider</title><form method="post" action="/interaction/${uid}"><input name="login"><button name="go" value="in">Sign in</button><button name="go" value="away">Cancel</button></form>`;
+    context.body = `<!doctype html><title>Provider</title><link rel="icon" href="data:,"><form method="post" action="/interaction/${uid}"><input name="login"><button name="go" value="in">Sign in</button><button name="go" value="away">Cancel</button></form>`;
     return undefined;
   }
   let body = "";

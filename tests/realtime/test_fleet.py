@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
+from nodes.engine.logins import password_changed
+from nodes.events import Actor
+from nodes.login_age import USED
 from nodes.models import ApiToken, Connection, Node, User
+from nodes.models.event import Via
 from nodes.realtime import fleet
 from nodes.realtime.feed import FleetFeed, Watcher, open_sockets
 from tests.factories import grant, make_node, make_operation, make_user
@@ -153,3 +159,37 @@ def looking() -> list[asyncio.Task[object]]:
 async def test_an_address_that_is_none_is_closed() -> None:
     answer = await Socket("/ws/nothing/", OWN).open()
     assert answer == {"type": "websocket.close", "code": 4404}
+
+
+async def test_ended_sessions_close_their_sockets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "CHECK_S", 3600.0)
+    user = await sync_to_async(make_user)(is_superuser=True)
+    cookie = await sync_to_async(cookie_of)(user)
+    async with opened(FLEET, [*OWN, cookie]) as socket:
+        assert (await socket.message())["type"] == "state"
+        await sync_to_async(_set_password)(user)
+        assert await socket.close_code() == fleet.UNAUTHENTICATED
+
+
+def _set_password(user: User) -> None:
+    user.set_password("another one altogether")
+    user.save()
+    password_changed(Actor(user, via=Via.PAGE), user, tokens=False)
+
+
+@pytest.mark.parametrize("what", ["idle", "factor"])
+async def test_a_login_that_may_do_nothing_opens_no_socket(what: str, settings) -> None:
+    user = await sync_to_async(make_user)(is_superuser=True)
+    cookie = await sync_to_async(cookie_of)(user)
+    if what == "factor":
+        settings.NODEADMIN_REQUIRE_SECOND_FACTOR = "all"
+    else:
+        await sync_to_async(_leave_unused)(cookie, settings.NODEADMIN_SESSION_IDLE_S + 1)
+    async with opened(FLEET, [*OWN, cookie]) as socket:
+        assert await socket.close_code() == fleet.UNAUTHENTICATED
+
+
+def _leave_unused(cookie: tuple[bytes, bytes], seconds: int) -> None:
+    session = SessionStore(cookie[1].decode().partition("=")[2])
+    session[USED] = int(time.time()) - seconds
+    session.save()

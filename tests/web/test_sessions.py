@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from nodes.engine import logins
+from nodes.engine.purge import purge
 from nodes.errors import PermissionDenied
 from nodes.events import Actor
 from nodes.login_age import STARTED, USED
@@ -216,3 +217,31 @@ def test_what_changes_the_account_is_refused_without_the_forms_token(administrat
     client.force_login(administrator)
     for name in ("account_change_password", "sessions-end-others", "factor-challenge", "mfa_deactivate_totp"):
         assert client.post(reverse(name)).status_code == 403, name
+
+
+def test_what_is_left_of_sessions_that_are_over_is_purged(administrator):
+    sign_in("ada")
+    over = sign_in("ada").session.session_key
+    Session.objects.filter(session_key=over).update(expire_date=timezone.now() - timedelta(seconds=1))
+    counts = purge()
+    assert (counts["sessions"], counts["logins"]) == (1, 1)
+    assert Session.objects.count() == UserSession.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("usersessions_list", 6), ("mfa_index", 6), ("account_change_password", 4), ("token-list", 5)],
+)
+def test_pages_of_the_account_take_few_queries(administrator, django_assert_max_num_queries, name, most):
+    client, *_others = (sign_in("ada") for _number in range(6))
+    client.get(reverse(name))
+    with django_assert_max_num_queries(most):
+        assert client.get(reverse(name)).status_code == 200
+
+
+def test_too_many_attempts_are_refused_with_a_page_of_ours(administrator):
+    client = sign_in("ada")
+    for _number in range(11):
+        answer = client.post(reverse("account_reauthenticate"), {"password": "no"})
+    assert answer.status_code == 429
+    assert "Too many attempts" in answer.content.decode()

@@ -28,7 +28,6 @@ from nodes.web.factor import factor_field
 from nodes.web.forms.account import PasswordForm
 from nodes.web.views.access import actor_of, user_of
 
-MOST_SESSIONS = 200
 MOST_ABOUT = 200
 
 
@@ -73,7 +72,7 @@ def sessions(request: HttpRequest) -> HttpResponse:
     """The user's logins, the newest use first."""
     rows = logins.sessions_of(user_of(request))
     key = request.session.session_key
-    shown = [(row, row.session_key == key, agent_name(row.user_agent)) for row in rows[:MOST_SESSIONS]]
+    shown = [(row, row.session_key == key, agent_name(row.user_agent)) for row in rows]
     context = {
         "rows": shown,
         "others": sum(row.session_key != key for row in rows),
