@@ -8,6 +8,7 @@ import pytest
 from allauth.core.context import request_context
 from allauth.mfa.models import Authenticator
 from cryptography.fernet import Fernet
+from django.core.cache import cache
 from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
@@ -120,6 +121,15 @@ def test_who_has_no_factor_is_led_to_set_one_up(administrator, node):
     assert reverse("mfa_index") in shown.content.decode()
     assert confirm(client, node, token).status_code == 422
     assert not Operation.objects.exists()
+
+
+@pytest.mark.parametrize("written", ["{0}{1}", "{0}-{1}", " {0} {1}."])
+def test_a_code_counts_once_for_all_processes_however_it_is_written(administrator, in_a_request, written):
+    app = App(administrator)
+    code = app.code()
+    assert second_factor.verify_code(administrator, code) is not None
+    cache.clear()  # another process has seen nothing of it
+    assert second_factor.verify_code(administrator, written.format(code[:3], code[3:])) is None
 
 
 @pytest.mark.parametrize("setting", ["", "power", "all"])
