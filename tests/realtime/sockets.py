@@ -47,8 +47,15 @@ class Socket:
     async def send(self, text: str) -> None:
         await self._communicator.send_input({"type": "websocket.receive", "text": text})
 
+    async def event(self, within_s: float = 8) -> dict[str, Any]:
+        """Whatever comes next: a message, or the end."""
+        return dict(await self._communicator.receive_output(within_s))
+
     async def message(self, within_s: float = 8) -> dict[str, Any]:
-        event = await self._communicator.receive_output(within_s)
+        return self.read(await self.event(within_s))
+
+    @staticmethod
+    def read(event: dict[str, Any]) -> dict[str, Any]:
         assert event["type"] == "websocket.send", event
         found = json.loads(event["text"])
         assert isinstance(found, dict)
