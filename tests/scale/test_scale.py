@@ -62,5 +62,7 @@ def test_claims_fences_and_constraints_hold_on_postgresql_as_on_sqlite(running: 
         "engine/test_races.py",
         "monitor/test_claims.py",
         "operations/test_slots.py",
+        "permissions/test_roles.py",
+        "permissions/test_trusted_labels.py",
     )
     run_tests(running, *(f"tests/{part}" for part in parts), **WITH_EMBEDDED_ENGINE)
