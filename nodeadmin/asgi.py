@@ -22,8 +22,10 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402 - models are ready
 from django.conf import settings  # noqa: E402
 
 from nodeadmin.bodies import BoundedBodies  # noqa: E402
+from nodeadmin.callers import BoundedCallers  # noqa: E402
 from nodeadmin.proxies import TrustedProxies  # noqa: E402
 from nodes.hosts.host_budget import budgets  # noqa: E402
+from nodes.rate_limit import read_rate  # noqa: E402
 from nodes.realtime.routing import Sockets  # noqa: E402
 from nodes.services import Services  # noqa: E402
 
@@ -81,4 +83,11 @@ def _end_with_parent() -> None:
 
 _bounded = WithPrecedence(BoundedBodies(_http, settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
 _routed = ProtocolTypeRouter({"http": _bounded, "websocket": Sockets()})
-application = WithLifespan(TrustedProxies(_routed, settings.NODEADMIN_TRUSTED_PROXIES))
+_counted = BoundedCallers(
+    _routed,
+    read_rate(settings.NODEADMIN_ANONYMOUS_RATE),
+    settings.NODEADMIN_REQUESTS,
+    free=(settings.STATIC_URL, "/favicon.ico"),
+    cookie=settings.SESSION_COOKIE_NAME,
+)
+application = WithLifespan(TrustedProxies(_counted, settings.NODEADMIN_TRUSTED_PROXIES))

@@ -52,6 +52,12 @@ class Buckets:
             self._keep(key, level, now)
             return (cost - level) / self._rate.per_s
 
+    def give_back(self, key: Hashable, cost: float = 1.0) -> None:
+        """Undo a :meth:`take`: it turned out not to count."""
+        with self._guard:
+            level, now = self._level(key)
+            self._keep(key, min(self._rate.burst, level + cost), now)
+
     def wait_s(self, key: Hashable, cost: float = 1.0) -> float:
         """What :meth:`take` would answer, without taking."""
         with self._guard:

@@ -62,6 +62,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "nodes.web.callers.CallerMiddleware",
     "nodes.web.errors.ErrorPageMiddleware",
     "nodes.web.credential_use.RequestMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -347,6 +348,12 @@ NODEADMIN_TRUSTED_PROXIES = env.words("NODEADMIN_TRUSTED_PROXIES")
 # first is empty, all but link-local and metadata addresses (nodes/hosts/network_rules.py).
 NODEADMIN_ALLOWED_NETWORKS = env.words("NODEADMIN_ALLOWED_NETWORKS")
 NODEADMIN_DENIED_NETWORKS = env.words("NODEADMIN_DENIED_NETWORKS")
+# In each web process: requests without a login from one address (an IPv6 /64); requests at once; connections
+# in all and from one address, of which trusted proxies may have any number (nodeadmin/callers.py).
+NODEADMIN_ANONYMOUS_RATE = env.rate("NODEADMIN_ANONYMOUS_RATE", "240/min")
+NODEADMIN_REQUESTS = env.integer("NODEADMIN_REQUESTS", 128, minimum=4)
+NODEADMIN_CONNECTIONS = env.integer("NODEADMIN_CONNECTIONS", 2000, minimum=10)
+NODEADMIN_CONNECTIONS_PER_ADDRESS = env.integer("NODEADMIN_CONNECTIONS_PER_ADDRESS", 256, minimum=1)
 # Looks at addresses that belong to no node, for each user.
 NODEADMIN_SCAN_RATE = env.rate("NODEADMIN_SCAN_RATE", "30/min")
 # Calls that wait for a host or for an operation's end, for each user and in all, in each web process.

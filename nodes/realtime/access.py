@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from django.http.cookie import parse_cookie
 from django.http.request import validate_host
 from django.utils.module_loading import import_string
 
+from nodeadmin.callers import OUTCOME, Outcome
 from nodes import events, second_factor
 from nodes.login_age import ended
 from nodes.models import ApiToken, User
@@ -36,9 +37,15 @@ class Caller:
     token: str = ""
     session_key: str = ""
     address: str | None = None
+    outcome: Outcome = field(default_factory=Outcome, compare=False)
 
     @classmethod
     def of(cls, scope: Scope) -> Caller:
+        found = cls._of(scope)
+        return replace(found, outcome=scope.get(OUTCOME) or found.outcome)
+
+    @classmethod
+    def _of(cls, scope: Scope) -> Caller:
         headers = headers_of(scope)
         word, _, token = headers.get("authorization", "").partition(" ")
         if word.lower() == "bearer":
@@ -51,6 +58,11 @@ class Caller:
     def user(self) -> User | None:
         """The user, read from the database at each call, with the limits of their token; None where there is
         none any more."""
+        user = self._user()
+        self.outcome.known = user is not None
+        return user
+
+    def _user(self) -> User | None:
         if self.token:
             found = ApiToken.find(self.token, self.address)
             if found is None:

@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from nodeadmin.callers import known
 from nodes.models import MonitorProcess, Node, Operation, OperationStatus, Scheduling
 from nodes.permissions import VIEW, has_for_all
 from nodes.realtime.access import Caller
@@ -45,6 +46,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         response = HttpResponse(status=401, content_type="text/plain")
         response["WWW-Authenticate"] = 'Bearer realm="nodeadmin"'
         return response
+    known(request)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(FleetCollector())
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

@@ -28,6 +28,7 @@ FOLDER = tempfile.TemporaryDirectory(prefix="bench-logs-")
 os.environ["DJANGO_SETTINGS_MODULE"] = "nodeadmin.settings.test"
 os.environ["NODEADMIN_DATA_DIR"] = FOLDER.name
 os.environ["NODEADMIN_LOG_SOCKETS_PER_USER"] = "500"
+os.environ["NODEADMIN_CONNECTIONS_PER_ADDRESS"] = "2000"
 
 import django  # noqa: E402 - settings come first
 

@@ -18,7 +18,7 @@ def main() -> None:
     import uvicorn
 
     from nodeadmin.asgi import application
-    from nodes.management.commands.serve import SOCKETS
+    from nodeadmin.server import SOCKETS
 
     uvicorn.run(
         application,

@@ -76,11 +76,9 @@ class Server:
 
         ``wrapper`` is a module that runs it, and its arguments; nobody then waits for an answer.
         """
-        program = [*wrapper, "uvicorn"] if wrapper else ["uvicorn"]
-        application = ["-m", *program, "nodeadmin.asgi:application", "--lifespan", "on"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *application, "--port", str(self.port), "--log-level", "warning"],
+                [sys.executable, "-m", *wrapper, "nodeadmin.server", "--port", str(self.port)],
                 cwd=ROOT,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,

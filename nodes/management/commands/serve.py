@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from nodeadmin.server import run
 from nodes.management.setup import (
     ADMIN,
     ensure_administrator,
@@ -24,15 +24,6 @@ from nodes.management.setup import (
     ensure_local_node,
 )
 
-STOP_WAIT_S = 10
-SOCKETS: dict[str, Any] = {
-    "ws": "websockets-sansio",
-    # Deflating every viewer's copy of a log costs more than all the rest of it together.
-    "ws_per_message_deflate": False,
-    "ws_ping_interval": 20.0,
-    # A client that reads slowly answers only after what lies before the ping.
-    "ws_ping_timeout": 120.0,
-}
 # What installed packages bring and no page of ours uses: the browsable API and a second viewer of the schema.
 UNUSED_STATIC = ("rest_framework", "redoc")
 
@@ -57,20 +48,7 @@ class Command(BaseCommand):
         call_command("check", fail_level="ERROR", verbosity=0)
         self.stdout.write(f"nodeadmin serves on http://127.0.0.1:{port}  (data in {settings.DATA_DIR})")
         self.stdout.flush()
-        uvicorn.run(
-            "nodeadmin.asgi:application",
-            host="127.0.0.1",
-            port=port,
-            workers=settings.NODEADMIN_WEB_WORKERS,
-            loop="uvloop",
-            **SOCKETS,
-            lifespan="on",
-            log_config=None,
-            server_header=False,
-            # nodeadmin/proxies.py reads them: two that judge would contradict each other.
-            proxy_headers=False,
-            timeout_graceful_shutdown=STOP_WAIT_S,
-        )
+        run(port, workers=settings.NODEADMIN_WEB_WORKERS)
 
     def _use_data_dir(self, data_dir: Path | None) -> None:
         """Settings were read before the option: with another directory, begin again under it."""
