@@ -55,13 +55,14 @@ def _fresh_process_state() -> object:
     if "nodes.access" in sys.modules:
         from django.core.cache import cache
 
-        from nodes import access
+        from nodes import access, password_hashing
         from nodes.audit.head_file import head_path
         from nodes.engine import scans, waits
 
         cache.clear()
         scans.buckets.cache_clear()
         waits.waits.cache_clear()
+        password_hashing.hashing.cache_clear()
         access.close_pool()
         # It belongs to a database that is empty again, and would say that entries of the next one are
         # missing.

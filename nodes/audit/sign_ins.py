@@ -72,7 +72,7 @@ def _locked_out(request: HttpRequest | None = None, username: Any = None, **_mor
         key=(network_of(actor.source_ip), str(user.pk) if user is not None else ""),
         actor=actor,
         target=_target(user),
-        window=timedelta(hours=settings.AXES_COOLOFF_TIME),
+        window=timedelta(hours=settings.NODEADMIN_LOGIN_PAUSE_H),
     )
 
 

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
+from nodes import sign_in_limits
 from nodes.audit.retention import purge_events
 from nodes.models import (
     CredentialUse,
@@ -64,6 +65,7 @@ def purge() -> dict[str, int]:
         "logins": logins.delete()[0],
         "sessions": sessions.delete()[0],
         "unfit_targets": UnfitTarget.objects.exclude(pk__in=UnfitTarget.objects.lasting()).delete()[0],
+        "sign_in_counts": sign_in_limits.purge(),
         "snapshots": purge_snapshots(),
         "floods": end_quiet(),
     }

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('nodes', '0021_factor_proofs'),
+        ('nodes', '0022_sign_in_counts'),
     ]
 
     operations = [

@@ -27,6 +27,7 @@ from nodes.models.operation import (
 )
 from nodes.models.role import Role, RoleAssignment, RoleScope
 from nodes.models.shared_storage import DeclaredSharedStorage
+from nodes.models.sign_in import SignInCount
 from nodes.models.snapshot import Snapshot, SnapshotSection
 from nodes.models.token import ApiToken
 from nodes.models.token_limits import TokenLimits, TokenScope
@@ -78,6 +79,7 @@ __all__ = [
     "RoleAssignment",
     "RoleScope",
     "Scheduling",
+    "SignInCount",
     "SmartReading",
     "Snapshot",
     "SnapshotSection",

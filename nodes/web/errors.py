@@ -6,23 +6,23 @@ flash message instead of a page, so that what the user was looking at stays.
 
 from __future__ import annotations
 
-import math
 import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from nodes.database_faults import unavailable
 from nodes.errors import NodeAdminError, ServerBusy
+from nodes.sign_in_limits import retry_after_s
 
 log = structlog.get_logger(__name__)
 
@@ -174,13 +174,16 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def locked_out(
     request: HttpRequest, _response: HttpResponse | None = None, credentials: object = None
 ) -> HttpResponse:
-    """axes: too many wrong passwords. The answer is the same for names that exist and that do not."""
+    """Too many wrong passwords (nodes/sign_in_limits.py). Names that nobody has get the same answer."""
+    wait_s = retry_after_s(request) or 1
     fault = Fault(
         429,
         _("Too many attempts"),
-        _("There were too many wrong passwords for this name from your address."),
-        _("Wait %(minutes)d minutes, or ask an administrator to lift the pause.")
-        % {"minutes": math.ceil(settings.AXES_COOLOFF_TIME * 60)},
+        _("There were too many wrong passwords for this name or from your address."),
+        ngettext("Wait %d second, then try again.", "Wait %d seconds, then try again.", wait_s) % wait_s,
         "rate_limited",
+        retry_after_s=wait_s,
     )
-    return render(request, "errors/error.html", {"fault": fault}, status=429)
+    response = render(request, "errors/error.html", {"fault": fault}, status=429)
+    response["Retry-After"] = str(wait_s)
+    return response

@@ -37,7 +37,7 @@ def test_a_wrong_password_and_an_unknown_name_get_the_same_answer(client, admini
 
 
 def test_guessing_is_paused(client, administrator):
-    for _round in range(settings.AXES_FAILURE_LIMIT):
+    for _round in range(settings.NODEADMIN_LOGIN_FAILURES):
         answer = sign_in(client, "ada", "no")
     assert answer.status_code == 429
     assert "Too many attempts" in answer.content.decode()
@@ -50,7 +50,7 @@ def test_who_signed_in_and_where_guessing_was_paused_is_on_record(client, admini
     assert (event.user, event.user_name, event.source_ip) == (administrator, "ada", "127.0.0.1")
     client.post(reverse("logout"))
     for name in ("ada", "hunter2-in-the-wrong-field"):
-        for _round in range(settings.AXES_FAILURE_LIMIT + 3):
+        for _round in range(settings.NODEADMIN_LOGIN_FAILURES + 3):
             sign_in(client, name, "no")
     unknown, known = Event.objects.filter(kind="sign_in_paused")
     assert (known.user, known.source_ip, known.severity) == (None, "127.0.0.1", "warning")

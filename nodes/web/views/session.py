@@ -1,4 +1,4 @@
-"""Signing in. Throttling is axes' (settings.AXES_…); signing out is Django's own view, by POST alone."""
+"""Signing in; nodes/sign_in_limits.py bounds it. Signing out is Django's own view, by POST alone."""
 
 from __future__ import annotations
 
