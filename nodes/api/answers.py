@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from nodes.hosts.certificates import write_fingerprint
-from nodes.models import Bmc, Credential, Event, HeldAutostart, Node, SnapshotSection
+from nodes.models import Bmc, Credential, Event, HeldAutostart, HostFlood, Node, SnapshotSection
 from nodes.operations.node_state.meaning import meaning_of
 
 Json = dict[str, Any]
@@ -49,6 +49,20 @@ class HeldAutostartAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class FloodAnswer:
+    """What the host sends too much of just now: how many beyond the limit. They are counted, and not kept."""
+
+    kind: str
+    since: datetime
+    last_at: datetime
+    count: int
+
+    @classmethod
+    def of(cls, row: HostFlood) -> FloodAnswer:
+        return cls(row.kind, row.since, row.last_at, row.count)
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionAnswer:
     """What we see of the host. ``reason`` is null while it is online."""
 
@@ -61,7 +75,10 @@ class ConnectionAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NodeAnswer:
-    """A node in a list. Figures are of the newest inventory or heartbeat."""
+    """A node in a list. Figures are of the newest inventory or heartbeat.
+
+    ``flood`` is what the host sends too much of just now; null is the rule.
+    """
 
     name: str
     uuid: UUID
@@ -73,6 +90,7 @@ class NodeAnswer:
     scheduling: str
     connection: str
     reason: str | None
+    flood: str | None
     cpu_model: str | None
     cpu_threads: int | None
     cpu_used_percent: float | None
@@ -103,6 +121,7 @@ class NodeAnswer:
             scheduling=node.scheduling,
             connection=node.connection,
             reason=node.status_reason or None,
+            flood=node.flood or None,
             cpu_model=node.cpu_model or None,
             cpu_threads=node.cpu_threads,
             cpu_used_percent=node.cpu_used_percent,
@@ -179,6 +198,7 @@ class NodeDetail:
     scheduling: SchedulingAnswer
     held_autostart: list[HeldAutostartAnswer]
     connection: ConnectionAnswer
+    floods: list[FloodAnswer]
     virtualization_type: str | None
     versions: VersionsAnswer
     host_model: str | None
@@ -211,6 +231,7 @@ class NodeDetail:
         credential: Credential | None,
         bmc: Bmc | None,
         held: Iterable[HeldAutostart] = (),
+        floods: Iterable[HostFlood] = (),
     ) -> NodeDetail:
         by = node.scheduling_by
         meaning = meaning_of(node.scheduling)
@@ -238,6 +259,7 @@ class NodeDetail:
                 node.connection_since,
                 node.last_seen_at,
             ),
+            floods=[FloodAnswer.of(row) for row in floods],
             virtualization_type=node.virtualization_type or None,
             versions=VersionsAnswer(
                 node.libvirt_version or None,

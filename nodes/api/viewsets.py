@@ -108,7 +108,8 @@ class Endpoints(ViewSet):
         credential = with_uses_today(Credential.objects.filter(node=node).only("kind")).first()
         row = Bmc.objects.filter(node=node).defer("secret").first()
         held = HeldAutostart.objects.filter(node=node)
-        return NodeDetail.of(node, permissions_on(self.user, node), problems, credential, row, held)
+        floods = node.floods.all() if node.flood else ()
+        return NodeDetail.of(node, permissions_on(self.user, node), problems, credential, row, held, floods)
 
     def described(self, data: Mapping[str, Any], columns: Sequence[str] = ()) -> Node:
         """The node that a describe endpoint is asked for; with ``refresh`` after a new inventory, or after

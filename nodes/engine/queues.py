@@ -1,8 +1,8 @@
 """The queues that operations wait in, each with threads of its own, and what one in a queue waits for.
 
 Whoever clicks a button never waits behind the inventories that are taken by schedule, nor behind a drain that
-waits for a host. Of the two queues of refreshes, hosts whose last inventory failed hold half the threads at
-most: one that answers SSH and then hangs takes a thread for the whole of the probe's deadline.
+waits for a host. Of the two queues of refreshes, hosts whose last inventory failed, or took long, hold half
+the threads at most: one that answers SSH and then hangs takes a thread for the whole of the probe's deadline.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from nodes.models import Operation, OperationStatus
 from nodes.models.operation import OperationQuerySet
 from nodes.operations.refresh_node import RefreshNode
 from nodes.operations.registry import PATIENT
+
+SLOW_INVENTORY_S = 12.0
+"""An ordinary inventory takes a second or two, one of a large host five."""
+FAILING = Q(node__inventory_failures__gt=0) | Q(node__snapshot__duration_s__gt=SLOW_INVENTORY_S)
+"""Of operations: those for a host that has lately kept a thread for long, or in vain."""
 
 
 class Queue(StrEnum):
@@ -69,7 +74,7 @@ def rows_in(queue: Queue, rows: OperationQuerySet) -> OperationQuerySet:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A thread of a queue. ``failing``: it is for a host whose last inventory failed."""
+    """A thread of a queue. ``failing``: it is for a host that keeps a thread (:data:`FAILING`)."""
 
     queue: Queue
     failing: bool = False

@@ -22,7 +22,7 @@ from django.db.models import Q
 from nodes.audit.sealer import seal_waiting
 from nodes.engine.claim import Claim, claim, release, renew
 from nodes.engine.purge import purge
-from nodes.engine.queues import REFRESHES, Queue, Slot, Slots, queue_of, rows_in
+from nodes.engine.queues import FAILING, REFRESHES, Queue, Slot, Slots, queue_of, rows_in
 from nodes.engine.run import OperationRun, run_operation
 from nodes.models import Chore, Operation
 
@@ -91,12 +91,12 @@ class Runner:
     def work_on(self, operation_id: uuid.UUID) -> bool:
         """Run the operation in the caller's thread; False where another has it or all threads are busy."""
         rows = Operation.objects.filter(pk=operation_id)
-        found = rows.values_list("kind", "automatic", "node__inventory_failures").first()
+        found = rows.values_list("kind", "automatic").first()
         if found is None or self._stopping.is_set():
             return False
-        kind, automatic, failures = found
+        kind, automatic = found
         queue = queue_of(kind, automatic)
-        slot = Slot(queue, failing=queue in REFRESHES and bool(failures))
+        slot = Slot(queue, failing=queue in REFRESHES and rows.filter(FAILING).exists())
         begun = self._begin(operation_id, slot) if self._reserve(slot) else None
         if begun is None:
             return False
@@ -136,8 +136,8 @@ class Runner:
         for queue in Queue:
             if queue in REFRESHES and self._slots.has_share(queue):
                 # Failing hosts first, up to their share: so they neither wait for ever nor take all threads.
-                self._sweep_for(Slot(queue, failing=True), Q(node__inventory_failures__gt=0))
-                self._sweep_for(Slot(queue), Q(node__inventory_failures=0) | Q(node=None))
+                self._sweep_for(Slot(queue, failing=True), FAILING)
+                self._sweep_for(Slot(queue), ~FAILING)
             else:
                 # A single thread goes by age: failing hosts first, it would never come to the others.
                 self._sweep_for(Slot(queue), Q())

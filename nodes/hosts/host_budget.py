@@ -6,8 +6,9 @@ own budget: processor time, bytes and lines by the second; bytes held, sessions 
 beyond the first three waits before reading on, and the host with it, as SSH's window and a pipe hold it back;
 who is beyond the others is refused with HostBudgetExceeded.
 
-Processor time is shared. One busy host may use most of a core; where several are busy at once each gets its
-part of less than half of one, so that the server goes on answering, whatever those hosts send.
+Processor time is shared. A host that is busy alone may use a core; where several are at once, all of them get
+a small part of one, by equal shares. And while somebody waits for a page or an answer, busy hosts are held
+back to as little: so the server goes on answering, whatever those hosts send.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Resource = Literal["sessions", "threads", "held_bytes"]
 class Limits:
     """What one host may have. Shares are of one processor core."""
 
-    cpu_share_alone: float = 0.8
+    cpu_share_alone: float = 1.0
     """For a host that is busy alone: journalctl at its fastest is not held back by it."""
     cpu_share_of_several: float = 0.15
     """For all busy hosts together, where there are several."""

@@ -1,8 +1,8 @@
 """Threads that wait for hosts, shared between them so that some hosts never take all.
 
 A host has at most a share of the threads at a time. Work that takes long counts as slow while it lasts, and
-its host for a while after: all slow work together takes half of the threads, so that the other half is always
-for hosts that answer.
+its host for a while after: all slow work together takes half of the threads. Where more hosts than that turn
+out to be slow at once, there are some threads more, for hosts that were quick the last time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ SLOW_S = 3.0
 """Work that takes longer keeps others waiting."""
 SLOW_FOR_S = 300.0
 """For so long a host that was slow is taken to be so again, unless it has answered quickly meanwhile."""
+
+_MOST_KNOWN = 8192
 
 _Work = tuple["Future[Any]", Callable[[], Any]]
 
@@ -41,6 +43,7 @@ class SharedPool:
         self._running: dict[int, tuple[str, float]] = {}
         """Of each work that runs its host, and when it began."""
         self._slow: dict[str, float] = {}
+        self._quick: set[str] = set()
         self._number = 0
         self._timer: threading.Timer | None = None
         self._closed = False
@@ -103,6 +106,8 @@ class SharedPool:
         quick = len(self._running) - slow
         if own >= self.share or len(self._running) >= self._most:
             return False
+        if len(self._running) >= self.threads and key not in self._quick:
+            return False
         if self._is_slow(key, now) and slow >= self._for_slow:
             return False
         return quick + min(slow, self._for_slow) < self.threads
@@ -134,9 +139,13 @@ class SharedPool:
             _host, began = self._running.pop(number)
             if now - began > self._slow_s:
                 self._slow[key] = now + SLOW_FOR_S
+                self._quick.discard(key)
             else:
                 self._slow.pop(key, None)
-            if len(self._slow) > 4096:
+                self._quick.add(key)
+            if len(self._slow) > _MOST_KNOWN:
                 self._slow = {one: until for one, until in self._slow.items() if until > now}
+            if len(self._quick) > _MOST_KNOWN:
+                self._quick.clear()
             if not self._closed:
                 self._begin()

@@ -203,7 +203,7 @@ class Monitor:
         if node is None or signal.generation != node.generation:
             # Opened for nobody: left open it would beat on, on a channel of the connection that stays.
             if signal.feed is not None:
-                self._reacher.end(signal.feed)
+                self._reacher.end(signal.node_id, signal.feed)
             return
         evidence, now = node.evidence, signal.at
         match signal.kind:

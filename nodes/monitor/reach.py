@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from django.db import DatabaseError, close_old_connections
@@ -14,6 +13,7 @@ from nodes import access
 from nodes.errors import HostError, NodeAdminError
 from nodes.hosts.connection import Feed, HostConnection
 from nodes.hosts.greeting import Greeter
+from nodes.hosts.shared_pool import SharedPool
 from nodes.inventory.beat import Beat, beat_command
 from nodes.models import Node
 from nodes.monitor.evidence import AWAY, State
@@ -36,17 +36,15 @@ class Reacher:
         self._period_s = period_s
         self._greeting_s = greeting_s
         self._greeter = Greeter()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="monitor: connect")
-        self._slow_pool = ThreadPoolExecutor(threads, thread_name_prefix="monitor: connect again")
-        self._jump_pool = ThreadPoolExecutor(
-            _GREETINGS, thread_name_prefix="monitor: greetings through jump hosts"
-        )
+        self._pool = SharedPool(threads, "monitor: connect", share=2)
+        self._slow_pool = SharedPool(threads, "monitor: connect again", share=1)
+        self._jump_pool = SharedPool(_GREETINGS, "monitor: greetings through jump hosts", share=1)
         self._stopping = threading.Event()
 
     def dial(self, facts: NodeFacts, generation: int) -> None:
         """Ask the host for its greeting; one behind a jump host, through that."""
         if facts.jump_host_id is not None:
-            self._submit(lambda: self._greet(facts, generation), self._jump_pool)
+            self._submit(facts.id, lambda: self._greet(facts, generation), self._jump_pool)
             return
         try:
             uri = access.read_uri(facts.uri)
@@ -72,26 +70,26 @@ class Reacher:
         waits with its like: otherwise a few dozen of them would keep all others from coming back.
         """
         pool = self._slow_pool if stalled else self._pool
-        self._submit(lambda: self._connect(facts, generation, anew, old), pool)
+        self._submit(facts.id, lambda: self._connect(facts, generation, anew, old), pool)
 
     def discard(self, facts: NodeFacts, feed: Feed | None, *, connection: bool) -> None:
         """Close a stream, and with ``connection`` all that runs over the node's connection."""
         if feed is not None or connection:
-            self._submit(lambda: self._discard(facts, feed, connection))
+            self._submit(facts.id, lambda: self._discard(facts, feed, connection))
 
-    def end(self, feed: Feed) -> None:
+    def end(self, node_id: int, feed: Feed) -> None:
         """Close a stream of a node that is watched no more."""
-        self._submit(feed.close)
+        self._submit(node_id, feed.close)
 
     def close(self) -> None:
         self._stopping.set()
         for pool in (self._pool, self._slow_pool, self._jump_pool):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
         self._greeter.close()
 
-    def _submit(self, work: Callable[[], None], pool: ThreadPoolExecutor | None = None) -> None:
+    def _submit(self, node_id: int, work: Callable[[], None], pool: SharedPool | None = None) -> None:
         if not self._stopping.is_set():
-            (pool or self._pool).submit(self._guarded, work)
+            (pool or self._pool).submit(str(node_id), lambda: self._guarded(work))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

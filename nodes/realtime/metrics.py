@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from nodeadmin.callers import known
+from nodes.hosts.host_budget import totals
 from nodes.models import MonitorProcess, Node, Operation, OperationStatus, Scheduling
 from nodes.permissions import VIEW, has_for_all
 from nodes.realtime.access import Caller
@@ -68,6 +69,7 @@ class FleetCollector(Collector):
         yield from _nodes()
         yield from _operations()
         yield from _monitors()
+        yield from _budgets()
         sockets = GaugeMetricFamily(
             "nodeadmin_open_sockets", "Sockets that are open in this process.", labels=["kind"]
         )
@@ -91,6 +93,9 @@ def _nodes() -> Iterator[Metric]:
         "nodeadmin_node_inventory_age_seconds", "Time since the newest inventory.", labels=["node"]
     )
     beats = CounterMetricFamily("nodeadmin_node_beats", "Heartbeats stored.", labels=["node"])
+    flood = GaugeMetricFamily(
+        "nodeadmin_node_flood", "1 while the host sends too much of something.", labels=["node", "kind"]
+    )
     figures = {
         column: GaugeMetricFamily(name, words, labels=["node"])
         for column, (name, words) in NODE_FIGURES.items()
@@ -98,7 +103,7 @@ def _nodes() -> Iterator[Metric]:
     counts: dict[tuple[str, str, str], int] = {}
     now = timezone.now()
     columns = (
-        "name", "scheduling", "connection", "connection_reason", "observed_at", *NODE_FIGURES,
+        "name", "scheduling", "connection", "connection_reason", "flood", "observed_at", *NODE_FIGURES,
         "heartbeat__seen_at", "heartbeat__beats",
     )  # fmt: skip
     for row in Node.objects.order_by("name").values(*columns):
@@ -114,6 +119,8 @@ def _nodes() -> Iterator[Metric]:
         apart.add_metric([name], float(draft.scheduling == Scheduling.MAINTENANCE))
         _add_age(age, name, row["heartbeat__seen_at"], now)
         _add_age(stale, name, row["observed_at"], now)
+        if row["flood"]:
+            flood.add_metric([name, row["flood"]], 1.0)
         if row["heartbeat__beats"] is not None:
             beats.add_metric([name], row["heartbeat__beats"])
         for column, family in figures.items():
@@ -121,7 +128,20 @@ def _nodes() -> Iterator[Metric]:
                 family.add_metric([name], row[column])
     for labels, count in sorted(counts.items()):
         by_state.add_metric(list(labels), count)
-    yield from (by_state, up, apart, age, stale, beats, *figures.values())
+    yield from (by_state, up, apart, age, stale, beats, flood, *figures.values())
+
+
+def _budgets() -> Iterator[Metric]:
+    paused = CounterMetricFamily(
+        "nodeadmin_host_budget_pauses_seconds", "Time for which hosts that sent much were not read."
+    )
+    paused.add_metric([], totals.paused_s)
+    refused = CounterMetricFamily(
+        "nodeadmin_host_budget_refusals", "Requests refused by a host's budget.", labels=["resource"]
+    )
+    for resource, count in sorted(totals.refused.items()):
+        refused.add_metric([resource], count)
+    yield from (paused, refused)
 
 
 def _add_age(family: GaugeMetricFamily, name: str, moment: datetime | None, now: datetime) -> None:

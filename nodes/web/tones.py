@@ -52,6 +52,8 @@ def of_node(node: Any) -> Shown:
     reason = _reason(node)
     if node.status == Status.MAINTENANCE:
         return Shown(Tone.WARN, _("Maintenance"), "tool", reason or node.scheduling_reason)
+    if node.status == Status.ONLINE and getattr(node, "flood", ""):
+        return Shown(Tone.WARN, _("Online"), reason=_("Sends too much"))
     if node.status == Status.ONLINE:
         return Shown(Tone.GOOD, _("Online"))
     if node.connection == Connection.UNKNOWN:

@@ -15,6 +15,7 @@ from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
 from nodes.models import Device, HeldAutostart, Node, Operation, SnapshotSection
 from nodes.models.operation import UNFINISHED
+from nodes.operations.node_state.flood_words import lasting
 from nodes.operations.node_state.meaning import MAINTENANCE
 from nodes.web import tones
 from nodes.web.node_actions import Button, buttons_of
@@ -186,6 +187,11 @@ def _troubles(node: Node) -> Iterator[Trouble]:
     if node.status_reason:
         tone = "unknown" if shown.tone == tones.Tone.UNKNOWN else "bad"
         yield Trouble(tone, shown.reason or shown.words, settings_url, node.connection_detail)
+    if node.flood:
+        events_url = reverse("node-events", args=[node.name])
+        for flood in node.floods.all():
+            words = _("The host sends too much: %s") % flood.get_kind_display()
+            yield Trouble("warn", words, events_url, lasting(node, flood))
     if node.observed_at is None:
         yield Trouble("unknown", _("No inventory has been taken yet"), section_url(node, OVERVIEW))
     elif node.is_stale:
