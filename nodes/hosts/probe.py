@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from nodes.errors import HostError, ProbeFailed
-from nodes.hosts import libvirt_facts
+from nodes.hosts import libvirt_facts, stop_signal
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.libvirt_facts import LastGood, Outputs
@@ -49,7 +49,10 @@ def collect(
     )
     libvirt_thread.start()
     outputs = dict(_run_script(connection, sources, clock)) if connection.has_shell and sources else {}
-    libvirt_thread.join(clock.left + 1)
+    waiting = Clock(clock.left + 1)
+    while libvirt_thread.is_alive() and not waiting.passed:
+        libvirt_thread.join(stop_signal.slice_of(waiting.left))
+        stop_signal.check()
     if libvirt_outputs:
         outputs |= libvirt_outputs[0]
     return HostDocument(observed_at, outputs, connection.transport, connection.user)

@@ -15,6 +15,7 @@ from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, remo
 from nodes.operations.connection_state import note_contact, note_failure, note_mute_libvirt
 from nodes.operations.node_state.maintenance_vms import note_running
 from nodes.operations.run.autostart import put_back_due
+from nodes.operations.run.wanted import while_wanted
 from nodes.operations.snapshots import store_snapshot, take_inventory
 from nodes.permissions import VIEW
 
@@ -66,7 +67,8 @@ class RefreshNode(OperationKind):
 
     def _refresh(self, run: Run, node: Node, connection: HostConnection) -> JsonObject:
         with run.step("inventory") as step:
-            taken = take_inventory(connection, access.last_good(node))
+            with while_wanted(run):
+                taken = take_inventory(connection, access.last_good(node))
             step.report(_("%d sources read") % len(taken.document.sources))
             is_mute = taken.libvirt_is_mute and not libvirt_answers(connection)
         with run.step("store") as step:
