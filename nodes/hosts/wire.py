@@ -41,8 +41,8 @@ WINDOW_BYTES = 1 << 20
 
 MAX_PACKET = 256 << 10
 """Bytes of a packet, as in OpenSSH (PACKET_MAX_SIZE). paramiko would take up to 4 GiB."""
-MAX_GREETING = 64 << 10
-"""Bytes that a server may send before its greeting has ended (RFC 4253, section 4.2: lines of 255)."""
+MAX_GREETING = 8 << 10
+"""Bytes of a line before the key exchange (RFC 4253, section 4.2, allows 255)."""
 MAX_PAUSE_S = 0.05
 """At a time, where the host is over its budget: what is for others on the same connection is behind it."""
 

@@ -66,7 +66,7 @@ def test_ever_new_boot_ids_are_a_few_events_and_a_state_of_the_node(
     assert found.count("host_rebooted") <= 5
     assert found.count("host_flood") <= 2
     told = Event.objects.filter(node=node, kind="host_flood", data__flood="boot_ids").get()
-    assert "boot IDs too many" in told.message
+    assert "surplus boot IDs" in told.message
     node.refresh_from_db()
     assert node.flood in (FloodKind.BOOT_IDS, FloodKind.HEARTBEATS)
     assert Operation.objects.filter(node=node).count() <= 5
@@ -85,7 +85,7 @@ def test_a_flood_ends_after_quiet_time_with_an_event_of_its_count() -> None:
     assert node.flood == ""
     assert kinds(node) == ["host_flood", "host_flood_ended"]
     begun, ended = Event.objects.filter(node=node).order_by("id")
-    assert begun.message.startswith("kvm-01: 350 boot IDs too many in 20 s.")
+    assert begun.message.startswith("kvm-01 sent 350 surplus boot IDs in 20 s.")
     assert ended.data["count"] == 358
 
 

@@ -15,32 +15,32 @@ def begun(node: Node, row: HostFlood) -> str:
     match row.kind:
         case FloodKind.BOOT_IDS:
             text = ngettext(
-                "%(node)s: %(count)d boot ID too many in %(seconds)d s. Further ones are counted.",
-                "%(node)s: %(count)d boot IDs too many in %(seconds)d s. Further ones are counted.",
+                "%(node)s sent %(count)d surplus boot ID in %(seconds)d s. More are counted.",
+                "%(node)s sent %(count)d surplus boot IDs in %(seconds)d s. More are counted.",
                 row.count,
             )
         case FloodKind.HEARTBEATS:
             text = ngettext(
-                "%(node)s: %(count)d heartbeat too many in %(seconds)d s. Further ones are counted.",
-                "%(node)s: %(count)d heartbeats too many in %(seconds)d s. Further ones are counted.",
+                "%(node)s sent %(count)d surplus heartbeat in %(seconds)d s. More are counted.",
+                "%(node)s sent %(count)d surplus heartbeats in %(seconds)d s. More are counted.",
                 row.count,
             )
         case FloodKind.CONNECTION:
             text = ngettext(
-                "%(node)s: %(count)d connection change too many in %(seconds)d s. Further ones are counted.",
-                "%(node)s: %(count)d connection changes too many in %(seconds)d s. Further ones are counted.",
+                "%(node)s caused %(count)d surplus connection change in %(seconds)d s. More are counted.",
+                "%(node)s caused %(count)d surplus connection changes in %(seconds)d s. More are counted.",
                 row.count,
             )
         case FloodKind.CHANGES:
             text = ngettext(
-                "%(node)s: %(count)d inventory change too many in %(seconds)d s. Further ones are counted.",
-                "%(node)s: %(count)d inventory changes too many in %(seconds)d s. Further ones are counted.",
+                "%(node)s caused %(count)d surplus inventory change in %(seconds)d s. More are counted.",
+                "%(node)s caused %(count)d surplus inventory changes in %(seconds)d s. More are counted.",
                 row.count,
             )
         case _:
             text = ngettext(
-                "%(node)s: %(count)d event too many in %(seconds)d s. Further ones are counted.",
-                "%(node)s: %(count)d events too many in %(seconds)d s. Further ones are counted.",
+                "%(node)s caused %(count)d surplus event in %(seconds)d s. More are counted.",
+                "%(node)s caused %(count)d surplus events in %(seconds)d s. More are counted.",
                 row.count,
             )
     return text % _facts(node, row)
@@ -51,32 +51,32 @@ def lasting(node: Node, row: HostFlood) -> str:
     match row.kind:
         case FloodKind.BOOT_IDS:
             text = ngettext(
-                "%(node)s: %(count)d boot ID too many since %(since)s. Further ones are counted.",
-                "%(node)s: %(count)d boot IDs too many since %(since)s. Further ones are counted.",
+                "%(node)s has sent %(count)d surplus boot ID since %(since)s. More are counted.",
+                "%(node)s has sent %(count)d surplus boot IDs since %(since)s. More are counted.",
                 row.count,
             )
         case FloodKind.HEARTBEATS:
             text = ngettext(
-                "%(node)s: %(count)d heartbeat too many since %(since)s. Further ones are counted.",
-                "%(node)s: %(count)d heartbeats too many since %(since)s. Further ones are counted.",
+                "%(node)s has sent %(count)d surplus heartbeat since %(since)s. More are counted.",
+                "%(node)s has sent %(count)d surplus heartbeats since %(since)s. More are counted.",
                 row.count,
             )
         case FloodKind.CONNECTION:
             text = ngettext(
-                "%(node)s: %(count)d connection change too many since %(since)s. Further ones are counted.",
-                "%(node)s: %(count)d connection changes too many since %(since)s. Further ones are counted.",
+                "%(node)s has caused %(count)d surplus connection change since %(since)s. More are counted.",
+                "%(node)s has caused %(count)d surplus connection changes since %(since)s. More are counted.",
                 row.count,
             )
         case FloodKind.CHANGES:
             text = ngettext(
-                "%(node)s: %(count)d inventory change too many since %(since)s. Further ones are counted.",
-                "%(node)s: %(count)d inventory changes too many since %(since)s. Further ones are counted.",
+                "%(node)s has caused %(count)d surplus inventory change since %(since)s. More are counted.",
+                "%(node)s has caused %(count)d surplus inventory changes since %(since)s. More are counted.",
                 row.count,
             )
         case _:
             text = ngettext(
-                "%(node)s: %(count)d event too many since %(since)s. Further ones are counted.",
-                "%(node)s: %(count)d events too many since %(since)s. Further ones are counted.",
+                "%(node)s has caused %(count)d surplus event since %(since)s. More are counted.",
+                "%(node)s has caused %(count)d surplus events since %(since)s. More are counted.",
                 row.count,
             )
     return text % _facts(node, row)
@@ -87,32 +87,32 @@ def ended(node: Node, row: HostFlood) -> str:
     match row.kind:
         case FloodKind.BOOT_IDS:
             text = ngettext(
-                "%(node)s: %(count)d boot ID too many from %(since)s to %(until)s.",
-                "%(node)s: %(count)d boot IDs too many from %(since)s to %(until)s.",
+                "%(node)s sent %(count)d surplus boot ID from %(since)s to %(until)s.",
+                "%(node)s sent %(count)d surplus boot IDs from %(since)s to %(until)s.",
                 row.count,
             )
         case FloodKind.HEARTBEATS:
             text = ngettext(
-                "%(node)s: %(count)d heartbeat too many from %(since)s to %(until)s.",
-                "%(node)s: %(count)d heartbeats too many from %(since)s to %(until)s.",
+                "%(node)s sent %(count)d surplus heartbeat from %(since)s to %(until)s.",
+                "%(node)s sent %(count)d surplus heartbeats from %(since)s to %(until)s.",
                 row.count,
             )
         case FloodKind.CONNECTION:
             text = ngettext(
-                "%(node)s: %(count)d connection change too many from %(since)s to %(until)s.",
-                "%(node)s: %(count)d connection changes too many from %(since)s to %(until)s.",
+                "%(node)s caused %(count)d surplus connection change from %(since)s to %(until)s.",
+                "%(node)s caused %(count)d surplus connection changes from %(since)s to %(until)s.",
                 row.count,
             )
         case FloodKind.CHANGES:
             text = ngettext(
-                "%(node)s: %(count)d inventory change too many from %(since)s to %(until)s.",
-                "%(node)s: %(count)d inventory changes too many from %(since)s to %(until)s.",
+                "%(node)s caused %(count)d surplus inventory change from %(since)s to %(until)s.",
+                "%(node)s caused %(count)d surplus inventory changes from %(since)s to %(until)s.",
                 row.count,
             )
         case _:
             text = ngettext(
-                "%(node)s: %(count)d event too many from %(since)s to %(until)s.",
-                "%(node)s: %(count)d events too many from %(since)s to %(until)s.",
+                "%(node)s caused %(count)d surplus event from %(since)s to %(until)s.",
+                "%(node)s caused %(count)d surplus events from %(since)s to %(until)s.",
                 row.count,
             )
     return text % _facts(node, row)
