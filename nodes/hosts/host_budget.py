@@ -38,8 +38,8 @@ class Limits:
     cpu_burst_of_several_s: float = 0.25
     bytes_per_s: float = 64 << 20
     bytes_burst: float = 256 << 20
-    lines_per_s: float = 500_000
-    lines_burst: float = 4_000_000
+    lines_per_s: float = 2_000_000
+    lines_burst: float = 16_000_000
     sessions: int = 48
     """Commands and sockets at once, over all connections to the host."""
     threads: int = 64
