@@ -9,6 +9,7 @@ from lxml import etree
 
 from nodes.inventory.domain_states import reason_name, state_name
 from nodes.inventory.parsing.numbers import integer
+from nodes.inventory.xmltext import parse_xml
 
 JOBS = {
     libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration_out",
@@ -131,10 +132,7 @@ def _bytes(memory: etree._Element | None) -> int | None:
 
 
 def _parsed(xml: str) -> etree._Element | None:
-    try:
-        return etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
-    except etree.XMLSyntaxError:
-        return None
+    return parse_xml(xml)
 
 
 _REFUSED = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_INVALID)

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 import libvirt
-from lxml import etree
 
 from nodes.inventory.document import SourceOutput, SourceStatus
+from nodes.inventory.xmltext import parse_xml
 
 MAX_OBJECTS = 5000
 """Domains, pools or networks described at most, each kind."""
@@ -211,9 +211,8 @@ def _describe(name: str, described: Any, gathered: Gathered) -> str:
 
 
 def _bridge_name(xml: str) -> str | None:
-    try:
-        root = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
-    except etree.XMLSyntaxError:
+    root = parse_xml(xml)
+    if root is None:
         return None
     bridge = root.find("bridge")
     return bridge.get("name") if bridge is not None else None

@@ -16,6 +16,7 @@ from nodes.errors import HostError
 from nodes.hosts.domain_reading import Size, size_of
 from nodes.hosts.hypervisor import Hypervisor
 from nodes.hosts.libvirt_errors import LibvirtCallFailed
+from nodes.inventory.xmltext import parse_xml
 
 ASK_S = 30.0
 """The first question after a daemon's start has it try out each QEMU, which takes seconds."""
@@ -160,9 +161,8 @@ def _in_use(connection: libvirt.virConnect) -> tuple[int | None, int | None]:
 
 
 def _read(xml: str) -> _Machine | None:
-    try:
-        root = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
-    except etree.XMLSyntaxError:
+    root = parse_xml(xml)
+    if root is None:
         return None
     kind = root.find("os/type")
     return _Machine(

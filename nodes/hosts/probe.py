@@ -15,6 +15,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.libvirt_facts import LastGood, Outputs
 from nodes.hosts.shell import CommandResult, CommandTimeout, ConnectionLost
 from nodes.inventory.document import HostDocument
+from nodes.inventory.parsing.bounds import bounded
 from nodes.inventory.registry import all_libvirt_sources, all_sources
 from nodes.inventory.script import PROBE_SOURCE, build_script, parse_output
 from nodes.inventory.section import Section
@@ -55,7 +56,7 @@ def collect(
         stop_signal.check()
     if libvirt_outputs:
         outputs |= libvirt_outputs[0]
-    return HostDocument(observed_at, outputs, connection.transport, connection.user)
+    return bounded(HostDocument(observed_at, outputs, connection.transport, connection.user))
 
 
 def _ask_libvirt(

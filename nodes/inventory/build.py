@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nodes.inventory.document import HostDocument, Problem, SourceOutput, SourceStatus
 from nodes.inventory.forms import Form
+from nodes.inventory.parsing.bounds import bounded
+from nodes.inventory.parsing.effort import TooMuchWork, limited
 from nodes.inventory.plain import Plain, clean_text, to_plain
 from nodes.inventory.registry import SECTIONS
 from nodes.inventory.section import Section
@@ -19,6 +22,13 @@ logger = logging.getLogger(__name__)
 ITEMS_ONLY = frozenset({"libvirt:domain", "libvirt:pool", "libvirt:network"})
 """Sources that have outputs for their items alone; a host without domains has none, and lacks nothing."""
 
+CPU_S = 12.0
+SECTION_CPU_S = 5.0
+"""Seconds of processor time for all sections, and for one of them: ten times what a thousand disks take."""
+_TOO_LARGE = (
+    "This section could not be read: what the host printed takes more processor time than a host's hardware "
+    "can account for."
+)
 _PACKAGES = {
     "dmidecode": "dmidecode",
     "ethtool": "ethtool",
@@ -72,8 +82,12 @@ class Inventory:
 
 def build(document: HostDocument, sections: Sequence[Section[Any]] = SECTIONS) -> Inventory:
     """Parse ``document`` with every one of ``sections``. Never raises for what a host may print."""
-    document = _with_unreadable(document, sections)
-    results = {section.slug: _build_section(section, document) for section in sections}
+    begin = time.thread_time()
+    document = _with_unreadable(bounded(document), sections)
+    results = {
+        section.slug: _build_section(section, document, CPU_S - (time.thread_time() - begin))
+        for section in sections
+    }
     return Inventory(document.observed_at, results)
 
 
@@ -105,13 +119,19 @@ def _item_source(name: str) -> str:
     return ":".join(parts[:2]) if parts[0] == "libvirt" else parts[0]
 
 
-def _build_section(section: Section[Any], document: HostDocument) -> SectionResult:
+def _build_section(section: Section[Any], document: HostDocument, left_s: float) -> SectionResult:
     failures = tuple(_failures(section, document))
     problems = tuple(_problem(section, failure, document) for failure in failures)
     unread = {output.name: failure.status.value for failure in failures for output in failure.outputs}
     try:
-        parsed = section.parse(document)
-        plain = to_plain(parsed.facts)
+        with limited(min(SECTION_CPU_S, left_s)):
+            parsed = section.parse(document)
+            plain = to_plain(parsed.facts)
+    except (TooMuchWork, RecursionError):
+        # No traceback: it would be one for every inventory of such a host.
+        logger.warning("section %s takes too much work to read", section.slug)
+        large = Problem(section.slug, "", "too_large", _TOO_LARGE)
+        return SectionResult(section.slug, None, None, (*problems, large), unread)
     except Exception as error:  # a parser's mistake costs its own section, never the others
         logger.exception("section %s could not be parsed", section.slug)
         message = f"This section could not be read ({type(error).__name__})."

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from nodes.inventory.parsing.effort import stepped
+
 FORMAT_VERSION = 1
 """Version of the stored form; readers accept this and older ones."""
 
@@ -97,7 +99,7 @@ class HostDocument:
     def items(self, name: str) -> Iterator[tuple[str, SourceOutput]]:
         """Outputs of the many-item source ``name`` as pairs of item and output, in the order recorded."""
         prefix = f"{name}:"
-        for key, output in self.sources.items():
+        for key, output in stepped(self.sources.items()):
             if key.startswith(prefix):
                 yield key.removeprefix(prefix), output
 

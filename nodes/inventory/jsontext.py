@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from nodes.inventory.parsing.effort import step as count_step
 from nodes.inventory.parsing.numbers import json_decimal, json_integer
 
 Tree: TypeAlias = Mapping[str, Any]
@@ -38,6 +39,7 @@ def read_values(text: str) -> list[Any]:
     values: list[Any] = []
     position = _skip(text, 0)
     while position < len(text):
+        count_step()
         value, end = decode(text, position)
         if end == position:
             if text[position] == "[":
@@ -100,6 +102,7 @@ def _whole_items(text: str, position: int) -> list[Any]:
     found: list[Any] = []
     position = _skip(text, position)
     while position < len(text):
+        count_step()
         value, end = decode(text, position)
         if end == position:
             break

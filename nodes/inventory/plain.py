@@ -10,6 +10,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeAlias
 
+from nodes.inventory.parsing.effort import stepped
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | None"
@@ -35,9 +37,9 @@ def to_plain(value: Any) -> Plain:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: to_plain(getattr(value, name)) for name in _fields(type(value))}
     if isinstance(value, Mapping):
-        return {clean_text(str(key)): to_plain(item) for key, item in value.items()}
+        return {clean_text(str(key)): to_plain(item) for key, item in stepped(value.items())}
     if isinstance(value, tuple | list):
-        return [to_plain(item) for item in value]
+        return [to_plain(item) for item in stepped(value)]
     if isinstance(value, frozenset | set):
         return [to_plain(item) for item in sorted(value)]
     raise TypeError(f"{type(value).__name__} is no fact")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from nodes.inventory.parsing.effort import stepped
 from nodes.inventory.parsing.numbers import capped, integer
 
 _KIB = re.compile(r"(\d{1,15})(?: kB)?\Z", re.ASCII)
@@ -29,7 +30,7 @@ class Files:
 
     def __init__(self, text: str) -> None:
         files: dict[str, list[str]] = {}
-        for line in text.split("\n"):
+        for line in stepped(text.split("\n")):
             path, colon, value = line.partition(":")
             if colon:
                 files.setdefault(path, []).append(value)

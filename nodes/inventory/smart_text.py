@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nodes.inventory.parsing.effort import stepped
 from nodes.inventory.parsing.numbers import capped, decimal, integer
 from nodes.inventory.smart_tree import Tree, load_cut_tree, load_tree, whole
 
@@ -52,7 +53,7 @@ def load_text(text: str) -> Tree | None:
     if not any(line.startswith(_MARKS) for line in text.splitlines()[:40]):
         return None
     tree: dict[str, Any] = {"smartctl": {"messages": []}, "device": {}}
-    for line in text.splitlines():
+    for line in stepped(text.splitlines()):
         _read_line(line[:_LONGEST_LINE], tree)
     if "ata_smart_attributes" in tree or "ata" in tree:
         tree["device"].setdefault("protocol", "ATA")

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from nodes.inventory.parsing.effort import stepped
 from nodes.inventory.parsing.numbers import integer
 
 LIST_LINKS = "ls -dgo --time-style=+"
@@ -30,7 +31,7 @@ _LISTED = re.compile(r"[-bcdlps][-rwxsStT]{9}[.+@]?\s+\d+\s+(?:\d+,\s*)?\d+\s+(\
 def read_values(text: str) -> dict[str, list[str]]:
     """What ``grep -as .`` printed: the lines of each file, by its path as it was given to grep."""
     values: dict[str, list[str]] = {}
-    for line in text.split("\n"):
+    for line in stepped(text.split("\n")):
         match = _VALUE.match(line)
         if match is not None:
             values.setdefault(match.group(1), []).append(match.group(2).strip(" \t\r\0"))
@@ -40,7 +41,7 @@ def read_values(text: str) -> dict[str, list[str]]:
 def read_links(text: str) -> dict[str, str | None]:
     """What :data:`LIST_LINKS` printed: the target of each link by its path, None for what is no link."""
     links: dict[str, str | None] = {}
-    for line in text.split("\n"):
+    for line in stepped(text.split("\n")):
         match = _LISTED.match(line)
         if match is None:
             continue

@@ -7,6 +7,7 @@ from typing import Any
 
 from nodes.inventory.build import Inventory
 from nodes.models import Device, Node
+from nodes.operations.columns import fitting
 
 Facts = Mapping[str, Any]
 
@@ -35,10 +36,7 @@ def _row(node: Node, section: str, values: dict[str, Any]) -> Device:
     row = Device(node=node, section=section)
     for field in Device._meta.concrete_fields:
         if field.name in values:
-            value = values[field.name]
-            if field.max_length is not None:
-                value = str(value or "")[: field.max_length]
-            setattr(row, field.name, value)
+            setattr(row, field.name, fitting(row, field.name, values[field.name]))
     words = [node.name, row.key, row.vendor, row.model, row.serial, row.driver, *values.get("words", ())]
     if row.vendor_id:
         words.append(f"{row.vendor_id}:{row.device_id}")

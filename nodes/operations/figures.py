@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from nodes.inventory.build import Inventory
 from nodes.inventory.pools import PoolsFacts
 from nodes.inventory.summary import SummaryFacts
 from nodes.inventory.vms import VmsFacts
 from nodes.models import Node
+from nodes.operations.columns import fitting
 
 FIGURE_COLUMNS = (
     "cpu_model", "host_model", "os_name", "kernel_release", "virtualization_type", "libvirt_version",
@@ -47,23 +47,25 @@ def _copy_summary(node: Node, facts: SummaryFacts, observed_at: datetime) -> Non
         "boot_id": system.boot_id,
     }
     for column, text in texts.items():
-        setattr(node, column, _fit(node, column, text))
-    node.cpu_threads = facts.cpu.threads
-    node.memory_total_bytes = facts.memory.total_bytes
-    node.memory_used_bytes = facts.memory.used_bytes
+        setattr(node, column, fitting(node, column, text))
+    node.cpu_threads = fitting(node, "cpu_threads", facts.cpu.threads)
+    node.memory_total_bytes = fitting(node, "memory_total_bytes", facts.memory.total_bytes)
+    node.memory_used_bytes = fitting(node, "memory_used_bytes", facts.memory.used_bytes)
     # By our clock, from the uptime: the host's own clock may be wrong.
     uptime_s = system.uptime_s
-    node.booted_at = observed_at - timedelta(seconds=uptime_s) if uptime_s is not None else None
+    node.booted_at = _booted_at(observed_at, uptime_s) if uptime_s is not None else None
 
 
-def _fit(node: Node, column: str, text: str | None) -> str:
-    field: Any = node._meta.get_field(column)
-    return (text or "")[: field.max_length]
+def _booted_at(observed_at: datetime, uptime_s: float) -> datetime | None:
+    try:
+        return observed_at - timedelta(seconds=uptime_s)
+    except OverflowError:
+        return None
 
 
 def parse_time(text: str) -> datetime:
     """An RFC 3339 time of a document, in UTC; now where it cannot be read."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return datetime.now(UTC)

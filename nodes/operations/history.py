@@ -12,6 +12,7 @@ from nodes.inventory.changes import Change
 from nodes.inventory.smart_history import SmartPoint, smart_points
 from nodes.models import Device, FloodKind, InventoryChange, Node, SmartReading
 from nodes.models.event import Severity
+from nodes.operations.columns import fitting
 from nodes.operations.device_index import devices_of
 from nodes.operations.node_state.floods import note as note_flood
 from nodes.operations.node_state.floods import record_of_host
@@ -83,7 +84,11 @@ def keep_smart(node: Node, inventory: Inventory, observed_at: datetime) -> None:
         )
         if due and room > 0:
             room -= 1
-            values = {name: value for name, value in asdict(point).items() if name != "disk_id"}
+            values = {
+                name: fitting(SmartReading, name, value)
+                for name, value in asdict(point).items()
+                if name != "disk_id"
+            }
             SmartReading.objects.create(
                 node=node, disk_id=point.disk_id[:255], observed_at=observed_at, **values
             )

@@ -7,7 +7,9 @@ source does to it, it does in the sections that declare it alone, and only these
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +23,9 @@ from nodes.inventory.changes import ChangeKind, compare
 from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 from nodes.inventory.passthrough import Verdict
 from nodes.inventory.registry import SECTIONS
+from tests.hostile.damage import DAMAGES, damaged
 from tests.inventory.documents import host_document, host_names
+from tests.patience import slowness
 
 SOAK = os.environ.get("NODEADMIN_SOAK") == "1"
 DECLARED = {source.name for section in SECTIONS for source in (*section.sources, *section.libvirt)}
@@ -205,3 +209,44 @@ def test_any_one_source_can_be_garbage(host: str, data: st.DataObject) -> None:
     )
     damaged = SourceOutput(name, SourceStatus.OK, text[:start] + put + text[end:])
     assert whole(rebuilt(document, damaged)), name
+
+
+MOST_CPU_S = 4.0
+
+
+@pytest.mark.parametrize("host", host_names() if SOAK else ["lab-rich"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_damage_takes_long_or_reaches_another_section(host: str, damage: str) -> None:
+    """In ``script/soak inventory`` every source of every host; here others for each damage."""
+    document = host_document(host)
+    before = build(document).plain()
+    chosen = names(document)
+    for name in chosen if SOAK else chosen[list(DAMAGES).index(damage) % 23 :: 23]:
+        output = damaged(document.get(name), damage)
+        begin = time.thread_time()
+        found = rebuilt(document, output)
+        used = time.thread_time() - begin
+        assert used < MOST_CPU_S or used < MOST_CPU_S * slowness(), name
+        assert whole(found), name
+        told = found.plain()
+        assert all(is_clean(facts) for facts in told.values()), name
+        others = {slug for slug in before if not reads(slug, name)}
+        assert others.isdisjoint(told) or all(told[slug] == before[slug] for slug in others), name
+
+
+def reads(slug: str, name: str) -> bool:
+    declared = {
+        s.name for section in SECTIONS if section.slug == slug for s in (*section.sources, *section.libvirt)
+    }
+    return bool({name, item_source(name)} & (declared | BESIDES.get(slug, set())))
+
+
+def is_clean(value: Any) -> bool:
+    """Whether any database takes it as JSON."""
+    if isinstance(value, dict):
+        return all(is_clean(key) and is_clean(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(is_clean, value))
+    if isinstance(value, str):
+        return "\0" not in value and not any(0xD800 <= ord(char) <= 0xDFFF for char in value)
+    return not isinstance(value, float) or math.isfinite(value)

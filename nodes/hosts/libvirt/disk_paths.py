@@ -14,6 +14,7 @@ import libvirt
 from lxml import etree
 
 from nodes.errors import MigrationFailed
+from nodes.inventory.xmltext import parse_xml
 
 
 def parameters_for(domain: libvirt.virDomain, paths: Mapping[str, str]) -> dict[str, str]:
@@ -32,7 +33,9 @@ def parameters_for(domain: libvirt.virDomain, paths: Mapping[str, str]) -> dict[
 
 def with_paths(xml: str, paths: Mapping[str, str], *, all_of_them: bool = False) -> str:
     """``xml`` with the paths of its block devices replaced; whatever else it says stays as it is."""
-    root = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
+    root = parse_xml(xml)
+    if root is None:
+        raise MigrationFailed("The VM's description, as libvirt gives it, is no XML.")
     missing = set(paths)
     for element in root.iterfind("devices/disk[@type='block']/source[@dev]"):
         path = element.get("dev") or ""
