@@ -1,0 +1,129 @@
+"""A host that is an enemy: a real sshd, whose tools answer as somebody wrote them who wants to hurt.
+
+``sh -s``, by which the probe is run, and ``journalctl`` are scripts of a directory that comes first on the
+path; the login shell, the frame around every command and all else are the real ones. What cannot be had of a
+real sshd (a greeting without end) is a bare socket.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from nodes.inventory.registry import all_sources
+from tests.sshd import LoopbackSshd
+
+ENTRY = (
+    "__CURSOR=s=1;i=1;b=1;m=1;t=1;x=1\\n__REALTIME_TIMESTAMP=1700000000000001\\n_BOOT_ID=%s\\n"
+    "MESSAGE=hello\\nSYSLOG_IDENTIFIER=cron\\n\\n"
+) % ("ab" * 16)
+"""An entry of a journal, for printf(1)."""
+ONE_BYTE = "while :; do printf x || exit; sleep 1; done"
+
+PROBES = {
+    "endless": "exec yes ''",
+    "one byte a second": ONE_BYTE,
+    "garbage": "exec head -c 3000000 /dev/urandom",
+    "never ends": "exec sleep 600",
+    "half a million frames": "exec cat frames",
+    "nested": "exec cat nested",
+    "gigantic": "exec cat gigantic",
+}
+"""What stands in for the probe, by what is wrong with it."""
+
+JOURNALS = {
+    "garbage": "exec head -c 3000000 /dev/urandom",
+    "one byte a second": ONE_BYTE,
+    "never ends": "exec sleep 600",
+    "the same entry for ever": f"while :; do printf '{ENTRY}' || exit; done",
+    "no cursor": f"printf '{ENTRY.replace('s=1;i=1;b=1;m=1;t=1;x=1', 'over there')}'",
+    "a field without end": "printf 'MESSAGE='; exec yes x",
+    "a size of 8 EiB": r"printf 'MESSAGE\n\377\377\377\377\377\377\377\177'; exec yes x",
+    "names without end": "exec yes ''",
+}
+
+
+class EnemyHost:
+    """A host whose probe and journal are as :data:`PROBES` and :data:`JOURNALS` say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "bin"
+        self.bin.mkdir(parents=True)
+        path = f"SHLVL=2 PATH={self.bin}:/usr/bin:/bin:/usr/sbin:/sbin"
+        self.sshd = LoopbackSshd(folder / "sshd", key_types=("ed25519",), options={"SetEnv": path})
+        self._write_files()
+
+    def probe(self, kind: str) -> None:
+        """From now on the probe is ``kind``."""
+        told = f"cd {self.bin}; {PROBES[kind]}"
+        self._tool("sh", f'if [ "$1" = -s ]; then {told}; fi', 'exec /bin/sh "$@"')
+
+    def journal(self, kind: str) -> None:
+        """From now on the journal is ``kind``; what asks for the version of journalctl is answered well."""
+        version = "printf 'systemd 252 (252)\\n+PCRE2\\n'"
+        self._tool("journalctl", f'case "$*" in *--version*) {version}; exit;; esac', JOURNALS[kind])
+
+    def _tool(self, name: str, *lines: str) -> None:
+        file = self.bin / name
+        file.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        file.chmod(0o755)
+
+    def _write_files(self) -> None:
+        names = " ".join(f"{number}:{source.name}" for number, source in enumerate(all_sources()))
+        head = f"@@nodeadmin-probe 1 bound=8388609 elevate=root uid=0\n@@names {names}\n".encode()
+        rows = b"".join(b"0 1.%d.o\n" % (number % 999_999) for number in range(500_000))
+        (self.bin / "frames").write_bytes(head + rows + b"@@data\n@@end\n")
+        sources = range(len(all_sources()))
+        for name, body in (("nested", b'[{"children":' * 20_000), ("gigantic", b"/a/b:" + b"9" * 900_000)):
+            table = b"".join(b"%d %d.o\n5 %d.s\n" % (len(body), number, number) for number in sources)
+            parts = b"".join(body + b"0 1 2" for _number in sources)
+            (self.bin / name).write_bytes(head + table + b"@@data\n" + parts + b"@@end\n")
+
+    def __enter__(self) -> Self:
+        self.sshd.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sshd.stop()
+
+
+class EndlessGreeting:
+    """What listens where sshd should, and greets without end: lines before the version are allowed (RFC 4253,
+    section 4.2), and nothing says how many."""
+
+    def __init__(self, line: bytes = b"welcome\r\n") -> None:
+        self._line = line * (1 + 4096 // len(line))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.sent = 0
+        threading.Thread(target=self._serve, name="test: endless greeting", daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                peer, _address = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._greet, args=(peer,), daemon=True).start()
+
+    def _greet(self, peer: socket.socket) -> None:
+        with peer:
+            try:
+                while True:
+                    peer.sendall(self._line)
+                    self.sent += len(self._line)
+            except OSError:
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
