@@ -9,7 +9,17 @@
   const MAX_ENTRIES = 100000; // a line that is repeated takes one row, however often
   const TONES = ["log-bad", "log-bad", "log-bad", "log-bad", "log-warn", "", "", "log-debug"];
 
+  // What cannot be seen, and what turns the direction of what follows: anybody can write to a journal.
+  const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+
   let made = 0;
+
+  function visible(text) {
+    return text.replace(UNSEEN, (char) => {
+      const code = char.charCodeAt(0);
+      return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+    });
+  }
 
   class LogList {
     constructor(scroll, canvas, words, onOpen) {
@@ -175,10 +185,11 @@
       if (row === this.opened) line.classList.add("is-open");
       const time = element("span", "log-time", clock(entry.time));
       time.title = entry.time || "";
-      const who = element("span", "log-who", entry.pid ? `${entry.identifier || entry.unit}[${entry.pid}]` : entry.identifier || entry.unit || "–");
+      const name = visible(entry.identifier || entry.unit || "–").replace(/[\n\t]/g, " ");
+      const who = element("span", "log-who", entry.pid ? `${name}[${entry.pid}]` : name);
       who.title = entry.unit || "";
       const text = element("span", "log-text");
-      this.highlight(text, (entry.message ?? "").replace(/\s*\n\s*/g, " ⏎ "));
+      this.highlight(text, visible((entry.message ?? "").replace(/\s*\n\s*/g, " ⏎ ")));
       line.append(time, who, text);
       if (entry.binary) line.append(element("span", "log-times", this.words.binary));
       if (entry.cut) line.append(element("span", "log-times", this.words.cut));

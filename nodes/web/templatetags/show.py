@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from nodes.inventory.parsing.visible import visible
 from nodes.web import bars, figures, tones
 from nodes.web.tones import Tone
 
@@ -122,7 +123,7 @@ def text(value: Any, reason: str = "") -> SafeString:
         return format_html("{}", _("Yes") if value else _("No"))
     if isinstance(value, int | float):
         return num(value)
-    return format_html("{}", value)
+    return format_html("<bdi>{}</bdi>", visible(value, keep_tabs=True))
 
 
 @register.simple_tag
@@ -130,10 +131,11 @@ def mono(value: str | None, copy: bool = False, reason: str = "") -> SafeString:
     """An address, serial or fingerprint, with a button that copies it where asked for."""
     if not value:
         return bars.unknown(reason)
+    shown = visible(value)
     if not copy:
-        return format_html('<code class="mono">{}</code>', value)
+        return format_html('<code class="mono">{}</code>', shown)
     return format_html(
-        '<span class="copyable"><code class="mono">{}</code>{}</span>', value, copy_button(value)
+        '<span class="copyable"><code class="mono">{}</code>{}</span>', shown, copy_button(value)
     )
 
 
