@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 
 from nodeadmin.proxies import UNIX
 from nodes.models.audit_mac import SHORTEST_KEY
@@ -51,6 +52,26 @@ def audit_key(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
         text = "NODEADMIN_AUDIT_KEY is a key that nodeadmin uses for something else."
         return [checks.Error(text, hint=hint, id="nodeadmin.E021")]
     return []
+
+
+@checks.register(checks.Tags.security)
+def audit_export(app_configs: Any, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """nodeadmin.E022: an export of the audit log that leads nowhere."""
+    from nodes.audit.syslog import SyslogTarget, context_is_usable
+
+    problems = []
+    file = settings.NODEADMIN_AUDIT_FILE
+    if file and (not Path(file).is_absolute() or not Path(file).parent.is_dir()):
+        problems.append(f"NODEADMIN_AUDIT_FILE is {file}: no absolute path, or its directory is missing.")
+    if settings.NODEADMIN_AUDIT_SYSLOG:
+        try:
+            context_is_usable(SyslogTarget.parse(settings.NODEADMIN_AUDIT_SYSLOG))
+        except ImproperlyConfigured as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"The certificate authorities of NODEADMIN_AUDIT_SYSLOG cannot be read: {error}.")
+    hint = "Correct it, or leave it out to export nothing."
+    return [checks.Error(text, hint=hint, id="nodeadmin.E022") for text in problems]
 
 
 @checks.register(checks.Tags.security)

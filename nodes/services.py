@@ -1,4 +1,4 @@
-"""What runs beside the web, a Celery worker or a monitor of its own: engine, monitor, and news."""
+"""What runs beside the web, a Celery worker or a monitor of its own: engine, monitor, audit log, and news."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from nodes import access, credential_use
+from nodes.audit.keeper import AuditKeeper
 from nodes.engine.embedded import EmbeddedRunner
 from nodes.engine.runner import Runner
 from nodes.monitor.loop import Monitor
@@ -23,11 +24,12 @@ class Services:
     With the embedded engine the web runs operations itself; with Celery every process only tells the workers.
     """
 
-    def __init__(self, *, runner: Runner | None, monitor: Monitor | None) -> None:
+    def __init__(self, part: str, *, runner: Runner | None, monitor: Monitor | None) -> None:
         self._news = NewsSender()
         self._wake_ups = _wake_ups()
         self._runner = runner
         self._monitor = monitor
+        self._audit = AuditKeeper(part)
         self._stop_guard = threading.Lock()
         self._stopped = False
 
@@ -36,25 +38,27 @@ class Services:
         embedded = settings.NODEADMIN_ENGINE == "embedded"
         watches = settings.NODEADMIN_MONITOR == "embedded"
         return cls(
+            "web",
             runner=EmbeddedRunner(settings.DATA_DIR) if embedded else None,
             monitor=Monitor() if watches else None,
         )
 
     @classmethod
     def of_monitor(cls) -> Services:
-        return cls(runner=None, monitor=Monitor())
+        return cls("monitor", runner=None, monitor=Monitor())
 
     @classmethod
     def of_worker(cls) -> Services:
         from nodes.engine.celery_runner import worker_runner
 
-        return cls(runner=worker_runner(), monitor=None)
+        return cls("worker", runner=worker_runner(), monitor=None)
 
     def start(self) -> None:
         """Raises ImproperlyConfigured where another server holds the data directory."""
         if self._runner is not None:
             self._runner.start()
         self._news.start()
+        self._audit.start()
         if self._wake_ups is not None:
             self._wake_ups.start()
         if self._monitor is not None:
@@ -72,6 +76,7 @@ class Services:
                 self._runner.stop()
             if self._wake_ups is not None:
                 self._wake_ups.stop()
+            self._audit.stop()
             self._news.stop()
             access.close_pool()
             credential_use.flush()

@@ -64,6 +64,8 @@ TEST_PACKAGES="$SCALE_PACKAGES$LAB_PACKAGES
     fonts-noto-cjk          Chinese letters for its screenshots
     openssh-server          sshd: the remote hosts of the tests, on loopback
     systemd-journal-remote  journals for the tests to read
+    rsyslog                 a syslog server that the audit log is exported to
+    rsyslog-gnutls          its TLS
     busybox                 a shell and tools as on the smallest hosts
     zsh                     a login shell of hosts' users
     fish                    another one

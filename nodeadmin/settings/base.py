@@ -346,6 +346,9 @@ NODEADMIN_OPERATION_DAYS = env.integer("NODEADMIN_OPERATION_DAYS", 180, minimum=
 # Events of hosts and the monitor; of each node at most so many. Entries of the audit log stay longer.
 NODEADMIN_EVENT_DAYS = env.integer("NODEADMIN_EVENT_DAYS", 365, minimum=1)
 NODEADMIN_EVENTS_PER_NODE = env.integer("NODEADMIN_EVENTS_PER_NODE", 10_000, minimum=100)
+# Where entries of the audit log go as they are written: a file of JSON lines, and a syslog server.
+NODEADMIN_AUDIT_FILE = env.text("NODEADMIN_AUDIT_FILE")
+NODEADMIN_AUDIT_SYSLOG = env.text("NODEADMIN_AUDIT_SYSLOG")
 NODEADMIN_AUDIT_DAYS = env.integer("NODEADMIN_AUDIT_DAYS", 3 * 365, minimum=1)
 # What needs a second factor: "" nothing, "power" a fresh one for power actions, removals, credentials, grants
 # and tokens, "all" one at each sign-in as well.

@@ -35,11 +35,13 @@ number away."""
 @dataclass(frozen=True, slots=True)
 class Problem:
     """``code``: ``altered``, ``inserted``, ``moved``, ``removed``, ``cut``, ``unsealed``, ``checkpoint``,
-    ``head`` or ``unreadable``; ``number`` the entry that it is about, or the first one of several."""
+    ``head`` or ``unreadable``; ``number`` the entry that it is about, or the first one of several up to
+    ``last``."""
 
     code: str
     number: int | None
     message: str
+    last: int | None = None
 
 
 @dataclass(slots=True)
@@ -56,10 +58,10 @@ class Verification:
     def is_clean(self) -> bool:
         return not self.problem_count
 
-    def add(self, code: str, number: int | None, message: str) -> None:
+    def add(self, code: str, number: int | None, message: str, last: int | None = None) -> None:
         self.problem_count += 1
         if len(self.problems) < MOST_PROBLEMS:
-            self.problems.append(Problem(code, number, message))
+            self.problems.append(Problem(code, number, message, last))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -124,10 +126,9 @@ class Walk:
     def _tell_gap(self, first: int, last: int) -> None:
         if self._accepted.get(first) == last:
             self._found.notes.append(f"Entries {first} to {last} are missing; their loss was accepted.")
-        elif first == last:
-            self._found.add("removed", first, f"Entry {first} was removed.")
-        else:
-            self._found.add("removed", first, f"Entries {first} to {last} were removed.")
+            return
+        words = f"Entry {first} was removed." if first == last else f"Entries {first} to {last} were removed."
+        self._found.add("removed", first, words, last)
 
 
 def verify() -> Verification:
