@@ -327,10 +327,13 @@ class EventAnswer:
     """One entry of the record."""
 
     id: int
+    number: int | None
+    category: str
     time: datetime
     kind: str
     severity: str
     node: str | None
+    node_uuid: str | None
     user: str | None
     source_ip: str | None
     via: str
@@ -344,10 +347,13 @@ class EventAnswer:
     def of(cls, event: Event) -> EventAnswer:
         return cls(
             event.pk,
+            event.number,
+            event.category,
             event.created_at,
             event.kind,
             event.severity,
             event.node_name or None,
+            event.node_ref or None,
             event.user_name or None,
             event.source_ip,
             event.via,

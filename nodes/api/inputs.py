@@ -13,6 +13,7 @@ from nodes.hosts.target import HOST_KEY_TYPES
 from nodes.inventory.smart_health import Health
 from nodes.models import Status
 from nodes.models.credential import CredentialKind
+from nodes.models.event import Category, Severity, Via
 from nodes.models.history import ChangeKind
 from nodes.models.labels import LONGEST_VALUE, MOST_LABELS, check_labels
 from nodes.models.node import NO_SUCH_TYPE, Connection, NodeType, name_validator
@@ -302,8 +303,25 @@ class ListOperationsInput(PageInput):
 
 
 class ListEventsInput(PageInput):
+    category = serializers.ChoiceField(
+        choices=Category.choices,
+        required=False,
+        help_text="`audit`: entries of the audit log (people); `host`: hosts and the monitor.",
+    )
     node = Strict(max_length=63, required=False)
     kind = Strict(max_length=48, required=False)
+    severity = serializers.ChoiceField(choices=Severity.choices, required=False)
     user = Strict(max_length=150, required=False)
+    via = serializers.ChoiceField(choices=Via.choices, required=False)
+    token = Strict(max_length=80, required=False)
+    target_type = Strict(max_length=32, required=False)
+    target = Strict(max_length=255, required=False, help_text="The name of what was changed.")
+    source_ip = serializers.IPAddressField(required=False)
+    number_from = WholeNumber(
+        min_value=1, max_value=2**63 - 1, required=False, help_text="Entries of the audit log from it on."
+    )
+    number_to = WholeNumber(
+        min_value=1, max_value=2**63 - 1, required=False, help_text="… up to and with it."
+    )
     since = serializers.DateTimeField(required=False)
     until = serializers.DateTimeField(required=False)

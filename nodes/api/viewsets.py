@@ -369,19 +369,40 @@ class OperationEndpoints(Endpoints):
             require(self.user, kind.permission, operation.node)
 
 
+EVENT_FILTERS = {
+    "category": "category",
+    "kind": "kind",
+    "severity": "severity",
+    "user": "user_name",
+    "via": "via",
+    "token": "token_name",
+    "target_type": "target_type",
+    "target": "target_name",
+    "source_ip": "source_ip",
+}
+"""By parameter of list-events, the column that equals it."""
+
+
 class EventEndpoints(Endpoints):
     @documented(
         "The record of what happened, newest first",
         inputs.ListEventsInput,
         EventPage,
         example={"node": "kvm-01", "since": "2026-01-01T00:00:00Z"},
+        description="Events of the nodes that you may see, your own, and with the permission "
+        "`view_audit_log` all entries of the audit log that concern no node. `number` counts the entries of "
+        "the audit log without a gap; `data` says what was before and after a change.",
     )
     def list_events(self, request: Request) -> Response:
         data = self.read(inputs.ListEventsInput)
         rows = events_for(self.user)
         if "node" in data:
             rows = rows.filter(node=get_node(self.user, data["node"]))
-        rows = within(rows, data, {"kind": "kind", "user": "user_name"})
+        rows = within(rows, data, EVENT_FILTERS)
+        if "number_from" in data:
+            rows = rows.filter(number__gte=data["number_from"])
+        if "number_to" in data:
+            rows = rows.filter(number__lte=data["number_to"])
         count, page = page_of(rows, data)
         return Response(EventPage(count, [EventAnswer.of(row) for row in page]))
 

@@ -20,8 +20,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from nodeadmin.callers import known
+from nodes.audit.exporter import export_states
 from nodes.hosts.host_budget import totals
-from nodes.models import MonitorProcess, Node, Operation, OperationStatus, Scheduling
+from nodes.models import AuditHead, MonitorProcess, Node, Operation, OperationStatus, Scheduling
 from nodes.permissions import VIEW, has_for_all
 from nodes.realtime.access import Caller
 from nodes.realtime.feed import open_sockets
@@ -70,6 +71,7 @@ class FleetCollector(Collector):
         yield from _operations()
         yield from _monitors()
         yield from _budgets()
+        yield from _audit_log()
         sockets = GaugeMetricFamily(
             "nodeadmin_open_sockets", "Sockets that are open in this process.", labels=["kind"]
         )
@@ -166,6 +168,30 @@ def _operations() -> Iterator[Metric]:
     oldest = queued.order_by().aggregate(oldest=Min("created_at"))["oldest"]
     queue.add_metric([], (timezone.now() - oldest).total_seconds() if oldest is not None else 0.0)
     yield queue
+
+
+def _audit_log() -> Iterator[Metric]:
+    """Three queries."""
+    head = AuditHead.objects.first()
+    problems = GaugeMetricFamily(
+        "nodeadmin_audit_problems", "Problems that the last verification of the audit log found."
+    )
+    age = GaugeMetricFamily(
+        "nodeadmin_audit_verification_age_seconds", "Time since the audit log was verified."
+    )
+    if head is not None and head.verified_at is not None:
+        problems.add_metric([], head.problem_count)
+        age.add_metric([], (timezone.now() - head.verified_at).total_seconds())
+    lag = GaugeMetricFamily(
+        "nodeadmin_audit_export_lag", "Entries that wait to be exported.", labels=["destination"]
+    )
+    failing = GaugeMetricFamily(
+        "nodeadmin_audit_export_failing", "1 while an export fails, else 0.", labels=["destination"]
+    )
+    for state in export_states():
+        lag.add_metric([state.cursor.destination], state.lag)
+        failing.add_metric([state.cursor.destination], float(bool(state.cursor.error)))
+    yield from (problems, age, lag, failing)
 
 
 def _monitors() -> Iterator[Metric]:

@@ -50,6 +50,7 @@ class Frame:
             (_("Devices"), "cpu-2", reverse("device-search")),
             (_("Operations"), "list-check", reverse("operation-list")),
             (_("Events"), "timeline-event", reverse("event-list")),
+            (_("Audit log"), "shield-check", reverse("audit-log")),
             (_("Settings"), "settings", reverse("settings")),
         )
         root = reverse("dashboard")

@@ -10,6 +10,7 @@ from django.views.generic import RedirectView
 
 from nodes.web.views import (
     account,
+    audit,
     bulk,
     dashboard,
     devices,
@@ -95,6 +96,7 @@ urlpatterns = [
     path("operations/<uuid:pk>/cancel/", signed_in(operations.cancel_one), name="operation-cancel"),
     path("operations/<uuid:pk>/retry/", signed_in(operations.retry_one), name="operation-retry"),
     path("events/", signed_in(events.event_list), name="event-list"),
+    path("audit-log/", signed_in(audit.audit_log), name="audit-log"),
     path("settings/", signed_in(settings.overview), name="settings"),
     path("settings/shared-storage/", signed_in(shared_storage.declarations), name="shared-storage"),
     path(

@@ -102,4 +102,4 @@ def test_a_larger_fleet_takes_no_more_queries(client: Client, settings: Any) -> 
         with CaptureQueriesContext(connection) as queries:
             read(client, "right")
         counts.append(len(queries))
-    assert counts == [4, 4]
+    assert counts == [7, 7]

@@ -132,11 +132,12 @@ def test_it_costs_the_same_however_large_the_fleet_is(admin_page, django_assert_
 
     build(0, 2)
     admin_page.get(reverse("dashboard"))
-    # Session, user, permissions, sums, strip, attention, disks, failures, events, monitors, and what runs.
-    with django_assert_num_queries(11):
+    # Session, user, permissions, sums, strip, attention, disks, failures, events of people and of hosts,
+    # monitors, and what runs.
+    with django_assert_num_queries(12):
         admin_page.get(reverse("dashboard"))
     build(2, 40)
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         admin_page.get(reverse("dashboard"))
 
 

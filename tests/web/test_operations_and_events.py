@@ -183,7 +183,9 @@ def test_an_export_of_the_record_holds_what_the_filters_leave_with_who_and_from_
     ]
     text = admin_page.get(reverse("event-list"), {"node": "kvm-01", "format": "csv"}).content.decode()
     columns = text.splitlines()[0]
-    assert columns.startswith("time,kind,severity,node,user,source_ip,via,token,target_type,target_id,")
+    assert columns.startswith(
+        "time,number,category,kind,severity,node,user,source_ip,via,token,target_type,target_id,"
+    )
     assert len(text.splitlines()) == 3
 
 

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_GET
 from nodes.models import (
     Connection,
     Device,
+    Event,
     Node,
     NodeType,
     Operation,
@@ -29,6 +30,7 @@ from nodes.models import (
     Status,
     User,
 )
+from nodes.models.event import Category
 from nodes.models.monitor import MonitorProcess
 from nodes.models.node import NodeQuerySet
 from nodes.permissions import events_for, nodes_for, operations_for
@@ -139,11 +141,18 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         "attention_rest": lines[SHOWN:],
         "attention_more": in_all - min(in_all, SHOWN),
         "attention_unlisted": in_all - len(lines),
-        "events": events_for(user)[:EVENTS],
+        "events": newest_events(user),
         "cut_off_since": cut_off_since(),
     }
     template = "dashboard/dashboard.html"
     return render(request, f"{template}#body" if request.htmx else template, context)  # type: ignore[attr-defined]
+
+
+def newest_events(user: User) -> list[Event]:
+    """The newest of people and of hosts, half of them each: neither pushes the other out."""
+    rows = events_for(user)
+    found = [event for category in Category for event in rows.filter(category=category)[: EVENTS // 2]]
+    return sorted(found, key=lambda event: (event.created_at, event.pk), reverse=True)
 
 
 def cut_off_since() -> datetime | None:

@@ -14,13 +14,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from nodes.models import Event
-from nodes.models.event import Severity
+from nodes.models.event import Category, Severity
 from nodes.permissions import events_for
 from nodes.web.listing import Column, export_rows, list_rows, named, order_rows, wanted_order
 from nodes.web.views.access import user_of
 from nodes.web.views.node_list import Chip
 
-FILTERS = ("severity", "kind", "node", "user", "since", "until", "find")
+FILTERS = ("category", "severity", "kind", "node", "user", "since", "until", "find")
 
 
 def columns() -> tuple[Column, ...]:
@@ -40,11 +40,11 @@ def event_list(request: HttpRequest) -> HttpResponse:
     everything = events_for(user_of(request))
     filters = {name: request.GET.get(name, "").strip()[:120] for name in FILTERS}
     rows = everything
-    for name in ("severity", "kind"):
+    for name in ("category", "severity", "kind"):
         if filters[name]:
             rows = rows.filter(**{name: filters[name]})
     rows = named(named(rows, "node_name", filters["node"]), "user_name", filters["user"])
-    since, until = _moment(filters["since"]), _moment(filters["until"], ends=True)
+    since, until = moment_of(filters["since"]), moment_of(filters["until"], ends=True)
     if since is not None:
         rows = rows.filter(created_at__gte=since)
     if until is not None:
@@ -60,7 +60,17 @@ def event_list(request: HttpRequest) -> HttpResponse:
     context = {
         "listing": listing,
         "filters": filters,
-        "severities": _chips(filters["severity"]),
+        "categories": [
+            Chip(
+                str(value.label),
+                None,
+                filters["category"] == value,
+                None if filters["category"] == value else value,
+                "neutral",
+            )
+            for value in Category
+        ],
+        "severities": severity_chips(filters["severity"]),
         "kinds": everything.order_by("kind").values_list("kind", flat=True).distinct(),
         "filtered": any(filters.values()),
     }
@@ -68,7 +78,7 @@ def event_list(request: HttpRequest) -> HttpResponse:
     return render(request, f"{template}#list" if request.htmx else template, context)  # type: ignore[attr-defined]
 
 
-def _chips(chosen: str) -> tuple[Chip, ...]:
+def severity_chips(chosen: str) -> tuple[Chip, ...]:
     tones = {Severity.ERROR: "bad", Severity.WARNING: "warn", Severity.INFO: "neutral"}
     return tuple(
         Chip(str(value.label), None, chosen == value, None if chosen == value else value, tone)
@@ -76,7 +86,7 @@ def _chips(chosen: str) -> tuple[Chip, ...]:
     )
 
 
-def _moment(text: str, *, ends: bool = False) -> datetime | None:
+def moment_of(text: str, *, ends: bool = False) -> datetime | None:
     """``?since=`` or ``?until=`` as a time; what is none is ignored. A day that ``ends`` a span is in it."""
     try:
         # A bare day first: to parse_datetime it would be its midnight.
@@ -94,6 +104,8 @@ def _moment(text: str, *, ends: bool = False) -> datetime | None:
 def record(event: Event) -> Mapping[str, Any]:
     return {
         "time": event.created_at.isoformat(),
+        "number": event.number,
+        "category": event.category,
         "kind": event.kind,
         "severity": event.severity,
         "node": event.node_name,
