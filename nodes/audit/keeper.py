@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from django.db import close_old_connections, connection
@@ -36,7 +37,7 @@ class AuditKeeper:
         self._thread = threading.Thread(target=self._run, name="audit-keeper", daemon=True)
 
     def start(self) -> None:
-        record_settings(self._part)
+        _in_any_case(partial(record_settings, self._part))
         self._thread.start()
         for exporter in self._exporters:
             exporter.start()

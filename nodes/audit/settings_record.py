@@ -44,8 +44,9 @@ def _holds_password(value: Any) -> bool:
         return any(SECRET.search(str(key).upper()) or _holds_password(inner) for key, inner in value.items())
     if isinstance(value, list | tuple | set | frozenset):
         return any(map(_holds_password, value))
+    text = str(value)  # Django and its apps have lazy objects among the settings, which pass for text
     try:
-        return isinstance(value, str) and bool(URL.match(value)) and "@" in urlsplit(value).netloc
+        return bool(URL.match(text)) and "@" in urlsplit(text).netloc
     except ValueError:
         return True
 
@@ -61,7 +62,7 @@ def _plain(value: Any) -> Any:
         return sorted(map(str, value))
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
 def record_settings(part: str) -> bool:
