@@ -146,7 +146,7 @@ class Exporter:
     def _note_failure(self, cursor: ExportCursor, error: OSError) -> None:
         log.warning("audit log not exported", destination=self.destination.name, error=str(error))
         since = cursor.failed_since or timezone.now()
-        self._mine().update(failed_since=since, error=str(error)[:500])
+        self._mine().update(failed_since=since, error=(error.strerror or str(error))[:500])
 
     def _give_back(self) -> None:
         try:

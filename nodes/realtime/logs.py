@@ -45,6 +45,7 @@ from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
 
 from nodes import access, credential_use
+from nodes.audit.requests import noting_denials, tell_denials
 from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
 from nodes.events import Actor
 from nodes.hosts.connection import HostConnection
@@ -166,7 +167,16 @@ class LogConsumer(AsyncWebsocketConsumer):
         """The user and the node as they are now. Raises UnknownNode, PermissionDenied."""
         user = self._caller.user()
         require_starting(user)
-        return None if user is None else (user, get_node(user, self._name, VIEW_LOGS))
+        if user is None:
+            return None
+        with noting_denials() as denials:
+            try:
+                return user, get_node(user, self._name, VIEW_LOGS)
+            finally:
+                if denials:
+                    client = self.scope.get("client") or ("",)
+                    via = Via.API if self._caller.token else Via.PAGE
+                    tell_denials(denials, Actor(user, client[0], via), "node-logs")
 
     async def disconnect(self, code: int) -> None:
         self._recheck.close()

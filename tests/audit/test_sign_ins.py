@@ -15,9 +15,12 @@ from django.utils import timezone
 
 from nodes.audit import counted
 from nodes.audit.counted import count, tell_ended
+from nodes.errors import PermissionDenied
 from nodes.events import Actor
-from nodes.models import CountedEntry, Event
+from nodes.models import ApiToken, CountedEntry, Event
 from nodes.models.event import Via
+from nodes.realtime.access import Caller
+from nodes.realtime.logs import LogConsumer
 from tests.factories import grant, make_node, make_user
 
 pytestmark = pytest.mark.django_db
@@ -183,6 +186,21 @@ def test_a_token_that_is_none_is_counted_by_address():
     [entry] = entries("token_refused")
     assert (entry.source_ip, entry.via) == ("192.0.2.7", "api")
     assert "na_0" not in str(entry.__dict__)
+
+
+def test_live_logs_that_are_denied_are_an_entry(operator):
+    node = make_node("kvm-09")
+    grant(operator, node, "view_node")
+    _token, text = ApiToken.make(operator, "ci", timezone.now() + timedelta(hours=1), read_only=True)
+    socket = LogConsumer()
+    socket.scope = {"client": ("192.0.2.7", 40000)}
+    socket._caller, socket._name = Caller(token=text), "kvm-09"
+    for _round in range(2):
+        with pytest.raises(PermissionDenied):
+            socket._rights()
+    [entry] = entries("permission_denied")
+    assert (entry.user_name, entry.source_ip, entry.via, entry.node) == ("otto", "192.0.2.7", "api", node)
+    assert entry.data["permission"] == "view_node_logs"
 
 
 def test_a_form_that_has_expired_is_no_denied_action(administrator):

@@ -42,7 +42,7 @@ def changes_of(event: Event) -> EntryChanges:
     rest = [
         (str(name), _text(value) or "")
         for name, value in data.items()
-        if name not in ("before", "after") and name not in told
+        if name not in ("before", "after", "added", "removed") and name not in told
     ]
     return EntryChanges(tuple(lines[:MOST_LINES]), tuple(rest[:MOST_LINES]), max(0, len(lines) - MOST_LINES))
 
@@ -72,4 +72,6 @@ def _text(value: Any) -> str | None:
         text = ", ".join(f"{name}: {_text(inner) or '–'}" for name, inner in value.items())
     else:
         text = str(value)
+    if not text:
+        return None
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
