@@ -77,10 +77,14 @@ def idle(node: Node) -> Node:
     return node
 
 
+OF_THE_TEST = ("access_granted", "access_withdrawn", "permission_denied")
+"""What the test itself gave and took, and what it was refused."""
+
+
 def unchanged(node: Node) -> bool:
     """Nothing was queued, used up, told or decided."""
     node.refresh_from_db()
-    told = Event.objects.filter(Q(node=node) | Q(operation__isnull=False)).exclude(kind="permission_denied")
+    told = Event.objects.filter(Q(node=node) | Q(operation__isnull=False)).exclude(kind__in=OF_THE_TEST)
     rows = (Operation.objects.all(), UsedConfirmation.objects.all(), told)
     return node.scheduling == Scheduling.ENABLED and not any(row.exists() for row in rows)
 
