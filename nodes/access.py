@@ -60,6 +60,8 @@ class Login:
     jump_host: JumpHost | None = None
     own_key: int | None = None
     """The key pair of nodeadmin that the host is known to let in, by its number."""
+    sudo: BoundSecret | None = None
+    """What has the ``sudo_password``, sealed; None where the user's sudo asks for none."""
     node: Node | None = field(default=None, compare=False, repr=False)
     """Whose login it is; None for a host that is no node yet."""
 
@@ -86,6 +88,7 @@ class Login:
             key=str(row.uuid),
             jump_host=row.jump_host,
             own_key=credential.own_key_id if credential else None,
+            sudo=BoundSecret.of(credential.sudo_secret) if credential else None,
             node=row,
         )
 
@@ -106,6 +109,10 @@ class Login:
         jump_host = old.jump_host if old else None
         if "jump_host" in params:
             jump_host = _jump_host_of(params["jump_host"])
+        if given:
+            sudo = cls._sudo_of(operation, old)
+        else:
+            sudo = old.sudo if old else None
         own_key = old.own_key if old is not None and kind == old.kind else None
         return cls(
             read_uri(uri),
@@ -114,8 +121,21 @@ class Login:
             old.host_key if old else None,
             jump_host=jump_host,
             own_key=own_key,
+            sudo=sudo,
             node=node,
         )
+
+    @staticmethod
+    def _sudo_of(operation: Operation, old: Login | None) -> BoundSecret | None:
+        """The sudo password that goes with a new credential: the one given with it, or else the stored one,
+        as long as host, user and host key stay what they were."""
+        params = operation.params
+        if params.get("has_sudo_password"):
+            return BoundSecret.of(operation.secret)
+        if old is None or params.get("forget_sudo_password"):
+            return None
+        proof = params.get("fingerprint") or old.binding.proof
+        return old.sudo if binding_of(read_uri(params["uri"]), proof) == old.binding else None
 
     @property
     def binding(self) -> Binding:
@@ -126,7 +146,21 @@ class Login:
         """What is stored: nothing for nodeadmin's own key, which has a row of its own."""
         if self.kind == CredentialKind.NODEADMIN_KEY or self.secret is None:
             return None
-        return SecretFor(self.binding, self.secret.open_for(self.binding))
+        secret = self.secret.open_for(self.binding)
+        return SecretFor(
+            self.binding, {name: value for name, value in secret.items() if name != "sudo_password"}
+        )
+
+    def sudo_to_keep(self) -> SecretFor | None:
+        """The sudo password as it is stored, where there is one."""
+        password = self._sudo_password()
+        return None if password is None else SecretFor(self.binding, {"sudo_password": password})
+
+    def _sudo_password(self) -> str | None:
+        if self.sudo is None or self.uri.transport != "ssh":
+            return None
+        password: str = self.sudo.open_for(self.binding)["sudo_password"]
+        return password
 
     def credential(self, keys: OwnKeys | None = None) -> HostCredential | None:
         """The secret in the form that ``hosts`` takes; ``keys`` are nodeadmin's own, where the caller has
@@ -137,7 +171,10 @@ class Login:
         """The target to connect to; ``keys`` and errors as in :meth:`credential`. It is noted as a use."""
         made = self._target(keys or OwnKeys())
         if made.credential is not None:
-            credential_use.note([self.node] if self.node is not None else [], self.kind)
+            owners = [self.node] if self.node is not None else []
+            credential_use.note(owners, self.kind)
+            if made.sudo_password is not None:
+                credential_use.note(owners, SecretKind.SUDO_PASSWORD)
         return made
 
     def _target(self, keys: OwnKeys) -> HostTarget:
@@ -150,6 +187,7 @@ class Login:
             credential=self.credential(keys) if self.uri.transport == "ssh" else None,
             host_key=self.host_key,
             libvirt_uri=self.uri.libvirt_uri,
+            sudo_password=self._sudo_password(),
             jump=self._jump(keys),
             rules=network_rules(),
         )
@@ -228,9 +266,9 @@ def _credential(
     if stored is None:
         return None  # forgotten meanwhile: the login says so
     secret = stored.open_for(binding)
-    if kind == CredentialKind.PASSWORD:
+    if kind == CredentialKind.PASSWORD and "password" in secret:
         return PasswordCredential(secret["password"])
-    if kind == CredentialKind.SSH_KEY:
+    if kind == CredentialKind.SSH_KEY and "private_key" in secret:
         return SshKeyCredential(secret["private_key"], secret.get("passphrase"))
     return None
 
@@ -423,6 +461,8 @@ def targets_for(nodes: Collection[Node]) -> dict[int, HostTarget | NodeAdminErro
             found[key] = made = login._target(own_keys)
             if made.credential is not None:
                 opened.setdefault(login.kind, []).append(rows[key])
+                if made.sudo_password is not None:
+                    opened.setdefault(SecretKind.SUDO_PASSWORD, []).append(rows[key])
         except NodeAdminError as error:
             found[key] = error
     for kind, owners in opened.items():

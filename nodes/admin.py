@@ -96,6 +96,14 @@ class CredentialForm(forms.ModelForm):
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
 
+    sudo_password = forms.CharField(
+        label=_("sudo password"),
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text=_("For a user whose sudo asks for one. It goes with a new password, key or kind."),
+    )
+
     class Meta:
         model = Credential
         fields = ("kind",)
@@ -107,7 +115,11 @@ class CredentialForm(forms.ModelForm):
             self.add_error("user_secret", _("nodeadmin's own key takes no secret."))
         if kind != CredentialKind.NODEADMIN_KEY and not secret and "kind" in self.changed_data:
             self.add_error("user_secret", _("Another kind of credential needs its secret."))
-        elif data.get("passphrase") and (kind != CredentialKind.SSH_KEY or not secret):
+        if data.get("sudo_password") and kind != CredentialKind.NODEADMIN_KEY and not secret:
+            self.add_error("sudo_password", _("Give it together with the password or key."))
+        if not (data.get("sudo_password") or "").isprintable():
+            self.add_error("sudo_password", _("A password is one line."))
+        if data.get("passphrase") and (kind != CredentialKind.SSH_KEY or not secret):
             self.add_error("passphrase", _("A passphrase goes with the private key that it opens."))
         return data
 
@@ -118,11 +130,14 @@ class CredentialForm(forms.ModelForm):
         """The input of requests.update_connection."""
         data = self.cleaned_data
         secret = data.get("user_secret") or ""
+        given = {"kind": data["kind"]}
+        if data.get("sudo_password"):
+            given["sudo_password"] = data["sudo_password"]
         if data["kind"] == CredentialKind.PASSWORD:
-            return {"kind": data["kind"], "password": secret}
+            return {**given, "password": secret}
         if data["kind"] == CredentialKind.SSH_KEY:
-            return {"kind": data["kind"], "private_key": secret, "passphrase": data.get("passphrase") or None}
-        return {"kind": data["kind"]}
+            return {**given, "private_key": secret, "passphrase": data.get("passphrase") or None}
+        return given
 
 
 class CredentialInline(admin.StackedInline):

@@ -360,6 +360,14 @@ class InsufficientRightsOnHost(HostError):
     layer = "rights"
 
 
+class UndeclaredCommand(HostError):
+    """A command was to go through sudo that is not in the table of nodes/inventory/privileged.py."""
+
+    code, http_status = "undeclared_command", 422
+    title = "The command is not run through sudo"
+    layer = "rights"
+
+
 class LoginShellUnusable(HostError):
     """The user's login shell ran no command; the message has its own words. Nothing was done on the host."""
 

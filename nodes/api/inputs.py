@@ -150,6 +150,16 @@ class CredentialInput(Input):
     private_key = Strict(max_length=32_768, required=False, trim_whitespace=False)
     passphrase = Strict(max_length=1024, required=False, trim_whitespace=False)
     password = Strict(max_length=1024, required=False, trim_whitespace=False)
+    sudo_password = Strict(
+        max_length=1024,
+        required=False,
+        allow_blank=True,
+        trim_whitespace=False,
+        help_text=_(
+            "For a user whose sudo asks for one. Left out, a stored one is kept while the host, the user and "
+            "the host key stay; an empty one removes it."
+        ),
+    )
     install_key = Truth(
         required=False, help_text=_("Use the password once to install nodeadmin's own key, then forget it.")
     )
@@ -163,11 +173,13 @@ class CredentialInput(Input):
 
     def validate(self, data: dict[str, Any]) -> dict[str, Any]:
         kind = data["kind"]
-        surplus = set(data) - {"kind", "user"} - self._FITS[kind]
+        surplus = set(data) - {"kind", "user", "sudo_password"} - self._FITS[kind]
         if surplus:
             raise serializers.ValidationError(
                 {name: _("Does not go with the kind “%s”.") % kind for name in sorted(surplus)}
             )
+        if not data.get("sudo_password", "").isprintable():
+            raise serializers.ValidationError({"sudo_password": _("A password is one line.")})
         needed = self._NEEDS.get(kind)
         if needed and not data.get(needed):
             raise serializers.ValidationError({needed: _("The kind “%s” needs it.") % kind})

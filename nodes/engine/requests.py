@@ -28,7 +28,6 @@ from nodes.errors import InvalidInput, NodeExists
 from nodes.events import Actor, NodeChanged, publish, record
 from nodes.hosts.uri import NodeUri
 from nodes.models import Node, NodeType, Operation, User
-from nodes.models.credential import CredentialKind
 from nodes.models.operation import IdempotencyKey
 from nodes.models.sealed import SecretFor
 from nodes.operations.base import removed
@@ -249,12 +248,16 @@ def _login(
         return parsed, {"fingerprint": fingerprint}, None
     kind = credential["kind"]
     secret = {
-        name: credential[name] for name in ("private_key", "passphrase", "password") if credential.get(name)
+        name: credential[name]
+        for name in ("private_key", "passphrase", "password", "sudo_password")
+        if credential.get(name)
     }
     fields = {
         "fingerprint": fingerprint,
         "credential_kind": kind,
-        "has_secret": kind != CredentialKind.NODEADMIN_KEY,
+        "has_secret": bool(secret),
+        "has_sudo_password": "sudo_password" in secret,
+        "forget_sudo_password": credential.get("sudo_password") == "",
         "install_key": bool(credential.get("install_key")),
     }
     uri_of_login = access.with_user(parsed, credential.get("user") or "")

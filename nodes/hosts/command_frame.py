@@ -46,6 +46,8 @@ _ASIDE = "exec 3>&2 2>/dev/null; "
 _FINISH = (
     r's=$?; printf "\003%s%s %s\n" "$1" "$2" "$s"; printf "\003%s%s. %s\n" "$1" "$2" "$s" >&3; exit "$s"'
 )
+_READ_LINE = "IFS= read -r p; "
+_RUN_TYPED = '{ printf %s "$p"; echo; } | (exec sh -c "$c") 2>&3 3>&-; '
 _RUN = '(exec sh -c "$c") 2>&3 3>&-; '
 # A follower (journalctl -f) that prints nothing never notices that its reader is gone. A watcher in the same
 # process group waits for the end of standard input, which comes when the channel closes for whatever reason,
@@ -219,8 +221,13 @@ def unbounded(command: str) -> CommandFrame:
     return CommandFrame(_ASIDE + _RUN + _FINISH, command, ends=True, waits=True)
 
 
-def watched(command: str, *, sudo: bool) -> CommandFrame:
-    """``command``, as root with ``sudo``, until its end or until its standard input is closed."""
+def watched(command: str, *, sudo: bool = False, typed: bool = False) -> CommandFrame:
+    """``command``, as root with ``sudo``, until its end or until its standard input is closed.
+
+    With ``typed`` the first line of that input is the command's own, and all that it gets.
+    """
+    if typed:
+        return CommandFrame(_ASIDE + _READ_LINE + _WATCH + _RUN_TYPED + _FINISH, command, ends=True)
     run, watcher = (_WATCH_AS_ROOT, _ROOTS_WATCH) if sudo else (_WATCH + _RUN, "")
     return CommandFrame(_ASIDE + run + _FINISH, command, ends=True, watcher=watcher)
 

@@ -63,7 +63,8 @@ class HostConnection:
         self._opening = threading.Lock()
         self._closed = False
         self.budget = budgets.of(target.budget_key, target.address)
-        self._local = LocalShell(self.budget) if target.transport == "local" else None
+        local = target.transport == "local"
+        self._local = LocalShell(self.budget, target.sudo_password) if local else None
         self._last_used = time.monotonic()
 
     def touch(self) -> None:

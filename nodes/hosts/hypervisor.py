@@ -16,9 +16,10 @@ from nodes.errors import HostTimeout, InsufficientRightsOnHost, LibvirtUnavailab
 from nodes.hosts import eventloop
 from nodes.hosts.bridge import Bridge
 from nodes.hosts.deadlines import Clock, run_within
+from nodes.hosts.elevation import Elevated
 from nodes.hosts.host_budget import HostBudget, budgets
 from nodes.hosts.libvirt_errors import ASKS_FOR_LOGIN, JOIN_GROUP, translate
-from nodes.hosts.sshshell import HeldChannel, SshShell
+from nodes.hosts.sshshell import HeldChannel, SshShell, type_line
 from nodes.hosts.wire import ChannelRefused
 
 T = TypeVar("T")
@@ -284,10 +285,13 @@ def _open_elsewise(ssh: TunnelConnection, uri: str, clock: Clock) -> Hypervisor:
 
 def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool) -> Hypervisor:
     """libvirt through ``virt-ssh-helper`` on the host (https://libvirt.org/uri.html, proxy=native)."""
-    prefix = "sudo -n -- " if sudo and not ssh.shell.is_root else ""
-    helper = f"exec {prefix}virt-ssh-helper {shlex.quote(uri)}"
-    held = ssh.shell.relay(helper, timeout_s=clock.left)
+    as_root = sudo and not ssh.shell.is_root
+    helper = f"virt-ssh-helper {shlex.quote(uri)}"
+    elevated = ssh.shell.elevation.of(helper) if sudo else Elevated(helper)
+    held = ssh.shell.relay(f"exec {elevated.line}", timeout_s=clock.left)
     channel = held.channel
+    if elevated.typed:
+        type_line(channel, elevated.typed, clock)
     try:
         return _open_bridged(held, ssh, uri, clock)
     except (LibvirtUnavailable, InsufficientRightsOnHost) as error:
@@ -302,7 +306,7 @@ def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool
             ) from error
         raise InsufficientRightsOnHost(
             f"The user “{ssh.shell.user}” may not reach libvirt on {ssh.address}"
-            + (", and may not run virt-ssh-helper through sudo -n either." if prefix else "."),
+            + (", and may not run virt-ssh-helper through sudo -n either." if as_root else "."),
             remedy=JOIN_GROUP,
         ) from error
 

@@ -342,7 +342,13 @@ def _unit_escape(char: str) -> str:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """A command line for sh."""
+    """A command line for sh, in the form that may be run as root (nodes/inventory/privileged.py)."""
+    words = (_without_spaces(word) for word in arguments if word != "--no-pager")
+    return shlex.join(["journalctl", "--no-pager", *words])
+
+
+def readable_command(arguments: Sequence[str]) -> str:
+    """The same for people, who read and change it."""
     return shlex.join(["journalctl", *arguments])
 
 
@@ -355,8 +361,19 @@ def selection(filters: JournalFilters, *, with_grep: bool) -> list[str]:
         found.append(f"--priority={filters.levels[0]}..{filters.levels[1]}")
     pattern = search_pattern(filters)
     if pattern and with_grep:
-        found += [f"--grep={pattern}", f"--case-sensitive={'yes' if is_case_sensitive(filters) else 'no'}"]
+        found += [
+            f"--grep={pattern}",
+            f"--case-sensitive={'yes' if is_case_sensitive(filters) else 'no'}",
+        ]
     return [*found, *match_arguments(filters)]
+
+
+def _without_spaces(word: str) -> str:
+    """An expression to search for without a space in it: to sudo, which compares a command's words joined by
+    spaces, a space and a hyphen would look like a further option."""
+    if not word.startswith("--grep=") or "(?x" in word:
+        return word
+    return re.sub(r"\\(.)| ", lambda found: r"\x20" if found[1] in (None, " ") else found[0], word)
 
 
 def export_options() -> list[str]:

@@ -67,7 +67,7 @@ def tool_of(connection: HostConnection, timeout_s: float) -> JournalTool:
             "There is no journalctl on the host.", remedy="A host without systemd keeps no journal."
         )
     sudo = not shell.is_root and any(words in complaints for words in _READERS)
-    if sudo and not shell.run("journalctl --lines=0 --quiet", timeout_s=timeout_s, sudo=True).ok:
+    if sudo and not shell.run("journalctl --no-pager --lines=0 --quiet", timeout_s=timeout_s, sudo=True).ok:
         raise InsufficientRightsOnHost(
             f"The user {shell.user} may not read the system's journal.",
             remedy=f"On the host, as root: usermod -aG systemd-journal {shell.user}",

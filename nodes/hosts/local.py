@@ -18,6 +18,7 @@ from nodes.errors import HostTimeout
 from nodes.hosts import stop_signal
 from nodes.hosts.command_frame import CommandFrame, unbounded, watched
 from nodes.hosts.deadlines import Clock
+from nodes.hosts.elevation import Elevated, Elevation
 from nodes.hosts.host_budget import Held, HostBudget, Meter, budgets
 from nodes.hosts.shell import (
     CHUNK,
@@ -25,7 +26,6 @@ from nodes.hosts.shell import (
     MAX_STDERR,
     CommandResult,
     CommandTimeout,
-    with_sudo,
 )
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,13 +37,14 @@ _END_S = 1.0
 class LocalShell:
     """Implements :class:`nodes.hosts.shell.Shell` for this machine."""
 
-    def __init__(self, budget: HostBudget | None = None) -> None:
+    def __init__(self, budget: HostBudget | None = None, sudo_password: str | None = None) -> None:
         self.budget = budget or budgets.of("local", "this machine")
         try:
             self.user = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError:  # a container's user without an entry
             self.user = str(os.geteuid())
         self.is_root = os.geteuid() == 0
+        self.elevation = Elevation(self.is_root, sudo_password)
 
     def run(
         self,
@@ -55,14 +56,17 @@ class LocalShell:
         sudo: bool = False,
     ) -> CommandResult:
         started = time.monotonic()
-        frame = unbounded(with_sudo(command, sudo=sudo, is_root=self.is_root))
+        elevated = self.elevation.of(command) if sudo else Elevated(command)
+        frame = unbounded(elevated.line)
         clock = Clock(timeout_s)
         self.budget.take("sessions", timeout_s=timeout_s)
         room = Held(self.budget)
         try:
             process = _start(frame)
             try:
-                exchange = _Exchange(process, frame, frame.go_ahead(timeout_s) + stdin, max_bytes, room)
+                exchange = _Exchange(
+                    process, frame, frame.go_ahead(timeout_s) + elevated.typed + stdin, max_bytes, room
+                )
                 ended = exchange.until(clock)
                 _exited_within(process, min(clock.left, _END_S))
             finally:
@@ -81,12 +85,22 @@ class LocalShell:
             raise CommandTimeout(f"A command did not end within {timeout_s:g} s.", result)
         return result
 
-    def stream(self, command: str, *, sudo: bool = False) -> LocalStream:
+    def stream(self, command: str, *, sudo: bool = False, typed: bytes = b"") -> LocalStream:
         # Its standard input is ours to hold: should this process be killed, the command ends as well.
-        frame = watched(command, sudo=sudo and not self.is_root)
+        elevated = self.elevation.of(command) if sudo else Elevated(command, typed)
+        frame = (
+            watched(elevated.line, typed=True)
+            if elevated.typed
+            else watched(command, sudo=sudo and not self.is_root)
+        )
         self.budget.take("sessions")
         try:
-            return LocalStream(_start(frame), frame, self.budget)
+            process = _start(frame)
+            if elevated.typed and process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(elevated.typed)
+                    process.stdin.flush()
+            return LocalStream(process, frame, self.budget)
         except BaseException:
             self.budget.give_back("sessions")
             raise

@@ -7,8 +7,8 @@ import shlex
 from nodes.hosts.journal_filters import (
     JournalFilters,
     bounds,
-    command,
     is_case_sensitive,
+    readable_command,
     search_pattern,
     selection,
 )
@@ -42,7 +42,7 @@ def _journal(filters: JournalFilters, *, newest_first: bool, limit: int | None, 
     elif limit is not None:
         arguments.append(f"--lines={limit}")
     arguments += bounds(filters, cursor="", since=filters.since)
-    return command([*arguments, *selection(filters, with_grep=True)])
+    return readable_command([*arguments, *selection(filters, with_grep=True)])
 
 
 def _files(filters: JournalFilters, *, limit: int | None, follow: bool) -> str:

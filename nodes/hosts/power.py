@@ -30,7 +30,7 @@ from nodes.hosts.deadlines import Clock
 from nodes.hosts.dial import dial
 from nodes.hosts.power_preflight import power_preflight
 from nodes.hosts.rights import IGNORING_INHIBITORS, POWER_OFF, REBOOT
-from nodes.hosts.shell import CommandResult, CommandTimeout, ConnectionLost, Shell, with_sudo
+from nodes.hosts.shell import CommandResult, CommandTimeout, ConnectionLost, Shell
 from nodes.hosts.target import HostTarget
 from nodes.inventory.parsing.numbers import decimal
 
@@ -58,6 +58,8 @@ _PREPARES = (
 )
 _NO_RIGHTS = (
     "a password is required",
+    "no password was provided",
+    "incorrect password attempt",
     "is not in the sudoers file",
     "is not allowed to",
     "may not run sudo",
@@ -147,16 +149,16 @@ def answers(target: HostTarget, timeout_s: float = 5.0) -> bool:
 
 
 def _command(shell: Shell, command: str, expected_boot_id: str, until_s: float) -> None:
-    expected = str(uuid.UUID(expected_boot_id))
+    expected, elevated = str(uuid.UUID(expected_boot_id)), shell.elevation.of(command)
     # One command and not two: between looking and acting, the host cannot reboot without ending this shell.
     script = (
         f"export LC_ALL=C; read -r now <{BOOT_ID} || exit 74; "
         f'[ "$now" = {shlex.quote(expected)} ] || exit {_OTHER_BOOT}; '
         f'read -r up _ <{UPTIME} && [ "${{up%%.*}}" -lt {int(until_s)} ] || exit {_TOO_LATE}; '
         f"echo {shlex.quote(_SENDING)}; "
-        f"{with_sudo(command, sudo=True, is_root=shell.is_root)}"
+        f"{elevated.line}"
     )
-    result = _sent(lambda: shell.run(script, timeout_s=COMMAND_S))
+    result = _sent(lambda: shell.run(script, stdin=elevated.typed, timeout_s=COMMAND_S))
     if result is None or result.ok:
         return
     if result.exit_status is None or result.exit_status in _CUT_OFF:
@@ -180,7 +182,8 @@ def _command(shell: Shell, command: str, expected_boot_id: str, until_s: float) 
     if any(text in said for text in _NO_RIGHTS):
         raise InsufficientRightsOnHost(
             f"The user “{shell.user}” may not run “{command}”: {result.error_text}",
-            remedy=f"Allow it in sudoers: {shell.user} ALL=(root) NOPASSWD: /usr/bin/{command}",
+            remedy="Store the user's sudo password with the credential, or allow it in sudoers: "
+            f"{shell.user} ALL=(root) NOPASSWD: /usr/bin/{command}",
         )
     raise PowerRefused(f"“{command}” was refused: {result.error_text or f'exit status {result.exit_status}'}")
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from nodes.hosts.elevation import SUDO_FUNCTION
 from nodes.hosts.rights import IGNORING_INHIBITORS, allowed_by_sudo, free_commands
 from nodes.hosts.shell import Shell
 from nodes.inventory.parsing.numbers import capped, integer
@@ -45,10 +46,10 @@ stat -Lc '%D %i %n' {_LOCKS} 2>/dev/null | while read -r device inode file; do
     [ "$kind" = "->" ] || echo "locked $device $place $pid $file $(cat "/proc/$pid/comm" 2>/dev/null)"
   done
 done
-ask() {{ sudo -n -l "$@" 2>&1 </dev/null | tell may; }}
+ask() {{ as_root -l "$@" 2>&1 | tell may; }}
 if [ "$(id -u)" != 0 ]; then
   if command -v sudo >/dev/null; then
-    sudo -n -l 2>&1 </dev/null | tell rule
+    as_root -l 2>&1 | tell rule
 """
 _END = "  else echo no-sudo; fi\nfi\n:\n"
 
@@ -113,12 +114,12 @@ def power_preflight(
     """
     commands = [command, *([IGNORING_INHIBITORS[command]] if ignore_inhibitors else [])]
     asks = "".join(f"    ask {asked}\n" for asked in commands)
-    script = _SCRIPT + asks + _END
-    result = shell.run("exec sh -s", stdin=script.encode(), timeout_s=timeout_s)
+    script = shell.elevation.assignment + (SUDO_FUNCTION + _SCRIPT + asks + _END).encode()
+    result = shell.run("exec sh -s", stdin=script, timeout_s=timeout_s)
     found = _by_word(result.stdout.decode("utf-8", errors="replace"))
     inhibitors, untold = _inhibitors(found)
     used = commands[-1] if inhibitors else command
-    allowed, refusal = _allowed(found, used)
+    allowed, refusal = _allowed(found, used, has_password=bool(shell.elevation.typed))
     return PowerPreflight(
         user=shell.user,
         command=used,
@@ -153,7 +154,7 @@ def _boot_id(lines: Sequence[str]) -> str | None:
 # -- the user's right ------------------------------------------------------------------------------
 
 
-def _allowed(found: Mapping[str, list[str]], command: str) -> tuple[bool | None, str]:
+def _allowed(found: Mapping[str, list[str]], command: str, *, has_password: bool) -> tuple[bool | None, str]:
     """Whether the command may be run as root, and the host's words where not."""
     if found.get("uid", [""])[0] == "0":
         return True, ""
@@ -162,7 +163,8 @@ def _allowed(found: Mapping[str, list[str]], command: str) -> tuple[bool | None,
     if "no-sudo" in found:
         return False, "sudo is not installed"
     answers = found.get("may", [])
-    if allowed_by_sudo(command, answers, free_commands(found.get("rule", []))):
+    free = ["ALL"] if has_password else free_commands(found.get("rule", []))
+    if allowed_by_sudo(command, answers, free):
         return True, ""
     said = [line for line in (*found.get("rule", []), *answers) if line.startswith(("sudo: ", "Sorry, "))]
     # Such as “unable to resolve host”: sudo goes on after it.

@@ -79,7 +79,10 @@ def _script(sources: tuple[Source, ...]) -> bytes:
 def _run_script(connection: HostConnection, sources: tuple[Source, ...], clock: Clock) -> Outputs:
     try:
         result = connection.shell.run(
-            "exec sh -s", stdin=_script(sources), timeout_s=clock.left, max_bytes=MAX_OUTPUT
+            "exec sh -s",
+            stdin=connection.shell.elevation.assignment + _script(sources),
+            timeout_s=clock.left,
+            max_bytes=MAX_OUTPUT,
         )
     except (CommandTimeout, ConnectionLost) as cut:
         # What had come is whole as far as it goes: each source carries its length in front.

@@ -12,7 +12,16 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.qemu_lines import Line, LineReader
-from nodes.hosts.qemu_logs import Places, beginnings, list_files, passed, paths, search_of_lines
+from nodes.hosts.qemu_logs import (
+    Places,
+    beginnings,
+    list_files,
+    listing_as_root,
+    passed,
+    paths,
+    search_of_lines,
+)
+from nodes.hosts.shell import Shell
 from nodes.inventory.parsing.numbers import LARGEST, capped
 
 _FOLLOW_BLOCK: Final = 256 << 10
@@ -21,6 +30,7 @@ _MAX_HEAD: Final = 4 << 10
 _NUMBER: Final = re.compile(r"[0-9]{1,20}")
 _MAX_READERS: Final = 256
 """Files whose unfinished last lines are held."""
+SUDO_PAUSE_S: Final = 2
 _MAX_KNOWN: Final = 2000
 """Files whose places the script is told. Of more, the others begin with what is written from now on."""
 
@@ -28,11 +38,11 @@ _MAX_KNOWN: Final = 2000
 # that turns up is read from its beginning, as is one that was truncated; but under the name of a rotated file
 # either is a copy of what was read.
 _LOOP = r"""
-[ -d %(directory)s ] && ! [ -x %(directory)s ] && exit 77
+%(allowed)s
 %(known)s
 last=- others=%(others)s
 while :; do
-  list=$(stat -c '%%i %%s %%n' -- %(paths)s 2>/dev/null)
+  list=$( %(listing)s )
   if [ "$list" != "$last" ]; then
     last=$list
     while IFS= read -r l; do
@@ -48,7 +58,7 @@ while :; do
       while [ "$o" -lt "$s" ]; do
         n=$((s - o)); [ $n -gt %(block)d ] && n=%(block)d
         printf '\036%%s %%s %%s %%s\n' "$i" "$o" "$n" "${f##*/}"
-        tail -c +$((o + 1)) -- "$f" | head -c $n
+        { %(as_root)stail -c +$((o + 1)) -- "$f" 2>/dev/null | head -c $n; } </dev/null
         o=$((o + n))
       done
       eval "o_$i=$o"
@@ -57,13 +67,35 @@ $list
 END
     others=
   fi
-  sleep 0.3
+  sleep %(pause)s
 done
 """
 
 
 def _not_understood() -> HostTimeout:
     return HostTimeout("The VMs' logs came in a form that is not understood.")
+
+
+def _reading(shell: Shell, vm: str) -> dict[str, str]:
+    """The parts of the loop that need root. Through sudo, which writes to the host's journal each time it is
+    called, the files are looked at less often."""
+    directory, elevation = shlex.quote(qemu_logs.DIRECTORY), shell.elevation
+    if elevation.is_root:
+        listing = f"stat -c '%i %s %n' -- {paths(vm)} 2>/dev/null"
+        allowed = f"[ -d {directory} ] && ! [ -x {directory} ] && exit 77"
+        return {"allowed": allowed, "listing": listing, "as_root": "", "pause": "0.3"}
+    name = re.sub(r"([][\\.*/^$])", r"\\\1", vm) or "[^ ]*"
+    by_sudo = listing_as_root(elevation)
+    place = qemu_logs.DIRECTORY.replace("/", r"\/")
+    found = rf"^\([0-9]*\) \([0-9]*\) [0-9.]* \({name}\.log\(\.[0-9]\)\{{0,1\}}\)$"
+    line = rf"s/{found}/\1 \2 {place}\/\3/p"
+    return {
+        "allowed": f"{elevation.first}({by_sudo}) >/dev/null || exit 77",
+        # Rotated files first, as they are older.
+        "listing": f"({by_sudo}) | sed -n {shlex.quote(line)} | LC_ALL=C sort -r -k 3",
+        "as_root": elevation.prefix,
+        "pause": str(SUDO_PAUSE_S),
+    }
 
 
 class VmLogFollow:
@@ -81,10 +113,9 @@ class VmLogFollow:
         begins, self.rotated = beginnings(files, places, newest_first=False)
         begins |= passed(files, filters, newest_first=False)
         script = _LOOP % {
-            "directory": shlex.quote(qemu_logs.DIRECTORY),
+            **_reading(connection.shell, filters.vm),
             "known": "\n".join(f"o_{file.inode}={begins[file.name]}" for file in files[-_MAX_KNOWN:]),
             "others": "left" if len(files) > _MAX_KNOWN else "",
-            "paths": paths(filters.vm),
             "block": _FOLLOW_BLOCK,
         }
         self._filters = filters
@@ -95,7 +126,8 @@ class VmLogFollow:
         self.places = {file.name: (file.inode, begins[file.name]) for file in files}
         self._search = search_of_lines(filters)
         try:
-            self._stream = connection.shell.stream(f"sh -c {shlex.quote(script)}", sudo=True)
+            shell = connection.shell
+            self._stream = shell.stream(script, typed=shell.elevation.typed)
         except BaseException:
             self._end_search()
             raise

@@ -18,12 +18,15 @@ from typing import Final
 from nodes.errors import InsufficientRightsOnHost, InvalidCursor
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock
+from nodes.hosts.elevation import Elevation
 from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.journal_search import Search, search_of
 from nodes.hosts.qemu_lines import Line, LineReader
+from nodes.hosts.shell import Shell
 from nodes.inventory.parsing.numbers import LARGEST, capped, integer
+from nodes.inventory.privileged import VM_LOG_LISTING, VM_LOGS, require_declared
 
-DIRECTORY: Final = "/var/log/libvirt/qemu"
+DIRECTORY: Final = VM_LOGS
 MAX_FILES = 64
 """The files changed last; a host with more VMs shows those of the others when asked by name."""
 MAX_PLACES_BYTES = 16 << 10
@@ -36,6 +39,7 @@ _ABOVE = 16 << 10
 """Looked at before a block for the time of its first lines; QEMU's own command takes some kilobytes."""
 _MAX_LISTING = 4 << 20
 _MARK = b"\x1e"
+_NAME = re.compile(r"(.+)\.log(\.[0-9](\.gz)?)?", re.DOTALL)
 
 Places = Mapping[str, tuple[int, int]]
 """For each file its inode and the offset at which to go on."""
@@ -172,21 +176,39 @@ def paths(vm: str) -> str:
     return f"{directory}/*.log.[0-9] {directory}/*.log"
 
 
+def listing_as_root(elevation: Elevation) -> str:
+    """A command of sh that lists the files through sudo, where a sudoers file may allow just this.
+
+    A line a file: inode, size, time of the last change, and the name, in which a line break becomes “?”.
+    """
+    require_declared(VM_LOG_LISTING)
+    # Its status is to be that of the listing, not of the end of a pipe.
+    listing = f"{elevation.prefix}{VM_LOG_LISTING} 2>/dev/null"
+    return f"list=$( {listing} ) || exit 77; printf %s \"$list\" | tr '\\n/' '?\\n'"
+
+
+def _listing(shell: Shell, vm: str) -> str:
+    if not shell.is_root:
+        return shell.elevation.first + listing_as_root(shell.elevation)
+    directory = shlex.quote(DIRECTORY)
+    compressed = f"{directory}/{shlex.quote(f'{vm}.log') if vm else '*.log'}.[0-9].gz"
+    return (
+        f"cd {directory} 2>/dev/null || {{ [ -d {directory} ] && exit 77; exit 0; }}; "
+        f"stat -c '%i %s %Y %n' -- {paths(vm)} {compressed} 2>/dev/null; exit 0"
+    )
+
+
 def list_files(connection: HostConnection, vm: str, clock: Clock) -> list[LogFile]:
     """The files of a VM, or of all, those changed last at the end; compressed ones too.
 
     Raises as :func:`read_lines` does.
     """
-    directory = shlex.quote(DIRECTORY)
-    compressed = f"{directory}/{shlex.quote(f'{vm}.log') if vm else '*.log'}.[0-9].gz"
-    script = (
-        f"cd {directory} 2>/dev/null || {{ [ -d {directory} ] && exit 77; exit 0; }}; "
-        f"stat -c '%i %s %Y %n' -- {paths(vm)} {compressed} 2>/dev/null; exit 0"
-    )
     shell = connection.shell
+    by_sudo = not shell.is_root
     # The directory belongs to root; a user of the group libvirt may not enter it.
-    command = f"sh -c {shlex.quote(script)}"
-    result = shell.run(command, timeout_s=clock.left, sudo=True, max_bytes=_MAX_LISTING)
+    result = shell.run(
+        _listing(shell, vm), stdin=shell.elevation.typed, timeout_s=clock.left, max_bytes=_MAX_LISTING
+    )
     if result.exit_status != 0 and not result.truncated:
         raise InsufficientRightsOnHost(
             f"The user {shell.user} may not read the VMs' logs in {DIRECTORY}.",
@@ -195,9 +217,15 @@ def list_files(connection: HostConnection, vm: str, clock: Clock) -> list[LogFil
     files = []
     for line in result.stdout.decode("utf-8", errors="surrogateescape").splitlines():
         parts = line.split(" ", 3)
-        numbers = [integer(part) for part in parts[:3]]
+        # find(1) gives the time with a fraction.
+        numbers = [integer(part) for part in (*parts[:2], *(part.partition(".")[0] for part in parts[2:3]))]
         if len(parts) == 4 and all(number is not None and number < LARGEST for number in numbers):
             name = parts[3].rpartition("/")[2]
+            kind = _NAME.fullmatch(name)
+            if kind is None or (vm and kind[1] != vm):
+                continue
+            if by_sudo and " " in name:  # no rule of a sudoers file could be held to it
+                continue
             if not name.isprintable():  # not UTF-8, or made to confuse: no VM of libvirt's is called so
                 continue
             files.append(LogFile(name, *(number or 0 for number in numbers)))
@@ -298,14 +326,19 @@ def _blocks(
     """For each block what stands above it, and itself."""
     if not wanted:
         return
-    parts = []
+    parts, elevation = [], connection.shell.elevation
     for one in wanted:
         path = shlex.quote(f"{DIRECTORY}/{one.file.name}")
         size = one.end - one.above
-        parts.append(f"printf '\\036'; tail -c +{one.above + 1} -- {path} 2>/dev/null | head -c {size}")
-    command = f"sh -c {shlex.quote('; '.join(parts))}"
+        read = f"tail -c +{one.above + 1} -- {path}"
+        if not elevation.is_root:
+            require_declared(read)
+        parts.append(f"printf '\\036'; {elevation.prefix}{read} 2>/dev/null | head -c {size}")
     result = connection.shell.run(
-        command, timeout_s=clock.left, sudo=True, max_bytes=MAX_FILES * (_BLOCK + _ABOVE + 1) + _ONE_BLOCK
+        elevation.first + "; ".join(parts),
+        stdin=elevation.typed,
+        timeout_s=clock.left,
+        max_bytes=MAX_FILES * (_BLOCK + _ABOVE + 1) + _ONE_BLOCK,
     )
     rest = result.stdout
     for one in wanted:

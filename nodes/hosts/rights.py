@@ -10,6 +10,7 @@ from typing import Any
 
 from nodes.errors import HostError, InsufficientRightsOnHost, LoginShellUnusable, ProbeFailed
 from nodes.hosts.connection import HostConnection
+from nodes.hosts.elevation import SUDO_FUNCTION
 from nodes.hosts.shell import CommandTimeout
 from nodes.inventory.parsing.numbers import integer
 
@@ -23,9 +24,11 @@ IGNORING_INHIBITORS = {
 """The same, past inhibitors: the job that logind itself asks systemd for. Since systemd 257 logind asks
 polkit before it ignores inhibitors, even for root: ``systemctl --check-inhibitors=no reboot`` then ends with
 “Interactive authentication required”."""
-SMART = "smartctl"
+SMART = "smartctl --scan"
 ASKED = (REBOOT, POWER_OFF, SMART)
-"""What is run through ``sudo -n`` where the user is not root: a sudoers file may name just these."""
+"""What is asked of sudo where the user is not root, and told; all that is run is in
+nodes/inventory/privileged.py."""
+JOURNAL_AS_ROOT = "journalctl --no-pager --lines=0 --quiet"
 
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -36,9 +39,10 @@ for file in /var/log/journal/*/system.journal /run/log/journal/*/system.journal;
 done
 [ -d /var/log/journal ] || [ -d /run/log/journal ] && echo "journal-there yes"
 if command -v sudo >/dev/null; then
-  sudo -n true 2>/dev/null </dev/null && echo "sudo yes"
-  sudo -n -l 2>/dev/null </dev/null | while IFS= read -r line; do echo "rule $line"; done
-  ask() { path=$(sudo -n -l "$@" 2>/dev/null </dev/null) && echo "may $path"; }
+  sudo -n true 2>&1 </dev/null | grep -q "password is required" && echo "asks yes"
+  as_root true 2>/dev/null && echo "sudo yes"
+  as_root -l 2>/dev/null | while IFS= read -r line; do echo "rule $line"; done
+  ask() { path=$(as_root -l "$@" 2>/dev/null) && echo "may $path"; }
 """
 _END = "fi\n:\n"
 
@@ -56,7 +60,9 @@ class HostRights:
     groups: tuple[str, ...] = ()
     is_root: bool | None = None
     sudo: bool | None = None
-    """Whether any command may be run as root without a password."""
+    """Whether any command may be run as root, without a password or with the stored one."""
+    sudo_asks: bool = False
+    """Whether sudo wants a password for what it was asked for without one."""
     libvirt: bool | None = None
     """Whether libvirt lets the user in; None where libvirt does not answer at all."""
     journal: bool | None = None
@@ -77,7 +83,13 @@ class HostRights:
             (not self.commands.get(POWER_OFF, True), f"power off (sudo -n {POWER_OFF})"),
             (not self.commands.get(SMART, True), f"disk health (sudo -n {SMART})"),
         ]
-        return [text for lacking, text in lacks if lacking]
+        found = [text for lacking, text in lacks if lacking]
+        if self.sudo_asks and not all(self.commands.values()):
+            found.append(
+                "sudo wants a password (store it as the credential's sudo password, or allow what "
+                "“manage.py sudoers” prints)"
+            )
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data."""
@@ -95,12 +107,13 @@ def preflight(connection: HostConnection, timeout_s: float = 15.0) -> HostRights
         return HostRights("", None, libvirt=_libvirt(connection, timeout_s))
     # Before libvirt, whose ways may lead through the shell: what is wrong with that one is then said of it.
     answer = _ask(connection, timeout_s)
-    return _read(connection.user, _libvirt(connection, timeout_s), answer)
+    typed = bool(connection.shell.elevation.typed)
+    return _read(connection.user, _libvirt(connection, timeout_s), answer, has_password=typed)
 
 
 def _ask(connection: HostConnection, timeout_s: float) -> str:
-    asks = "".join(f"  ask {command}\n" for command in ASKED)
-    script = (_SCRIPT + asks + _END).encode()
+    asks = "".join(f"  ask {command}\n" for command in (*ASKED, JOURNAL_AS_ROOT))
+    script = connection.shell.elevation.assignment + (SUDO_FUNCTION + _SCRIPT + asks + _END).encode()
     try:
         result = connection.shell.run("exec sh -s", stdin=script, timeout_s=timeout_s)
     except CommandTimeout as silent:
@@ -128,7 +141,7 @@ def _libvirt(connection: HostConnection, timeout_s: float) -> bool | None:
     return True
 
 
-def _read(user: str, libvirt: bool | None, text: str) -> HostRights:
+def _read(user: str, libvirt: bool | None, text: str, *, has_password: bool = False) -> HostRights:
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         key, _, value = line.partition(" ")
@@ -137,7 +150,8 @@ def _read(user: str, libvirt: bool | None, text: str) -> HostRights:
     if uid is None or uid < 0:
         raise ProbeFailed("The user's id could not be read on the host.")
     is_root = uid == 0
-    without_password = free_commands(found.get("rule", []))
+    # With a stored password, what is permitted is allowed.
+    without_password = ["ALL"] if has_password else free_commands(found.get("rule", []))
     sudo = is_root or "sudo" in found
     commands = {
         command: is_root or allowed_by_sudo(command, found.get("may", []), without_password)
@@ -149,8 +163,11 @@ def _read(user: str, libvirt: bool | None, text: str) -> HostRights:
         groups=tuple(" ".join(found.get("groups", [])).split()),
         is_root=is_root,
         sudo=sudo,
+        sudo_asks=not is_root and "asks" in found,
         libvirt=libvirt,
-        journal=_journal(found, as_root=sudo),
+        journal=_journal(
+            found, as_root=sudo or allowed_by_sudo(JOURNAL_AS_ROOT, found.get("may", []), without_password)
+        ),
         commands=commands,
     )
 
@@ -193,9 +210,20 @@ def allowed_by_sudo(command: str, permitted: Sequence[str], without_password: Se
         name, _, wanted = command.partition(" ")
         if not path.endswith(f"/{name}") or arguments != wanted:
             continue
-        if any(
-            rule == "ALL" or fnmatch.fnmatchcase(path, rule) or fnmatch.fnmatchcase(line, rule)
-            for rule in without_password
-        ):
+        if any(_fits(rule, path, arguments) for rule in without_password):
             return True
     return False
+
+
+def _fits(rule: str, path: str, arguments: str) -> bool:
+    """Whether a rule of sudoers is one for this command: by name, wildcards or regular expressions."""
+    if rule == "ALL" or fnmatch.fnmatchcase(path, rule):
+        return True
+    program, _, pattern = rule.partition(" ")
+    if pattern.startswith("^") and pattern.endswith("$"):
+        try:
+            fits = re.fullmatch(pattern[1:-1], arguments) is not None
+        except re.error:  # one that Python reads in another way
+            return False
+        return fits and fnmatch.fnmatchcase(path, program)
+    return fnmatch.fnmatchcase(f"{path} {arguments}".strip(), rule)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from nodes.errors import HostTimeout, HostUnreachable
+from nodes.hosts.elevation import Elevation
 
 MAX_BYTES = 8 << 20
 MAX_STDERR = 64 << 10
@@ -118,6 +119,11 @@ class Shell(Protocol):
     @property
     def is_root(self) -> bool: ...
 
+    @property
+    def elevation(self) -> Elevation:
+        """How the user becomes root."""
+        ...
+
     def run(
         self,
         command: str,
@@ -129,21 +135,17 @@ class Shell(Protocol):
     ) -> CommandResult:
         """Run ``command`` under ``sh -c`` to its end.
 
-        ``sudo`` runs it through ``sudo -n`` where the user is not root; it then has to be a simple command
-        (no pipes, no ``;``), as which an administrator may have allowed it in sudoers. A command whose
+        ``sudo`` runs it through sudo where the user is not root; it then has to be one of the commands of
+        nodes/inventory/privileged.py, which an administrator may have allowed in sudoers. A command whose
         output exceeds ``max_bytes`` is ended and its result ``truncated``. Raises CommandTimeout at the
         deadline, after which the command is gone from the host as well (one through sudo, which its user
         may not signal, ends with its next output), ConnectionLost, and LoginShellUnusable.
         """
         ...
 
-    def stream(self, command: str, *, sudo: bool = False) -> CommandStream:
-        """Start ``command`` and give its output as it comes. Its standard input is empty."""
+    def stream(self, command: str, *, sudo: bool = False, typed: bytes = b"") -> CommandStream:
+        """Start ``command`` and give its output as it comes. Its standard input is ``typed``, a line or
+        nothing."""
         ...
 
     def close(self) -> None: ...
-
-
-def with_sudo(command: str, *, sudo: bool, is_root: bool) -> str:
-    """``command`` through ``sudo -n`` where asked for and needed. It never waits for a password."""
-    return f"sudo -n -- {command}" if sudo and not is_root else command

@@ -96,6 +96,10 @@ class SshConnection:
         return str(self._wire.remote_version)
 
     @property
+    def sudo_password(self) -> str | None:
+        return self._target.sudo_password
+
+    @property
     def open_channels(self) -> int:
         """How many channels are in use."""
         return self._slots.in_use

@@ -15,6 +15,7 @@ from nodes.errors import HostTimeout
 from nodes.hosts import login_shell, stop_signal
 from nodes.hosts.command_frame import CommandFrame, bounded, relayed, watched
 from nodes.hosts.deadlines import DEFAULT, Clock
+from nodes.hosts.elevation import Elevated, Elevation
 from nodes.hosts.host_budget import Held, HostBudget, Meter
 from nodes.hosts.shell import (
     CHUNK,
@@ -22,7 +23,6 @@ from nodes.hosts.shell import (
     CommandResult,
     CommandTimeout,
     ConnectionLost,
-    with_sudo,
 )
 from nodes.hosts.wire import WireChannel
 
@@ -135,6 +135,8 @@ class ExecConnection(Protocol):
     def address(self) -> str: ...
     @property
     def budget(self) -> HostBudget: ...
+    @property
+    def sudo_password(self) -> str | None: ...
     def open_exec(self, frame: CommandFrame, timeout_s: float | None = None) -> HeldChannel: ...
 
 
@@ -145,6 +147,7 @@ class SshShell:
         self._connection = connection
         self.user = connection.user
         self.is_root = connection.user == "root"
+        self.elevation = Elevation(self.is_root, connection.sudo_password)
 
     def run(
         self,
@@ -157,7 +160,8 @@ class SshShell:
     ) -> CommandResult:
         started = time.monotonic()
         clock = Clock(timeout_s)
-        frame = bounded(with_sudo(command, sudo=sudo, is_root=self.is_root))
+        elevated = self.elevation.of(command) if sudo else Elevated(command)
+        frame = bounded(elevated.line)
         held = self._connection.open_exec(frame, timeout_s)
         channel = held.channel
         stdout = bytearray()
@@ -168,7 +172,7 @@ class SshShell:
             await_start(channel, self._connection, clock)
             if clock.passed:
                 raise TimeoutError  # without the go-ahead, so that it never runs
-            _feed(channel, frame.go_ahead(clock.left) + stdin, clock)
+            _feed(channel, frame.go_ahead(clock.left) + elevated.typed + stdin, clock)
             truncated = _take(channel, stdout, max_bytes, clock, room)
             timed_out = not truncated and not _await_end(channel, clock)
         except TimeoutError:
@@ -185,9 +189,21 @@ class SshShell:
             raise ConnectionLost(f"The connection to {self._connection.address} was lost.", result)
         return result
 
-    def stream(self, command: str, *, sudo: bool = False) -> SshStream:
-        frame = watched(command, sudo=sudo and not self.is_root)
-        return SshStream(self._connection.open_exec(frame), self._connection)
+    def stream(self, command: str, *, sudo: bool = False, typed: bytes = b"") -> SshStream:
+        elevated = self.elevation.of(command) if sudo else Elevated(command, typed)
+        if not elevated.typed:
+            frame = watched(command, sudo=sudo and not self.is_root)
+            return SshStream(self._connection.open_exec(frame), self._connection)
+        clock = Clock(DEFAULT.channel_s)
+        held = self._connection.open_exec(watched(elevated.line, typed=True))
+        try:
+            # Not before: a start-up file that reads its standard input would have the password.
+            await_start(held.channel, self._connection, clock)
+            type_line(held.channel, elevated.typed, clock)
+        except BaseException:
+            held.close()
+            raise
+        return SshStream(held, self._connection)
 
     def relay(self, command: str, *, timeout_s: float) -> HeldChannel:
         """Start ``command``, which speaks a protocol over its input and output, and give its channel.
@@ -331,6 +347,13 @@ def _await_end(channel: WireChannel, clock: Clock) -> bool:
     channel.errors_ended.wait(min(clock.left, _ERRORS_S))
     channel.status_event.wait(min(clock.left, _SESSION_S))
     return True
+
+
+def type_line(channel: WireChannel, line: bytes, clock: Clock) -> None:
+    """Write a line to the command's standard input, which stays open."""
+    with contextlib.suppress(*_GONE):
+        channel.settimeout(clock.left)
+        channel.sendall(line)
 
 
 def _feed(channel: WireChannel, stdin: bytes, clock: Clock) -> None:

@@ -160,6 +160,8 @@ class HostTarget:
     credential: Credential | None = None
     host_key: HostKey | None = None
     libvirt_uri: str = "qemu:///system"
+    sudo_password: str | None = field(default=None, repr=False)
+    """Where the user's sudo asks for one; None for a sudo that asks for none."""
     jump: JumpTarget | None = None
     rules: NetworkRules = field(kw_only=True)
     """Which addresses its name may lead to. No default: whoever makes a target has thought of it."""
@@ -195,5 +197,7 @@ class HostTarget:
         parts.append(self.host_key.to_text() if self.host_key else "")
         if self.jump is not None:
             parts.append(self.jump.digest())
+        if self.sudo_password is not None:
+            parts.append(self.sudo_password)
         packed = b"".join(struct.pack(">I", len(raw)) + raw for raw in (part.encode() for part in parts))
         return hashlib.sha256(packed).hexdigest()

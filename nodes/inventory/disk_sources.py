@@ -7,6 +7,7 @@ volume managers only where sysfs says that there is something for them to tell.
 from __future__ import annotations
 
 from nodes.inventory.forms import FILES, Form, json_of, lines_like
+from nodes.inventory.privileged import LVM_REPORT, MULTIPATH_MAPS
 from nodes.inventory.smart_text import is_smartctls
 from nodes.inventory.source import Source
 
@@ -120,11 +121,7 @@ done
 """
 DISK_LVM = Source(
     name="disk-lvm",
-    command=_LVM_IN_USE + "lvm fullreport --reportformat json --units b --nosuffix"
-    " --configreport vg -o vg_name,vg_uuid,vg_size,vg_free,vg_missing_pv_count"
-    " --configreport pv -o pv_name,vg_name,pv_uuid,pv_size,pv_free,pv_missing"
-    " --configreport lv -o lv_name,lv_uuid,lv_size,lv_layout,lv_role,lv_active,lv_health_status,lv_tags,"
-    "data_percent,metadata_percent --configreport pvseg -o pvseg_start --configreport seg -o seg_start",
+    command=_LVM_IN_USE + LVM_REPORT,
     needs="lvm",
     needs_root=True,
     max_bytes=4 << 20,
@@ -140,8 +137,7 @@ DISK_ZPOOL = Source(
 
 DISK_MULTIPATH = Source(
     name="disk-multipath",
-    command="grep -asq '^mpath-' /sys/class/block/dm-*/dm/uuid /dev/null || exit 0\n"
-    "multipathd show maps json",
+    command="grep -asq '^mpath-' /sys/class/block/dm-*/dm/uuid /dev/null || exit 0\n" + MULTIPATH_MAPS,
     needs="multipathd",
     needs_root=True,
     form=json_of(dict),

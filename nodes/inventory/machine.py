@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodes.inventory import privileged
 from nodes.inventory.forms import FILES
 from nodes.inventory.procfiles import Files
 from nodes.inventory.source import Source
@@ -15,8 +16,7 @@ from nodes.inventory.xmltext import parse_xml
 
 MACHINE_IDENTITY = Source(
     "machine-identity",
-    "grep -as . /sys/class/dmi/id/product_uuid /sys/class/dmi/id/product_serial"
-    " /sys/class/dmi/id/board_serial /sys/class/dmi/id/chassis_serial",
+    privileged.MACHINE_IDENTITY,
     needs_root=True,
     ok_statuses=(0, 1, 2),
     form=FILES,

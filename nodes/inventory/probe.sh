@@ -8,7 +8,12 @@
 group() { # NUMBER SECONDS TEXT: runs one group of sources, further rounds where it has many items
   offset=0
   while :; do
-    timeout -k 1 "$2" sh -c "$prologue$3" sh "$offset" "$dir" "$elevate" "$1" </dev/null >/dev/null 2>&1
+    if [ "$elevate" = password ]; then # typed into the group's standard input: it is in no argument
+      printf '%s\n' "$na_password" |
+        timeout -k 1 "$2" sh -c "$prologue$3" sh "$offset" "$dir" "$elevate" "$1" >/dev/null 2>&1
+    else
+      timeout -k 1 "$2" sh -c "$prologue$3" sh "$offset" "$dir" "$elevate" "$1" </dev/null >/dev/null 2>&1
+    fi
     # Without a `timeout` (or with one that knows no -k) the group has not begun.
     [ -e "$dir/g$1" ] || unguarded "$@"
     offset=$((offset + 64))
@@ -18,7 +23,12 @@ group() { # NUMBER SECONDS TEXT: runs one group of sources, further rounds where
 }
 
 unguarded() { # The same without `timeout`: a child that hangs is left behind, but nobody waits for it.
-  sh -c "$prologue$3" sh "$offset" "$dir" "$elevate" "$1" </dev/null >/dev/null 2>&1 &
+  if [ "$elevate" = password ]; then
+    printf '%s\n' "$na_password" |
+      sh -c "$prologue$3" sh "$offset" "$dir" "$elevate" "$1" >/dev/null 2>&1 &
+  else
+    sh -c "$prologue$3" sh "$offset" "$dir" "$elevate" "$1" </dev/null >/dev/null 2>&1 &
+  fi
   child=$!
   (sleep "$2" && kill -9 "$child") </dev/null >/dev/null 2>&1 &
   watchdog=$!
@@ -49,6 +59,7 @@ main() {
     elevate=
   elif [ "$sudo" ] && command -v sudo >/dev/null; then
     elevate=sudo
+    [ "$na_password" ] && elevate=password
   fi
   read -r start _ </proc/uptime
   deadline=$((${start%.*} + patience))

@@ -1,4 +1,8 @@
 offset=$1 na_dir=$2 na_elevate=$3 na_group=$4
+if [ "$na_elevate" = password ]; then
+  IFS= read -r na_password
+  exec </dev/null
+fi
 : >"$na_dir/g$na_group"
 # `timeout` ends the whole process group; this shell outlives the first signal, so that what ignores it
 # is killed a second later instead of being left behind.
@@ -16,12 +20,19 @@ one() { # NUMBER FUNCTION BLOCKS TOOL ROOT [ITEM]: runs a source in this subshel
     echo "denied $na_start $na_start" >"$na_file.s"
     exit
   fi
-  if [ "$5" ] && [ "$na_elevate" = sudo ]; then
-    # The tool alone goes through sudo, with its own arguments: rules that allow just that fit.
+  # The tool alone goes through sudo, with its own arguments: rules that allow just that fit.
+  case $5,$na_elevate in
+  root,sudo)
     for na_tool in ${4:-cat grep ls}; do
       eval "$na_tool() { sudo -n $na_tool \"\$@\"; }"
     done
-  fi
+    ;;
+  root,password)
+    for na_tool in ${4:-cat grep ls}; do
+      eval "$na_tool() { printf '%s\\n' \"\$na_password\" | sudo -S -k -p '' -- $na_tool \"\$@\"; }"
+    done
+    ;;
+  esac
   trap 'na_exit=$?; read -r na_end _ </proc/uptime; echo "$na_exit $na_start $na_end" >"$na_file.s"' EXIT
   # bash would run the line above for a signal too, with a status of 0.
   trap 'trap - EXIT; read -r na_end _ </proc/uptime; echo "timeout $na_start $na_end" >"$na_file.s"; exit' TERM

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from nodes.inventory.document import SourceOutput, SourceStatus
 from nodes.inventory.parsing.numbers import decimal, integer
+from nodes.inventory.privileged import TOOLS
 from nodes.inventory.source import Source
 
 PROBE_SOURCE = "probe"
-"""Name of the output that tells about the script itself: lines ``uid N``, ``elevate root|sudo|no``,
+"""Name of the output that tells about the script itself: lines ``uid N``, ``elevate root|sudo|password|no``,
 ``guard timeout|none``, ``start S`` and ``end S`` (seconds since boot), ``complete yes|no``."""
 
 STDERR_LIMIT_BYTES = 4096
@@ -118,6 +119,8 @@ def _checked(source: Source) -> Source:
         raise ValueError(f"source {source.name} needs a tool of an odd name: {source.needs!r}")
     if source.needs_root and source.needs and not _FUNCTION.match(source.needs):
         raise ValueError(f"source {source.name}: {source.needs!r} cannot be a shell function's name")
+    if source.needs_root and source.needs and source.needs not in TOOLS:
+        raise ValueError(f"source {source.name}: {source.needs!r} is not declared in privileged.py")
     if source.timeout_s < 1 or source.max_bytes < 1:
         raise ValueError(f"source {source.name} has no room to run in")
     return source
@@ -158,7 +161,7 @@ class _Printed:
 
     @property
     def elevated(self) -> bool:
-        return self.account.get("elevate") == "sudo"
+        return self.account.get("elevate") in ("sudo", "password")
 
 
 def _read_frames(raw: bytes) -> _Printed:

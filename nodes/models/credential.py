@@ -22,7 +22,7 @@ class Credential(models.Model):
 
     ``secret`` holds ``{"private_key", "passphrase"}`` or ``{"password"}``, nothing for nodeadmin's own key.
     It opens for the node's address, user and host key alone, as they were when it was stored.
-    ``sudo_secret`` holds ``{"password"}``, for a user whose sudo asks for one, bound in the same way.
+    ``sudo_secret`` holds ``{"sudo_password"}``, for a user whose sudo asks for one, bound in the same way.
     """
 
     node = models.OneToOneField(

@@ -120,6 +120,7 @@ class AddNode(OperationKind):
                         kind=login.kind,
                         secret=login.secret_to_keep(),
                         own_key_id=login.own_key,
+                        sudo_secret=login.sudo_to_keep(),
                     )
                 store_snapshot(node, taken)
                 note_contact(node)

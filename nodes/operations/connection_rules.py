@@ -69,8 +69,12 @@ def _check_stored(credential: Credential | None, wanted: NodeUri, fingerprint: s
     if credential is None:
         raise credential_missing()
     secret = BoundSecret.of(credential.secret)
+    binding = access.binding_of(wanted, fingerprint)
     if credential.kind != CredentialKind.NODEADMIN_KEY and secret is not None:
-        secret.check(access.binding_of(wanted, fingerprint))
+        secret.check(binding)
+    sudo = BoundSecret.of(credential.sudo_secret)
+    if sudo is not None:
+        sudo.check(binding)
 
 
 def check_fingerprint(uri: NodeUri, fingerprint: str) -> None:

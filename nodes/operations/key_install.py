@@ -21,6 +21,7 @@ from nodes.hosts.connection import HostConnection
 from nodes.hosts.target import HostTarget
 from nodes.models import Node, Operation, OwnKeyPair
 from nodes.models.credential import CredentialKind
+from nodes.models.sealed import BoundSecret
 from nodes.operations.base import DATABASE_AWAY, ClaimLost, OperationCancelled, Run, StepHandle, StepPlan
 
 T = TypeVar("T")
@@ -54,11 +55,12 @@ def install_own_key(run: Run, connection: HostConnection, login: access.Login) -
         else:
             _write_and_try(connection, step, pair, target)
         with run.fenced():
-            Operation.objects.filter(pk=run.operation.pk).update(secret=None)
+            # Of what was given the sudo password alone is still needed.
+            Operation.objects.filter(pk=run.operation.pk).update(secret=by_key.sudo_to_keep())
             step.report(_("The key opens the host; the password is not kept."), data={_WORKS: True})
-        run.operation.secret = None
+        run.operation.refresh_from_db(fields=["secret"])
         connection.enter_with(target)
-    return by_key
+    return replace(by_key, sudo=BoundSecret.of(run.operation.secret))
 
 
 def _write_and_try(

@@ -102,6 +102,7 @@ class UpdateConnection(OperationKind):
                         "kind": login.kind,
                         "secret": login.secret_to_keep(),
                         "own_key_id": login.own_key,
+                        "sudo_secret": login.sudo_to_keep(),
                     },
                 )
             else:

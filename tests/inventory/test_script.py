@@ -153,10 +153,10 @@ def test_items_of_a_missing_tool_are_none(tools: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_what_needs_root_goes_through_sudo_with_plain_arguments(tools: Path) -> None:
     put_tool(tools, "sudo", '[ "$1" = -n ] && shift && echo "sudo saw: $*" && exec "$@"')
-    put_tool(tools, "drivetool", 'echo "drive $1"')
-    source = Source("drive", "drivetool --all", needs="drivetool", needs_root=True)
-    out = run(tools, source, Source("plain", "drivetool x"), user="65534")
-    assert out["drive"].stdout == "sudo saw: drivetool --all\ndrive --all\n"
+    put_tool(tools, "smartctl", 'echo "drive $1"')
+    source = Source("drive", "smartctl --all", needs="smartctl", needs_root=True)
+    out = run(tools, source, Source("plain", "smartctl x"), user="65534")
+    assert out["drive"].stdout == "sudo saw: smartctl --all\ndrive --all\n"
     assert out["plain"].stdout == "drive x\n"
 
 

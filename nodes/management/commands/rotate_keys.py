@@ -11,6 +11,7 @@ from django.db import models, transaction
 
 from nodes.errors import CredentialUnreadable
 from nodes.models import Bmc, Credential, JumpHost, Operation, OwnKeyPair
+from nodes.models.sealed import SealedField
 
 
 class Command(BaseCommand):
@@ -42,7 +43,10 @@ class Command(BaseCommand):
         return count
 
     def _seal_again(self, model: type[models.Model]) -> int:
-        rows = model._default_manager.select_for_update().exclude(secret=None)
-        for row in rows:
-            row.save(update_fields=["secret"])
-        return len(rows)
+        total = 0
+        for field in (field.name for field in model._meta.fields if isinstance(field, SealedField)):
+            rows = model._default_manager.select_for_update().exclude(**{field: None})
+            for row in rows:
+                row.save(update_fields=[field])
+            total += len(rows)
+        return total

@@ -31,6 +31,8 @@ class LoginForm(forms.Form):
     passphrase = forms.CharField(required=False, max_length=1024, strip=False)
     password = forms.CharField(required=False, max_length=1024, strip=False)
     install_key = forms.BooleanField(required=False)
+    sudo_password = forms.CharField(required=False, max_length=1024, strip=False)
+    forget_sudo_password = forms.BooleanField(required=False)
 
     def credential(self) -> dict[str, Any] | None:
         """The credential in the API's form; None where none was chosen."""
@@ -48,6 +50,10 @@ class LoginForm(forms.Form):
                 given["passphrase"] = data["passphrase"]
         elif kind == CredentialKind.PASSWORD:
             given |= {"password": data["password"], "install_key": data["install_key"]}
+        if data["sudo_password"]:
+            given["sudo_password"] = data["sudo_password"]
+        elif data["forget_sudo_password"]:
+            given["sudo_password"] = ""
         return given
 
     def clean(self) -> dict[str, Any]:
@@ -64,6 +70,8 @@ class LoginForm(forms.Form):
             self.add_error("private_key", _("Paste the private key."))
         if kind == CredentialKind.PASSWORD and not data.get("password"):
             self.add_error("password", _("Type the password."))
+        if not (data.get("sudo_password") or "").isprintable():
+            self.add_error("sudo_password", _("A password is one line."))
         return data
 
 

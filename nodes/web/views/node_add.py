@@ -30,7 +30,7 @@ from nodes.web.views.operations import find
 from nodes.web.waiting import words_of
 from nodes.web.work_view import shown_steps
 
-SECRETS = ("private_key", "passphrase", "password")
+SECRETS = ("private_key", "passphrase", "password", "sudo_password")
 FIELDS = (
     "name",
     "uri",
@@ -42,6 +42,7 @@ FIELDS = (
     "user",
     "private_key",
     "password",
+    "sudo_password",
 )
 # What the API calls a field, and the place in the form where its error is shown.
 PLACES = {
@@ -52,6 +53,7 @@ PLACES = {
     "credential.private_key": "private_key",
     "credential.passphrase": "private_key",
     "credential.password": "password",
+    "credential.sudo_password": "sudo_password",
     "node_type": "type",
 }
 

@@ -71,12 +71,13 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
 
 def login_facts(node: Node) -> dict[str, Any]:
     """How the node is reached; no secret among it."""
-    rows = Credential.objects.filter(node=node).only("kind", "updated_at")
+    rows = Credential.objects.filter(node=node).only("kind", "updated_at", "sudo_secret")
     credential = with_uses_today(rows).first()
     return {
         "host_key_type": node.host_key.partition(" ")[0],
         "fingerprint": node.host_key_fingerprint,
         "credential": credential.get_kind_display() if credential else "",
+        "has_sudo_password": bool(credential and credential.sudo_secret),
         "uses_today": credential.uses_today or 0 if credential else 0,
         "credential_changed": credential.updated_at if credential else None,
         "ssh": node.uri.startswith("qemu+ssh"),
