@@ -226,6 +226,7 @@ set_up_for_tests() {
     # The daemons among these packages listen on every address of the machine: the tests start their own, on
     # loopback.
     NO_DAEMONS=1 ensure_packages "$TEST_PACKAGES"
+    if ! command -v node >/dev/null || ! command -v npm >/dev/null; then ensure_packages "$NODE_PACKAGES"; fi
     ensure_venv dev base scale
     ensure_identity_provider
     join_libvirt_group
