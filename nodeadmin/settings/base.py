@@ -294,7 +294,10 @@ SPECTACULAR_SETTINGS = {
     "SORT_OPERATIONS": False,
     "SERVE_PERMISSIONS": ["nodes.api.permissions.SignedIn"],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {"PowerVmPolicyEnum": ["refuse", "migrate", "stop"]},
+    "ENUM_NAME_OVERRIDES": {
+        "PowerVmPolicyEnum": ["refuse", "migrate", "stop"],
+        "SeverityEnum": "nodes.models.event.Severity",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "nodes.api.schema.add_components",
