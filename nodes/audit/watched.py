@@ -134,7 +134,7 @@ WATCHED = (
         ("credential_stored", _("Credential of %(node)s stored.")),
         ("credential_changed", _("Credential of %(node)s changed: %(fields)s.")),
         ("credential_removed", _("Credential of %(node)s removed.")),
-        secrets=("secret",),
+        secrets=("secret", "sudo_secret"),
         ignored=("updated_at", "node_id", "old_line_left"),
         node="node",
     ),

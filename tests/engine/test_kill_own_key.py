@@ -15,6 +15,7 @@ from nodes.engine.submit import submit
 from nodes.events import SYSTEM
 from nodes.hosts import authorize
 from nodes.models import Credential, Event, JumpHost, KeyState, Node, Operation, OperationStatus, OwnKeyPair
+from nodes.models.sealed import SecretFor
 from nodes.operations import key_install, own_keys, rotate_own_key
 from tests.engine.running import run_queued
 from tests.engine.test_kill import in_a_process, resume
@@ -99,7 +100,8 @@ def add(sshd: LoopbackSshd, user: TemporaryUser) -> Operation:
         "install_key": True,
         "key_type": "ssh-ed25519",
     }
-    secret = {"password": user.password}
+    binding = access.binding_of(access.read_uri(params["uri"]), params["fingerprint"])
+    secret = SecretFor(binding, {"password": user.password})
     return submit("add-node", actor=SYSTEM, node_name="kvm-01", params=params, secret=secret)
 
 
