@@ -65,7 +65,9 @@ def everybody() -> Lacking:
 def make_next(actor: Actor, operation: Operation | None) -> OwnKeyPair:
     """Within a transaction: a new pair takes the place of the current one, which is kept as ``retiring``."""
     old = access.own_key_pair()
-    OwnKeyPair.objects.filter(pk=old.pk).update(state=KeyState.RETIRING)
+    old.state = KeyState.RETIRING
+    with told():  # below
+        old.save(update_fields=["state"])
     pair = generate_key_pair("nodeadmin")
     highest = OwnKeyPair.objects.aggregate(highest=Max("pk"))["highest"] or 0
     # The number of a pair that is gone is not used again: rows may still name it.
