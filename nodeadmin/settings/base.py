@@ -63,6 +63,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "nodes.web.visible_text.VisibleTextMiddleware",
     "nodes.web.callers.CallerMiddleware",
     "nodes.web.errors.ErrorPageMiddleware",
     "nodes.web.credential_use.RequestMiddleware",
