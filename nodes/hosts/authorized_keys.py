@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nodes.hosts.target import HostKey
+from nodes.inventory.parsing.numbers import capped
 
 NOWHERE = "nodeadmin.invalid:1"
 """An address that exists nowhere (RFC 6761): the only one that may be listened on. ``none`` is a word of
@@ -41,7 +42,7 @@ def options_for(wanted: KeyOptions, server_version: str) -> tuple[str, ...]:
     found = _VERSION.search(server_version)
     if found is None:
         return ()
-    version = (int(found[1]), int(found[2]))
+    version = (capped(found[1]), capped(found[2]))
     if version >= (7, 2):
         options = ["restrict", "port-forwarding"]
     else:

@@ -28,6 +28,12 @@ OWN = {
     ("journal_filters.py", "int(moment.replace(microsecond=0).timestamp())"): "a time that a user asks for",
     ("expression_worker.py", "int(self._match("): "what a C function returns",
     ("expression_worker.py", "int(found >= 0)"): "true or false",
+    ("jump.py", "float('-inf')"): "a time before all others",
+    ("jump.py", "int(self._channel.send("): "what a socket returns",
+    ("local.py", "float('inf')"): "no limit",
+    ("sshshell.py", "float('inf')"): "no limit",
+    ("network_rules.py", "int(address)"): "an address that has been taken apart",
+    ("wire.py", "int(self._unread.level)"): "a sum of ours",
 }
 """Where int() and float() may be called, by file and how the call begins, and of what."""
 
