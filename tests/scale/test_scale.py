@@ -55,6 +55,18 @@ def test_a_drain_and_a_reboot_outlive_the_worker_that_began_them(running: Server
     run_tests(running, "tests/scale/killed.py")
 
 
+def test_what_an_enemy_says_and_a_database_that_is_held_are_the_same_on_postgresql(running: Servers) -> None:
+    parts = (
+        "audit/test_chain.py",
+        "hostile/test_audit_tampering.py",
+        "hostile/test_busy.py",
+        "hostile/test_stored_inventory.py",
+        "scale/held_database.py",
+    )
+    of_sqlite = "not locked_database and not reading_goes_on"
+    run_tests(running, *(f"tests/{part}" for part in parts), "-k", of_sqlite, **WITH_EMBEDDED_ENGINE)
+
+
 def test_claims_fences_and_constraints_hold_on_postgresql_as_on_sqlite(running: Servers) -> None:
     parts = (
         "engine/test_engine.py",
