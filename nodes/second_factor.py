@@ -30,7 +30,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.errors import NodeAdminError, RateLimited, SecondFactorRequired
-from nodes.events import Actor, record, target_of
+from nodes.events import Actor, record, target_of, told
 from nodes.models import FactorProof, UsedConfirmation, User
 from nodes.models.event import Severity, Via
 
@@ -143,7 +143,9 @@ def verify_code(user: User, code: str) -> Authenticator | None:
         factors = Authenticator.objects.select_for_update().filter(user=user.pk)
         for authenticator in factors.exclude(type=Authenticator.Type.WEBAUTHN):
             factor = authenticator.wrap()
-            if code and factor.validate_code(code) and _spend(authenticator, code):
+            with told():  # that a recovery code is marked as used: told_use says so
+                counts = bool(code) and factor.validate_code(code) and _spend(authenticator, code)
+            if counts:
                 found = factor.instance
                 break
     if found is not None:

@@ -74,7 +74,7 @@ class OperationRun:
             _require_rights(self, kind)
 
     def check_request(self) -> None:
-        operation, user = self.operation, self.operation.requested_by
+        operation, user = self.operation, self.operation.requester
         kind = kind_of(operation.kind)
         if kind is not None and user is not None:
             kind.check(user, operation.node, operation.node_name, operation.params)

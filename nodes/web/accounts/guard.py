@@ -20,7 +20,7 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 
 from nodes import second_factor
-from nodes.events import record, target_of
+from nodes.events import record, target_of, told
 from nodes.login_age import STARTED, USED, ended
 from nodes.models import User
 from nodes.web.views.access import actor_of
@@ -94,4 +94,5 @@ def end(request: HttpRequest, reason: str) -> None:
         record(
             "session_ended", text, actor=actor_of(request), target=target_of(user), data={"reason": reason}
         )
-    auth.logout(request)
+    with told():  # above
+        auth.logout(request)

@@ -111,7 +111,6 @@ class SocialAdapter(DefaultSocialAccountAdapter):
             claims = claims_of(sociallogin)
             name = self._name(str(claims.get("preferred_username") or claims["sub"]))
             create_user(self._actor(request, None), user, name)
-            user.set_unusable_password()
             sociallogin.save(request)
             synchronise_groups(self._actor(request, user), user, groups_of(claims), self._managed())
         return user
