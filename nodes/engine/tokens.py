@@ -94,6 +94,7 @@ def make_token(
             selector=labels,
             node_uuids=[str(node.uuid) for node in nodes],
             networks=taken_from,
+            with_factor=second_factor.is_required(actor),
         )
     words = _("API token “%s” made") % row.name
     warns = Severity.WARNING if SENSITIVE.intersection(given) else Severity.INFO
@@ -201,5 +202,6 @@ def _told(token: ApiToken) -> dict[str, Any]:
         "labels": token.selector,
         "nodes": token.node_uuids,
         "networks": token.networks,
+        "with_factor": token.with_factor,
         "expires_at": token.expires_at.isoformat(),
     }
