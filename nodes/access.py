@@ -366,9 +366,9 @@ def pinned_target(login: Login, host_key: str) -> HostTarget:
     return replace(login, host_key=HostKey.parse(host_key) if host_key else login.host_key).target()
 
 
-def other_user_of_own_key(node: Node, target: HostTarget) -> str:
-    """The name of a jump host or node that logs in with nodeadmin's key as the same user of the same host as
-    ``node``; "" where there is none."""
+def user_of_own_key(target: HostTarget, but: Node | None = None) -> str:
+    """The name of a jump host or node, other than ``but``, that logs in with nodeadmin's key as the target's
+    user of its host; "" where there is none."""
     jump = JumpHost.objects.filter(
         host=target.host,
         port=target.port,
@@ -377,10 +377,14 @@ def other_user_of_own_key(node: Node, target: HostTarget) -> str:
     ).first()
     if jump is not None:
         return jump.name
-    others = Node.objects.filter(uri=node.uri, credential__kind=CredentialKind.NODEADMIN_KEY).exclude(
-        pk=node.pk
-    )
-    return others.values_list("name", flat=True).first() or ""
+    others = Node.objects.filter(uri__icontains=target.host, credential__kind=CredentialKind.NODEADMIN_KEY)
+    if but is not None:
+        others = others.exclude(pk=but.pk)
+    for name, text in others.order_by("name").values_list("name", "uri").iterator():
+        uri = parse_uri(text, allow_test=True)  # whatever the path behind the host
+        if (uri.host, uri.port, uri.user or DEFAULT_USER) == (target.host, target.port, target.user):
+            return str(name)
+    return ""
 
 
 def key_options() -> KeyOptions:

@@ -7,8 +7,24 @@ host sent unasked. What nobody expected is not one of these; it is logged and an
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def shown(text: str) -> str:
+    """``text`` of a message, with what drives a terminal or turns the direction of a line written out: it may
+    quote a host. Of what has been shown already it changes nothing."""
+    if not isinstance(text, str) or text.isprintable():
+        return text
+    return "".join(_written_out(c) if unicodedata.category(c) in _UNSEEN and c != "\n" else c for c in text)
+
+
+def _written_out(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class NodeAdminError(Exception):
@@ -33,8 +49,8 @@ class NodeAdminError(Exception):
         errors: Sequence[Mapping[str, str]] = (),
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        self.message = message or self.title
-        self.remedy = remedy
+        self.message = shown(message or self.title)
+        self.remedy = shown(remedy)
         self.field = field
         self.errors: tuple[Mapping[str, str], ...] = tuple(errors)
         self.extra: dict[str, Any] = dict(extra or {})

@@ -22,6 +22,7 @@ import structlog
 from django.db import transaction
 from django.utils.functional import Promise
 
+from nodes.errors import shown
 from nodes.models import Event, Node, Operation, User
 from nodes.models.event import Category, Severity, Via
 
@@ -198,7 +199,7 @@ def record(
         details |= operating_system_user()
     event = Event(
         kind=kind,
-        message=_clean(str(message)),
+        message=shown(_clean(str(message))),
         category=category or category_of(actor),
         node=node,
         node_ref=str(node.uuid) if node is not None else node_ref,

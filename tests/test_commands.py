@@ -157,7 +157,7 @@ def test_roles_are_given_and_taken_on_the_command_line_and_recorded():
         ("remove", "viewer"),
     ],
 )
-def test_a_wrong_word_about_roles_is_told_in_a_sentence(arguments):
+def test_a_wrong_word_about_roles_is_told_in_a_sentence(arguments, groups):
     Group.objects.create(name="g")
     with pytest.raises(CommandError, match=r"\.$"):
         call_command("roles", *arguments)

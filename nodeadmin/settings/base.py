@@ -63,6 +63,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "nodes.web.visible_text.VisibleTextMiddleware",
     "nodes.web.callers.CallerMiddleware",
     "nodes.web.errors.ErrorPageMiddleware",
     "nodes.web.credential_use.RequestMiddleware",
@@ -294,7 +295,10 @@ SPECTACULAR_SETTINGS = {
     "SORT_OPERATIONS": False,
     "SERVE_PERMISSIONS": ["nodes.api.permissions.SignedIn"],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {"PowerVmPolicyEnum": ["refuse", "migrate", "stop"]},
+    "ENUM_NAME_OVERRIDES": {
+        "PowerVmPolicyEnum": ["refuse", "migrate", "stop"],
+        "SeverityEnum": "nodes.models.event.Severity",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "nodes.api.schema.add_components",

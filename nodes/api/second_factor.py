@@ -17,15 +17,24 @@ from nodes.api.factor_answers import FactorGivenAnswer, FactorsAnswer
 from nodes.api.inputs import Id, Input, Strict
 from nodes.api.schema import documented
 from nodes.api.viewsets import Endpoints
+from nodes.engine import jump_hosts
 from nodes.errors import InvalidInput
 from nodes.events import Actor, GivenFactor
 from nodes.models import ApiToken
 from nodes.permissions import get_node
 
-CALLS = ("power-on-node", "update-node", "add-node", "retry-operation", *second_factor.PURPOSES)
+OF_NODE = ("power-on-node", "update-node")
+OF_JUMP_HOST = ("update-jump-host", "remove-jump-host")
+NEEDED = {
+    **dict.fromkeys(OF_NODE, "node"),
+    **dict.fromkeys(OF_JUMP_HOST, "jump_host"),
+    "retry-operation": "operation",
+}
+CALLS = (*NEEDED, "add-node", "add-jump-host", *second_factor.PURPOSES)
 CONFIRMED = (
     "For a call that is confirmed, send its `confirm_token`; for `power-on-node` and `update-node` the "
-    "`call` and its `node`, for `retry-operation` the `call` and its `operation`, for `add-node` the `call` "
+    "`call` and its `node`, for `update-jump-host` and `remove-jump-host` the `call` and its `jump_host`, "
+    "for `retry-operation` the `call` and its `operation`, for `add-node` and `add-jump-host` the `call` "
     "alone. "
 )
 
@@ -37,12 +46,12 @@ class FactorForInput(Input):
     call = serializers.ChoiceField(choices=CALLS, required=False)
     node = Strict(max_length=63, required=False)
     operation = Id(required=False)
+    jump_host = Strict(max_length=63, required=False)
 
     def validate(self, data: dict[str, Any]) -> dict[str, Any]:
         if ("confirm_token" in data) == ("call" in data):
             raise serializers.ValidationError(_("Send either confirm_token or call."))
-        needed = {"power-on-node": "node", "update-node": "node", "retry-operation": "operation"}
-        field = needed.get(data.get("call", ""), "")
+        field = NEEDED.get(data.get("call", ""), "")
         if field and field not in data:
             raise serializers.ValidationError({field: [_("This call's factor is for one of them: name it.")]})
         return data
@@ -113,8 +122,11 @@ class SecondFactorEndpoints(Endpoints):
         if "confirm_token" in data:
             return second_factor.of_confirmation(data["confirm_token"])
         call = data["call"]
-        if call in ("power-on-node", "update-node"):
+        if call in OF_NODE:
             return second_factor.of_call(call, get_node(self.user, data["node"], columns=("uuid",)).uuid)
+        if call in OF_JUMP_HOST:
+            jump_hosts.require_management(self.user)
+            return second_factor.of_call(call, jump_hosts.named(data["jump_host"]).pk)
         if call == "retry-operation":
             return second_factor.of_call(call, data["operation"])
         return str(call)

@@ -270,13 +270,17 @@ class NodeEndpoints(Endpoints):
                 _("The request changes nothing."), remedy=_("Name at least one field to change.")
             )
         # Before the transaction, which must not be held open while a BMC is asked.
+        if connection or "bmc" in data:
+            requests.expect_factor(self.actor, node)
         tried = bmc.try_bmc(self.actor, node, data["bmc"]) if data.get("bmc") else None
         with transaction.atomic():  # a call that is refused has changed nothing
             node = requests.update_node(self.actor, node, plain)
+            factor_used = False
             if tried is not None:
                 bmc.keep_bmc(self.actor, node, *tried)
+                factor_used = True
             elif "bmc" in data:
-                bmc.remove_bmc(self.actor, node)
+                factor_used = bmc.remove_bmc(self.actor, node)
             if not connection:
                 return Response(self.detail_of(node))
             operation = requests.update_connection(
@@ -287,6 +291,7 @@ class NodeEndpoints(Endpoints):
                 key_type=data.get("host_key_type", ""),
                 credential=data.get("credential"),
                 jump_host=(data["jump_host"] or "") if "jump_host" in data else None,
+                factor_used=factor_used,
                 **self.tracked,
             )
         return self.accepted(operation)

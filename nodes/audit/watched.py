@@ -128,7 +128,7 @@ WATCHED = (
         ("jump_host_changed", _("Jump host “%(name)s” changed: %(fields)s.")),
         ("jump_host_removed", _("Jump host “%(name)s” removed.")),
         secrets=("secret",),
-        ignored=("created_at", "updated_at", "old_line_left"),
+        ignored=("created_at", "updated_at", "own_key_id", "old_line_left"),
         name="name",
     ),
     Watched(
@@ -138,7 +138,7 @@ WATCHED = (
         ("credential_changed", _("Credential of %(node)s changed: %(fields)s.")),
         ("credential_removed", _("Credential of %(node)s removed.")),
         secrets=("secret", "sudo_secret"),
-        ignored=("updated_at", "node_id", "old_line_left"),
+        ignored=("updated_at", "node_id", "own_key_id", "old_line_left"),
         node="node",
     ),
     Watched(

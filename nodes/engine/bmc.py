@@ -84,7 +84,7 @@ def try_bmc(actor: Actor, node: Node, given: BmcInput) -> tuple[BmcTarget, Syste
 
 
 def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc:
-    """Keep a BMC that :func:`try_bmc` has reached, in place of the one before."""
+    """Keep a BMC that :func:`try_bmc` has reached, in place of the one before. Uses the second factor up."""
     binding = access.bmc_binding(target.address, target.user, target.fingerprint)
     with transaction.atomic():
         if not Node.objects.select_for_update().filter(pk=node.pk).exists():
@@ -110,7 +110,7 @@ def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc
 
 
 def remove_bmc(actor: Actor, node: Node) -> bool:
-    """Forget the node's BMC and its password; False where there was none."""
+    """Forget the node's BMC and its password, which uses a second factor up; False where there was none."""
     require(asking_user(actor), CHANGE, node)
     if not has_bmc(node):
         return False

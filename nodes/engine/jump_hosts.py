@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils.translation import gettext as _
 
-from nodes import access, events
+from nodes import access, events, second_factor
 from nodes.engine.submit import asking_user
 from nodes.errors import (
     HostKeyRequired,
@@ -41,6 +41,8 @@ from nodes.permissions import ADD, MANAGE_SSH, has_for_all, require
 UNCHANGED: Any = object()
 """In place of a jump host in front: leave it as it is."""
 SECRETS = ("private_key", "passphrase", "password")
+ADDED = second_factor.of_call("add-jump-host")
+"""What a fresh second factor for a new jump host counts for."""
 
 
 def all_rows() -> QuerySet[JumpHost]:
@@ -117,9 +119,11 @@ def add(
 ) -> JumpHost:
     """Add a jump host that was reached, whose key is the confirmed one, and that takes the credential.
 
-    Raises PermissionDenied, InvalidInput, JumpHostExists, HostKeyRequired before any contact; HostError.
+    Raises PermissionDenied, SecondFactorRequired, InvalidInput, JumpHostExists, HostKeyRequired before any
+    contact; HostError.
     """
     require(asking_user(actor), MANAGE_SSH)
+    second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=ADDED)
     _check_name(name)
     _check_chain(None, jump_host)
     wanted = _Wanted(
@@ -132,6 +136,7 @@ def add(
     _try(row, fingerprint, key_type)
     try:
         with transaction.atomic():
+            second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=ADDED)
             _lock_chain(jump_host)
             with events.told():  # below
                 row.save(force_insert=True)
@@ -162,6 +167,7 @@ def update(
     Raises as :func:`add`; InvalidInput where a stored secret would go elsewhere than it was given for.
     """
     require(asking_user(actor), MANAGE_SSH)
+    second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=about_update(row))
     before = told(row)
     if name and name != row.name:
         _check_name(name)
@@ -196,6 +202,7 @@ def update(
         _try(draft, confirmed, key_type)
     try:
         with transaction.atomic():
+            second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=about_update(row))
             found = JumpHost.objects.select_for_update().filter(pk=row.pk).first()
             if found is None:
                 raise UnknownJumpHost(_("The jump host has been removed."), field="jump_host")
@@ -230,9 +237,13 @@ def update(
 
 
 def remove(actor: Actor, row: JumpHost) -> None:
-    """Forget a jump host. Raises PermissionDenied, JumpHostInUse while something is reached through it."""
+    """Forget a jump host. Raises PermissionDenied, SecondFactorRequired, JumpHostInUse while something is
+    reached through it."""
     require(asking_user(actor), MANAGE_SSH)
+    about = about_removal(row)
+    second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=about)
     with transaction.atomic():
+        second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=about)
         found = JumpHost.objects.select_for_update().filter(pk=row.pk).first()
         if found is None:
             raise UnknownJumpHost(_("The jump host has been removed."), field="jump_host")
@@ -250,6 +261,16 @@ def remove(actor: Actor, row: JumpHost) -> None:
         with events.told():
             found.delete()
     access.drop_jump_host(row)
+
+
+def about_update(row: JumpHost) -> str:
+    """What a fresh second factor for a change of this one counts for."""
+    return second_factor.of_call("update-jump-host", row.pk)
+
+
+def about_removal(row: JumpHost) -> str:
+    """What one for its removal counts for."""
+    return second_factor.of_call("remove-jump-host", row.pk)
 
 
 def told(row: JumpHost) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from nodes import access
+from nodes import access, second_factor
 from nodes.engine import confirm
 from nodes.engine.submit import asking_user, submit
 from nodes.errors import ConfirmationRequired, InvalidInput, NodeBusy, OwnKeyNeeded, PlanChanged
@@ -52,6 +52,12 @@ def plan_rotation() -> tuple[KeyPlan, own_keys.Lacking]:
     return _plan(ROTATE, current, old, found), found
 
 
+def plan_retirement() -> KeyPlan:
+    """The plan of destroying the old pair: whom that leaves without."""
+    current = access.own_key_pair()
+    return _plan(RETIRE, current, own_keys.retiring(), own_keys.lacking(current))
+
+
 def _plan(kind: str, current: OwnKeyPair, old: OwnKeyPair | None, found: own_keys.Lacking) -> KeyPlan:
     return KeyPlan(
         kind,
@@ -67,13 +73,15 @@ def rotate(
     actor: Actor, confirm_token: str = "", *, request_id: str = "", idempotency: IdempotencyKey | None = None
 ) -> Operation:
     """Replace the key on all hosts, or go on with that. Raises PermissionDenied, ConfirmationRequired with
-    the plan, ConfirmationInvalid, PlanChanged, NodeBusy."""
+    the plan, ConfirmationInvalid, PlanChanged, SecondFactorRequired, NodeBusy."""
     user = asking_user(actor)
     require(user, MANAGE_SSH)
     _refuse_busy()
     plan, found = plan_rotation()
+    _expect_factor(actor, confirm_token)
     with transaction.atomic():
         _confirmed(user, ROTATE, plan, confirm_token)
+        _use_factor(actor, confirm_token)
         return submit(
             ROTATE,
             actor=actor,
@@ -91,7 +99,8 @@ def retire(actor: Actor, *, force: bool = False, confirm_token: str = "") -> own
     """Destroy the old key pair; gives who lacks the current one then.
 
     Raises PermissionDenied, InvalidInput where there is none, OwnKeyNeeded while somebody lacks the current
-    one unless ``force``, ConfirmationRequired, ConfirmationInvalid, PlanChanged, NodeBusy.
+    one unless ``force``, ConfirmationRequired, ConfirmationInvalid, PlanChanged, SecondFactorRequired,
+    NodeBusy.
     """
     user = asking_user(actor)
     require(user, MANAGE_SSH)
@@ -109,11 +118,25 @@ def retire(actor: Actor, *, force: bool = False, confirm_token: str = "") -> own
             remedy=_("Replace the key again once they answer; with force they are left without."),
             extra={"lacking": left.names[:100], "lacking_count": len(left.names)},
         )
+    _expect_factor(actor, confirm_token)
     with transaction.atomic():
         _confirmed(user, f"{RETIRE} {force}", _plan(RETIRE, current, old, left), confirm_token)
+        _use_factor(actor, confirm_token)
         own_keys.drop_old(actor, old, None, forced=bool(left.names))
     access.close_pool()
     return left
+
+
+def _expect_factor(actor: Actor, token: str) -> None:
+    """Verify the second factor of a confirmed call. The first call, for the plan, needs none."""
+    if token:
+        about = second_factor.of_confirmation(token)
+        second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=about)
+
+
+def _use_factor(actor: Actor, token: str) -> None:
+    """Use it up, in the caller's transaction."""
+    second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=second_factor.of_confirmation(token))
 
 
 def _confirmed(user: User, call: str, plan: KeyPlan, token: str) -> None:

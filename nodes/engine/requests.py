@@ -168,6 +168,18 @@ def _save_changes(actor: Actor, node: Node, fields: Mapping[str, Any]) -> None:
     publish(NodeChanged(str(node.uuid), node.name))
 
 
+def expect_factor(actor: Actor, node: Node) -> None:
+    """Verify the second factor that a change of the node's connection or BMC needs, before a transaction is
+    begun: a wrong one stays on record. Raises PermissionDenied, SecondFactorRequired, RateLimited."""
+    require(asking_user(actor), CHANGE, node)
+    second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=about_update(node))
+
+
+def about_update(node: Node) -> str:
+    """What a fresh second factor for a call of update-node counts for."""
+    return second_factor.of_call("update-node", node.uuid)
+
+
 def update_connection(
     actor: Actor,
     node: Node,
@@ -177,6 +189,7 @@ def update_connection(
     key_type: str = "",
     credential: CredentialInput | None = None,
     jump_host: str | None = None,
+    factor_used: bool = False,
     request_id: str = "",
     idempotency: IdempotencyKey | None = None,
 ) -> Operation:
@@ -184,9 +197,11 @@ def update_connection(
     replace the old ones.
 
     Another jump host alone asks for no credential: whatever lies in between, the secret goes to the host that
-    proves the pinned key.
+    proves the pinned key. Each of them asks for a second factor; ``factor_used``: the same call has used it
+    up, in this transaction, for the node's BMC.
 
-    Raises as :func:`nodes.operations.connection_rules.check_update`, UnknownJumpHost and NodeBusy.
+    Raises as :func:`nodes.operations.connection_rules.check_update`, SecondFactorRequired, UnknownJumpHost
+    and NodeBusy.
     """
     require(asking_user(actor), CHANGE, node)
     current = access.read_uri(node.uri)
@@ -211,12 +226,11 @@ def update_connection(
     way = _jump_host(asking_user(actor), login_uri, jump_host) if jump_host is not None else {}
     if login_uri.transport != "ssh":
         way = {"jump_host": None}
-    about = second_factor.of_call("update-node", node.uuid)
-    if credential is not None:
-        second_factor.expect_fresh(actor, second_factor.CREDENTIALS, about=about)
+    if not factor_used:
+        expect_factor(actor, node)
     with transaction.atomic():
-        if credential is not None:
-            second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=about)
+        if not factor_used:
+            second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=about_update(node))
         return submit(
             "update-node",
             actor=actor,

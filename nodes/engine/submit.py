@@ -260,6 +260,21 @@ def refuse_unretriable(operation: Operation) -> None:
         )
 
 
+def about_retry(operation: Operation) -> str:
+    """What a fresh second factor for the retry of this operation counts for."""
+    return second_factor.of_call("retry-operation", operation.pk)
+
+
+def _factor_of(operation: Operation) -> str:
+    """The purpose for which a retry asks for a second factor, as the call itself has; "" for none."""
+    if operation.kind == "power-on-node":
+        return second_factor.POWER
+    enters = operation.kind == "update-node" or (
+        operation.kind == "add-node" and "credential_kind" in operation.params
+    )
+    return second_factor.CREDENTIALS if enters else ""
+
+
 def retry(
     operation: Operation, *, actor: Actor, request_id: str = "", idempotency: IdempotencyKey | None = None
 ) -> Operation:
@@ -289,13 +304,12 @@ def retry(
         )
     if actor.user is not None:
         require(actor.user, known_kind(operation.kind).permission, operation.node)
-    about = second_factor.of_call("retry-operation", operation.pk)
-    powers = operation.kind == "power-on-node"
-    if powers:
-        second_factor.expect_fresh(actor, second_factor.POWER, about=about)
+    purpose, about = _factor_of(operation), about_retry(operation)
+    if purpose:
+        second_factor.expect_fresh(actor, purpose, about=about)
     with transaction.atomic():
-        if powers:
-            second_factor.require_fresh(actor, second_factor.POWER, about=about)
+        if purpose:
+            second_factor.require_fresh(actor, purpose, about=about)
         return submit(
             operation.kind,
             actor=actor,

@@ -24,6 +24,42 @@ _CHUNK = 64 << 10
 _GONE = (OSError, EOFError, paramiko.SSHException)
 
 
+MAX_PACKET = 8 << 20
+"""Bytes. A text has at most half of it (REMOTE_STRING_MAX), a list of 16,384 VMs a sixth; libvirt's client
+would take 32 MiB."""
+
+
+class Packets:
+    """Finds where libvirt's packets begin: each starts with its own length in four bytes, these included
+    (https://libvirt.org/kbase/internals/rpc.html)."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+        self.longest = 0
+
+    def count(self, data: bytes) -> int:
+        """How many begin in ``data``, which follows on what was given before."""
+        at, found = 0, 0
+        while at < len(data):
+            if self._left:
+                step = min(self._left, len(data) - at)
+                self._left -= step
+                at += step
+                continue
+            more = data[at : at + 4 - len(self._head)]
+            self._head += more
+            at += len(more)
+            if len(self._head) == 4:
+                size = int.from_bytes(self._head, "big")
+                self._head = b""
+                self.longest = max(self.longest, size)
+                # One that says less than its own length: libvirt's client ends the connection at it.
+                self._left = max(0, size - 4)
+                found += 1
+        return found
+
+
 class Bridge:
     """One connection's way: libvirt's socket, two threads, the channel. Takes over ``held``."""
 
@@ -34,6 +70,8 @@ class Bridge:
         self.path = str(self._folder / "libvirt")
         self._client: socket.socket | None = None
         self._closed = threading.Event()
+        self.flaw = ""
+        """Why the connection was ended from here, in words; "" where it was not."""
         self.on_loss: list[Callable[[], None]] = []
         """Called when the connection ends, whoever ends it, while libvirt does not know it yet."""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -90,10 +128,13 @@ class Bridge:
         self.close()
 
     def _pump_in(self, client: socket.socket) -> None:
-        meter = Meter(self._budget)
+        meter, packets = Meter(self._budget), Packets()
         try:
             while data := self._held.channel.recv(_CHUNK):
-                meter.count(data)
+                meter.count(data, packets.count(data))
+                if packets.longest > MAX_PACKET:
+                    self.flaw = f"it announced a message of {packets.longest} bytes (limit: {MAX_PACKET})"
+                    break
                 client.sendall(data)
                 meter.rest(None, self._closed)
         except _GONE:

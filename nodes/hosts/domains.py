@@ -6,6 +6,7 @@ Source: https://libvirt.org/html/libvirt-libvirt-domain.html.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ DETAIL_S = 4.0
 """How long one domain's own answers may take before it is left out of the details."""
 AT_ONCE = 6
 """Domains asked at once: one that hangs then holds up few others."""
+MAX_DESCRIPTION = 1 << 19
+"""Characters of one domain's description: a VM with 1,000 disks has as many. Taken apart it needs twenty
+times as much memory."""
+MAX_DESCRIPTIONS = 32 << 20
+"""Of all domains of a host together."""
 STOP_S = 60.0
 """Ending a QEMU: libvirt itself gives up after some 30 s, and a large guest's memory takes seconds."""
 START_S = 180.0
@@ -90,8 +96,9 @@ def list_domains(hypervisor: Hypervisor, *, timeout_s: float = 15.0) -> tuple[Do
     rows = hypervisor.run(listed, what="Listing VMs", timeout_s=clock.left)
     if not rows:
         return ()
+    kept = _Kept()
     with ThreadPoolExecutor(min(AT_ONCE, len(rows)), thread_name_prefix="host: domain") as pool:
-        found = list(pool.map(lambda row: _with_details(hypervisor, row, clock), rows))
+        found = list(pool.map(lambda row: _with_details(hypervisor, row, clock, kept), rows))
     return tuple(sorted((facts for facts in found if facts is not None), key=lambda f: (f.name, f.uuid)))
 
 
@@ -110,7 +117,7 @@ def find_domain(hypervisor: Hypervisor, uuid: str, *, timeout_s: float = 15.0) -
     rows = hypervisor.run(
         lambda connection: listed(connection, uuid), what="Looking at a VM", timeout_s=clock.left
     )
-    return _with_details(hypervisor, rows[0], clock) if rows else None
+    return _with_details(hypervisor, rows[0], clock, _Kept()) if rows else None
 
 
 def is_active(hypervisor: Hypervisor, uuid: str, *, timeout_s: float = 15.0) -> bool | None:
@@ -144,7 +151,21 @@ def _of_one(
         raise
 
 
-def _with_details(hypervisor: Hypervisor, row: Listed, clock: Clock) -> DomainFacts | None:
+class _Kept:
+    """The descriptions that are kept of one host, bounded together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = MAX_DESCRIPTIONS
+
+    def takes(self, text: str) -> bool:
+        with self._lock:
+            fits = len(text) <= min(MAX_DESCRIPTION, self._left)
+            self._left -= len(text) if fits else 0
+            return fits
+
+
+def _with_details(hypervisor: Hypervisor, row: Listed, clock: Clock, kept: _Kept) -> DomainFacts | None:
     """The facts of one domain; None where it has gone since the list was made."""
     problems: list[str] = []
 
@@ -168,6 +189,9 @@ def _with_details(hypervisor: Hypervisor, row: Listed, clock: Clock) -> DomainFa
     domain = row.domain
     state = row.state or ask("Its state", lambda: read_state(domain))
     xml = ask("Its description", lambda: str(domain.XMLDesc(0)))
+    if xml is not None and not kept.takes(xml):
+        xml = None
+        problems.append("Its description: longer than any VM has.")
     snapshots = ask("Its snapshots", lambda: int(domain.snapshotNum()))
     job = ask("Its job", lambda: job_of(domain) or "") if row.active else ""
     block_jobs = ask("Its block jobs", lambda: running_block_jobs(domain, xml)) if row.active and xml else ()

@@ -40,6 +40,10 @@ class Limits:
     bytes_burst: float = 256 << 20
     lines_per_s: float = 2_000_000
     lines_burst: float = 16_000_000
+    packets_per_s: float = 5_000
+    """Of libvirt's protocol, over all connections to it. Its client works through each of them, beyond any
+    other bound; a host has reason to send one for each question, and a keep-alive every five seconds."""
+    packets_burst: float = 50_000
     sessions: int = 48
     """Commands and sockets at once, over all connections to the host."""
     threads: int = 64
@@ -152,6 +156,7 @@ class HostBudget:
         self._cpu = Bucket(limits.cpu_burst_s, now)
         self._bytes = Bucket(limits.bytes_burst, now)
         self._lines = Bucket(limits.lines_burst, now)
+        self._packets = Bucket(limits.packets_burst, now)
         self._window_at, self._window_s = now, 0.0
         self._changed = threading.Condition()
         self._taken: dict[Resource, int] = {"sessions": 0, "threads": 0, "held_bytes": 0}
@@ -166,7 +171,9 @@ class HostBudget:
 
     # -- by the second ----------------------------------------------------------------------------
 
-    def spend(self, cpu_s: float, size: int = 0, lines: int = 0, wall_s: float = 0.0) -> float:
+    def spend(
+        self, cpu_s: float, size: int = 0, lines: int = 0, wall_s: float = 0.0, packets: int = 0
+    ) -> float:
         """Note what was used; gives for how many seconds to read nothing.
 
         ``wall_s`` is how long the work took by the clock on the wall. Where several hosts are busy it counts
@@ -197,6 +204,9 @@ class HostBudget:
                 pause = max(pause, self._bytes.draw(size, limits.bytes_per_s, limits.bytes_burst, now))
             if lines:
                 pause = max(pause, self._lines.draw(lines, limits.lines_per_s, limits.lines_burst, now))
+            if packets:
+                draw = self._packets.draw
+                pause = max(pause, draw(packets, limits.packets_per_s, limits.packets_burst, now))
             return pause
 
     def note_pause(self, seconds: float) -> None:
@@ -244,12 +254,13 @@ class Meter:
         self.budget = budget
         self._thread = 0
         self._at = self._came_at = 0.0
-        self._size = self._lines = 0
+        self._size = self._lines = self._packets = 0
 
-    def count(self, chunk: bytes) -> None:
-        """This came from the host."""
+    def count(self, chunk: bytes, packets: int = 0) -> None:
+        """This came from the host; ``packets`` of libvirt's protocol begin in it."""
         self._size += len(chunk)
         self._lines += chunk.count(b"\n")
+        self._packets += packets
         self._came_at = time.monotonic()
 
     def settle(self) -> float:
@@ -257,10 +268,10 @@ class Meter:
         thread, now = threading.get_ident(), time.thread_time()
         spent = now - self._at if thread == self._thread else 0.0
         self._thread, self._at = thread, now
-        size, lines = self._size, self._lines
-        self._size = self._lines = 0
+        size, lines, packets = self._size, self._lines, self._packets
+        self._size = self._lines = self._packets = 0
         wall = time.monotonic() - self._came_at if size else 0.0
-        return self.budget.spend(spent, size, lines, wall)
+        return self.budget.spend(spent, size, lines, wall, packets)
 
     def rest(self, timeout_s: float | None, closing: threading.Event) -> float:
         """Pay, and wait where the host is over its budget, no longer than ``timeout_s`` or until ``closing``.

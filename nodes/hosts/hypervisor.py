@@ -18,7 +18,7 @@ from nodes.hosts.bridge import Bridge
 from nodes.hosts.deadlines import Clock, run_within
 from nodes.hosts.elevation import Elevated
 from nodes.hosts.host_budget import HostBudget, budgets
-from nodes.hosts.libvirt_errors import ASKS_FOR_LOGIN, JOIN_GROUP, translate
+from nodes.hosts.libvirt_errors import ASKS_FOR_LOGIN, JOIN_GROUP, senseless, translate
 from nodes.hosts.sshshell import HeldChannel, SshShell, type_line
 from nodes.hosts.wire import ChannelRefused
 
@@ -93,6 +93,8 @@ class Hypervisor:
             )
         except libvirt.libvirtError as error:
             # Its frames hold libvirt's objects, whose end, in whatever thread, is a call to the host.
+            if self._bridge is not None and self._bridge.flaw:
+                raise senseless(self._bridge.flaw, self.address) from None
             raise translate(error, what, self.address) from error.with_traceback(None)
         except HostTimeout:
             if drop:
@@ -325,8 +327,10 @@ def _open_bridged(held: HeldChannel, ssh: TunnelConnection, uri: str, clock: Clo
         connection = _open(
             f"{scheme}+unix://{path}?socket={quote(bridge.path)}", address, clock.left, ssh.budget
         )
-    except BaseException:
+    except BaseException as error:
         bridge.close()
+        if bridge.flaw and isinstance(error, LibvirtUnavailable):
+            raise senseless(bridge.flaw, address) from None
         raise
     return Hypervisor(
         connection,

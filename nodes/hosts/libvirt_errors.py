@@ -77,7 +77,19 @@ def translate(error: libvirt.libvirtError, what: str, address: str) -> HostError
     return LibvirtCallFailed(f"{what} failed on {address}: {text}", code if code is not None else 0)
 
 
+def senseless(flaw: str, address: str) -> LibvirtUnavailable:
+    """Our error where what comes from libvirt's socket is no answer that a libvirt gives."""
+    return LibvirtUnavailable(
+        f"What answers as libvirt on {address} cannot be used: {flaw}.",
+        remedy="Look on the host at what listens at its socket: ss -xlp | grep libvirt",
+    )
+
+
 def readable(error: libvirt.libvirtError) -> str:
     """libvirt's message on one line, bounded: it may quote what a guest's configuration says."""
-    text = " ".join(str(error.get_error_message() or error).split())
-    return "".join(c if c.isprintable() else "?" for c in text)[:400]
+    text = " ".join(str(error.get_error_message() or error)[:_READ].split())
+    return "".join(c if c.isprintable() else "?" for c in text[:400])
+
+
+_READ = 4000
+"""Characters of a message that are looked at: an enemy's has millions."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import libvirt
 
+from nodes.hosts.libvirt_errors import readable
 from nodes.inventory.document import SourceOutput, SourceStatus
 from nodes.inventory.xmltext import parse_xml
 
@@ -21,7 +22,8 @@ MAX_OBJECTS = 5000
 """Domains, pools or networks described at most, each kind."""
 MAX_XML = 1 << 20
 """Characters kept of one description."""
-MAX_TOTAL = 64 << 20
+MAX_TOTAL = 32 << 20
+"""Of all descriptions together: 3,000 VMs of 10 KiB. Beyond it, none is asked for."""
 LATE = "libvirt did not answer before the probe's deadline."
 
 
@@ -41,6 +43,10 @@ class Gathered:
             self._room -= len(kept)
             status = SourceStatus.OK if len(kept) == len(text) else SourceStatus.TRUNCATED
             self._outputs[name] = SourceOutput(name, status, kept, duration_s=duration_s)
+
+    @property
+    def is_full(self) -> bool:
+        return self._room <= 0
 
     def expect(self, names: Iterable[str]) -> None:
         """These are being asked for; those that do not come in time are said to have timed out."""
@@ -201,13 +207,19 @@ def _networks(connection: libvirt.virConnect, gathered: Gathered) -> None:
 
 
 def _describe(name: str, described: Any, gathered: Gathered) -> str:
+    if gathered.is_full:
+        gathered.set(SourceOutput(name, SourceStatus.TRUNCATED, stderr=_FULL))
+        return ""
     try:
         text: str = described.XMLDesc(0)
     except libvirt.libvirtError as error:  # the object went away, or is locked by a job of its own
-        gathered.set(SourceOutput(name, SourceStatus.FAILED, stderr=str(error)[:400]))
+        gathered.set(SourceOutput(name, SourceStatus.FAILED, stderr=readable(error)))
         return ""
     gathered.put(name, text)
     return text
+
+
+_FULL = f"Not asked for: libvirt's descriptions of this host are longer than {MAX_TOTAL >> 20} MiB together."
 
 
 def _bridge_name(xml: str) -> str | None:

@@ -40,7 +40,7 @@ done
 [ -d /var/log/journal ] || [ -d /run/log/journal ] && echo "journal-there yes"
 if command -v sudo >/dev/null; then
   sudo -n true 2>&1 </dev/null | grep -q "password is required" && echo "asks yes"
-  as_root true 2>/dev/null && echo "sudo yes"
+  [ "$na_password" ] || { as_root true 2>/dev/null && echo "sudo yes"; }
   as_root -l 2>/dev/null | while IFS= read -r line; do echo "rule $line"; done
   ask() { path=$(as_root -l "$@" 2>/dev/null) && echo "may $path"; }
 """
@@ -115,7 +115,9 @@ def _ask(connection: HostConnection, timeout_s: float) -> str:
     asks = "".join(f"  ask {command}\n" for command in (*ASKED, JOURNAL_AS_ROOT))
     script = connection.shell.elevation.assignment + (SUDO_FUNCTION + _SCRIPT + asks + _END).encode()
     try:
-        result = connection.shell.run("exec sh -s", stdin=script, timeout_s=timeout_s)
+        # A password is hashed for each question, which takes a slow host a second.
+        patience = 2 if connection.shell.elevation.typed else 1
+        result = connection.shell.run("exec sh -s", stdin=script, timeout_s=patience * timeout_s)
     except CommandTimeout as silent:
         if silent.partial.started:
             raise
@@ -152,7 +154,9 @@ def _read(user: str, libvirt: bool | None, text: str, *, has_password: bool = Fa
     is_root = uid == 0
     # With a stored password, what is permitted is allowed.
     without_password = ["ALL"] if has_password else free_commands(found.get("rule", []))
-    sudo = is_root or "sudo" in found
+    # Asked as seldom as can be where each answer costs the host a look at a password.
+    may_all = "ALL" in free_commands(found.get("rule", []), asking=True)
+    sudo = is_root or "sudo" in found or (has_password and may_all)
     commands = {
         command: is_root or allowed_by_sudo(command, found.get("may", []), without_password)
         for command in ASKED
@@ -179,9 +183,10 @@ def _journal(found: Mapping[str, Sequence[str]], *, as_root: bool) -> bool | Non
     return as_root or "yes" in found.get("journal", [])
 
 
-def free_commands(rules: Sequence[str]) -> list[str]:
-    """The commands that ``sudo -l`` lists with NOPASSWD. A tag holds until its opposite, within one rule;
-    where there is none, what the defaults of the user say of ``authenticate`` (sudoers(5))."""
+def free_commands(rules: Sequence[str], *, asking: bool = False) -> list[str]:
+    """The commands that ``sudo -l`` lists with NOPASSWD, with ``asking`` those with PASSWD too. A tag holds
+    until its opposite, within one rule; where there is none, what the defaults of the user say of
+    ``authenticate`` (sudoers(5))."""
     commands = []
     by_default = any("!authenticate" in _defaults(line) for line in rules)
     for rule in rules:
@@ -192,7 +197,7 @@ def free_commands(rules: Sequence[str]) -> list[str]:
             while tag := _TAG.match(rest):
                 free = {"NOPASSWD": True, "PASSWD": False}.get(tag.group(1), free)
                 rest = rest[tag.end() :]
-            if free and rest:
+            if (free or asking) and rest:
                 commands.append(rest)
     return commands
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from nodes.errors import shown
 from nodes.inventory.parsing.effort import stepped
 
 FORMAT_VERSION = 1
@@ -64,12 +65,15 @@ class SourceOutput:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that could not be read: part of every describe answer."""
+    """Something that could not be read: part of every describe answer. ``message`` may quote the host."""
 
     section: str
     source: str
     code: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", shown(self.message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,15 +62,17 @@ class AddNode(OperationKind):
         check_add(user, node_name, params)
 
     def execute(self, run: Run) -> JsonObject:
-        joined = Node.objects.filter(joined_by=run.operation.pk).first()
+        joined = _joined(run)
         if joined is None:
             joined = taking_key_back(run, lambda: self._add(run))
         else:
-            with run.step("join"):
+            with run.step("join", even_cancelled=True):
                 pass
         return {"node": joined.name, "uuid": str(joined.uuid)}
 
     def denied(self, run: Run) -> bool:
+        if _joined(run) is not None:
+            return True
         take_back(run)
         return False
 
@@ -133,6 +135,11 @@ class AddNode(OperationKind):
             refuse_duplicate(run.operation.requester, identity, own=None)
             raise
         return node
+
+
+def _joined(run: Run) -> Node | None:
+    """The node, where an earlier run has committed it."""
+    return Node.objects.filter(joined_by=run.operation.pk).first()
 
 
 def check_libvirt(run: Run, connection: HostConnection) -> None:

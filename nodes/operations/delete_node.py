@@ -86,7 +86,7 @@ class DeleteNode(PlannedKind):
             if target.transport != "ssh":
                 step.skip(_("This kind of node has no authorized_keys."))
                 return ""
-            if user := access.other_user_of_own_key(node, target):
+            if user := access.user_of_own_key(target, node):
                 step.warn(_("The key stays on %(host)s: %(user)s needs it.") % {"host": where, "user": user})
                 return where
             cut_off = bool(step.data.get("removing"))

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import AuthenticationFailed, HostError, NodeAdminError
+from nodes.errors import AuthenticationFailed, HostError, NodeAdminError, by_code
 from nodes.hosts.authorize import authorize_key, explain_refused_key, key_lines, restore_key, revoke_key
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.target import HostTarget
-from nodes.models import Node, Operation, OwnKeyPair
+from nodes.models import Node, Operation, OwnKeyPair, StepStatus
 from nodes.models.credential import CredentialKind
 from nodes.models.sealed import BoundSecret
 from nodes.operations.base import DATABASE_AWAY, ClaimLost, OperationCancelled, Run, StepHandle, StepPlan
@@ -86,8 +86,12 @@ def _by_key(login: access.Login, pair: OwnKeyPair) -> access.Login:
 
 def taking_key_back(run: Run, work: Callable[[], T]) -> T:
     """Do ``work``; where it fails or is cancelled, take the key that it has installed off the host again, or
-    say where it stays: ``key_left_on_host`` of the error, and its message."""
+    say where it stays: ``key_left_on_host`` of the error, and its message. Where an earlier run died while it
+    took the key off, that is ended, and the work is not begun again."""
     try:
+        if run.status_of(TAKE_BACK):
+            run.check_cancelled()
+            raise _failure_before(run)
         return work()
     except (ClaimLost, *DATABASE_AWAY):
         raise
@@ -112,7 +116,7 @@ def taking_key_back(run: Run, work: Callable[[], T]) -> T:
 
 def take_back(run: Run) -> str:
     """Remove the key from the host where this operation has put it there; gives ``user@host`` where it stays,
-    "" otherwise."""
+    "" otherwise. It stays silently where somebody has come to log in with it."""
     data = run.data_of(STEP)
     pair = _pair(data)
     if pair is None or data.get("before"):
@@ -123,15 +127,38 @@ def take_back(run: Run) -> str:
         with run.step(TAKE_BACK, even_cancelled=True) as step:
             target = _target(run)
             where = f"{target.user}@{target.address}"
-            with _entered(target, pair) as connection:
-                removed = revoke_key(connection, pair.public_key)
-            step.report(_("Removed.") if removed.changed else _("The key was not there."))
+            if user := access.user_of_own_key(target):
+                step.skip(_("%s logs in with it.") % user)
+                return ""
+            removed = _revoke(step, target, pair)
+            step.report(_("Removed.") if removed else _("The key was not there."))
     except (ClaimLost, *DATABASE_AWAY):
         raise
     except NodeAdminError as failure:
         run.log(_left_words(where or _("the host")) + " " + failure.message, "warning", step_code=TAKE_BACK)
         return where or _("the host")
     return ""
+
+
+def _revoke(step: StepHandle, target: HostTarget, pair: OwnKeyPair) -> bool:
+    """Whether there was anything to remove. Raises HostError."""
+    cut_off = bool(step.data.get("removing"))
+    try:
+        with _entered(target, pair) as connection:
+            step.report(_("Removing the key."), data={"removing": True})
+            return revoke_key(connection, pair.public_key).changed
+    except AuthenticationFailed:
+        if cut_off and target.credential is None:
+            return True  # by the run before: what else would have opened the host was forgotten by then
+        raise
+
+
+def _failure_before(run: Run) -> NodeAdminError:
+    """The error for which an earlier run took the key back, as its step has it."""
+    failed = run.operation.steps.filter(status=StepStatus.FAILED).exclude(code=TAKE_BACK).first()
+    if failed is None:
+        return NodeAdminError(_("The operation was interrupted."))
+    return by_code(str(failed.data.get("error", "")))(failed.message)
 
 
 def _pair(data: Mapping[str, Any]) -> OwnKeyPair | None:

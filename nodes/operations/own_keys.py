@@ -8,7 +8,7 @@ from django.db.models import Max, Q
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.events import Actor, Target, record
+from nodes.events import Actor, Target, record, told
 from nodes.hosts.keypair import generate_key_pair
 from nodes.models import Credential, JumpHost, KeyState, Operation, OwnKeyPair
 from nodes.models.credential import CredentialKind
@@ -65,17 +65,21 @@ def everybody() -> Lacking:
 def make_next(actor: Actor, operation: Operation | None) -> OwnKeyPair:
     """Within a transaction: a new pair takes the place of the current one, which is kept as ``retiring``."""
     old = access.own_key_pair()
-    OwnKeyPair.objects.filter(pk=old.pk).update(state=KeyState.RETIRING)
+    old.state = KeyState.RETIRING
+    with told():  # below
+        old.save(update_fields=["state"])
     pair = generate_key_pair("nodeadmin")
     highest = OwnKeyPair.objects.aggregate(highest=Max("pk"))["highest"] or 0
     # The number of a pair that is gone is not used again: rows may still name it.
     number = max(highest, old.pk) + 1
-    row = OwnKeyPair.objects.create(
-        pk=number,
-        state=KeyState.CURRENT,
-        public_key=pair.public_key,
-        secret={"private_key": pair.private_key},
-    )
+    with told():  # below
+        OwnKeyPair.objects.create(
+            pk=number,
+            state=KeyState.CURRENT,
+            public_key=pair.public_key,
+            secret={"private_key": pair.private_key},
+        )
+    row = OwnKeyPair.objects.get(pk=number)  # with the secret as it is stored
     record(
         "own_key_made",
         _("New key pair of nodeadmin: %s") % row.fingerprint,
@@ -95,7 +99,8 @@ def drop_old(actor: Actor, old: OwnKeyPair, operation: Operation | None, *, forc
     Credential.objects.filter(own_key=old).update(own_key=None)
     JumpHost.objects.filter(own_key=old).update(own_key=None)
     lines = old_lines(current)
-    OwnKeyPair.objects.filter(pk=old.pk).delete()
+    with told():  # below
+        OwnKeyPair.objects.filter(pk=old.pk).delete()
     record(
         "own_key_retired",
         _("Key pair %s of nodeadmin retired") % old.fingerprint,

@@ -18,6 +18,7 @@ from nodes.inventory.build import ITEMS_ONLY, Inventory, build
 from nodes.inventory.changes import STEADY, Change, compare_since
 from nodes.inventory.document import HostDocument, SourceStatus
 from nodes.inventory.identity import HostIdentity
+from nodes.inventory.parsing.effort import TooMuchWork, limited, step
 from nodes.inventory.plain import to_plain
 from nodes.inventory.registry import SECTIONS, all_libvirt_sources, all_sources
 from nodes.inventory.summary import SummaryFacts
@@ -38,6 +39,8 @@ OLDER_LOOKED_AT = 200
 OLDER_PARSED = 8
 """How far back to look for what a failing source hid, and how many documents to parse for it at most. It is a
 rare search, but the node's row is locked."""
+COMPARISON_CPU_S = 5.0
+"""Of processor time, older documents included. Of the largest recorded host, all takes less than a second."""
 _FITFUL = frozenset(status.value for status in SourceStatus if status is not SourceStatus.OK) - STEADY
 """Codes of problems that are a source's failure: parsers have others, of which some are there each time."""
 _OF_ITEMS = ITEMS_ONLY | {source.name for source in all_sources() if source.items}
@@ -90,7 +93,7 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     inventory = carried(taken.inventory, stored, node.observed_at)
     changes: tuple[Change, ...] = ()
     if before is not None:
-        changes = compare_since(carried(before, stored, node.observed_at), inventory, _older(node))
+        changes = _changes(node, carried(before, stored, node.observed_at), inventory)
     snapshot = Snapshot.objects.create(
         node=node,
         observed_at=observed_at,
@@ -116,6 +119,16 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     _drop_unchanged(node)
     publish(NodeChanged(str(node.uuid), node.name))
     return snapshot, changes
+
+
+def _changes(node: Node, before: Inventory, after: Inventory) -> tuple[Change, ...]:
+    """What changed; nothing where telling it takes too long, for the node's row is locked meanwhile."""
+    try:
+        with limited(COMPARISON_CPU_S):
+            return compare_since(before, after, _older(node))
+    except TooMuchWork:
+        log.warning("changes of a node take too long to tell", node=node.name)
+        return ()
 
 
 def _read_again(node: Node) -> None:
@@ -182,6 +195,7 @@ def _older(node: Node) -> Iterator[Inventory]:
     newest, *older = failed.items()
     useful = [pk for pk, sources in older if not newest[1] or not newest[1] <= sources]
     for pk in useful[:OLDER_PARSED]:
+        step()
         # Old ones are also deleted elsewhere, meanwhile.
         snapshot = Snapshot.objects.filter(pk=pk).first()
         if snapshot is None:

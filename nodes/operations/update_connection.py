@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from nodes import access
 from nodes.errors import InvalidInput
 from nodes.events import NodeChanged, publish
-from nodes.models import Credential, Node, Operation, User
+from nodes.models import Credential, Node, Operation, StepStatus, User
 from nodes.operations.add_node import check_libvirt, known_identity, refuse_duplicate
 from nodes.operations.base import JsonObject, OperationKind, Run, StepPlan, removed
 from nodes.operations.connection_rules import check_update
@@ -20,6 +20,8 @@ from nodes.operations.key_install import install_own_key, login_of, take_back, t
 from nodes.operations.reaching import check_rights, open_connection, reach_steps
 from nodes.operations.snapshots import Taken, identity_of, store_snapshot, take_inventory
 from nodes.permissions import CHANGE
+
+REPLACE = "replace"
 
 
 class UpdateConnection(OperationKind):
@@ -42,7 +44,7 @@ class UpdateConnection(OperationKind):
             StepPlan("libvirt", _("Ask libvirt")),
             StepPlan("inventory", _("Take the inventory")),
             StepPlan("identity", _("Check that it is the same host")),
-            StepPlan("replace", _("Replace the connection")),
+            StepPlan(REPLACE, _("Replace the connection")),
         )
 
     def check(self, user: User, node: Node | None, node_name: str, params: JsonObject) -> None:
@@ -51,9 +53,16 @@ class UpdateConnection(OperationKind):
         check_update(user, node, params)
 
     def execute(self, run: Run) -> JsonObject:
+        node = run.operation.node
+        if node is not None and _is_replaced(run):
+            # The process died after that commit: whatever has happened since, the new connection is in force.
+            with run.step(REPLACE, even_cancelled=True):
+                return {"node": node.name, "uri": node.uri}
         return taking_key_back(run, lambda: self._change(run))
 
     def denied(self, run: Run) -> bool:
+        if _is_replaced(run):
+            return True
         take_back(run)
         return False
 
@@ -73,7 +82,7 @@ class UpdateConnection(OperationKind):
                 taken = take_inventory(connection, None)
         with run.step("identity"):
             self._check_same_host(run, node, taken)
-        with run.step("replace"):
+        with run.step(REPLACE):
             run.require_rights()
             self._replace(run, node, login, taken)
         return {"node": node.name, "uri": node.uri}
@@ -107,8 +116,15 @@ class UpdateConnection(OperationKind):
                 )
             else:
                 Credential.objects.filter(node=node).delete()
+            # In the row alone: the step at hand is written also where this transaction fails.
+            run.operation.steps.filter(code=REPLACE).update(data={"replaced": True})
             # What was opened with the old login ends with it.
             transaction.on_commit(partial(access.pool().drop_node, str(node.uuid)))
             store_snapshot(node, taken)
             note_contact(node)
             publish(NodeChanged(str(node.uuid), node.name))
+
+
+def _is_replaced(run: Run) -> bool:
+    """Whether an earlier run has committed the new connection."""
+    return run.status_of(REPLACE) == StepStatus.SUCCEEDED or bool(run.data_of(REPLACE).get("replaced"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from nodes import second_factor
 from nodes.errors import NodeAdminError, RateLimited, SecondFactorRequired
@@ -43,3 +44,25 @@ def factor_field(
         second_factor.has_proof(actor, about, about=about),
         wrong,
     )
+
+
+def ask_for_factor(
+    request: HttpRequest,
+    error: NodeAdminError,
+    *,
+    about: str,
+    title: str,
+    action: str,
+    back: str,
+    words: str = "",
+) -> HttpResponse:
+    """The answer to a button without a field for the factor: a page that has one, and the same button."""
+    given = bool(actor_of(request).factor)
+    context = {
+        "factor": factor_field(request, about=about, error=error if given else None),
+        "title": title,
+        "words": words,
+        "action": action,
+        "back": back,
+    }
+    return render(request, "account/factor_for.html", context, status=error.http_status)

@@ -9,8 +9,10 @@
     const words = button.querySelector("span");
     button.disabled = true;
     try {
-      const form = button.closest("form");
-      const body = new URLSearchParams({ about: part.dataset.about, csrfmiddlewaretoken: form.querySelector("[name=csrfmiddlewaretoken]").value });
+      // Forms that htmx sends have no field for the token: it is on the page's body, for htmx.
+      const field = button.closest("form").querySelector("[name=csrfmiddlewaretoken]");
+      const token = field ? field.value : JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
+      const body = new URLSearchParams({ about: part.dataset.about, csrfmiddlewaretoken: token });
       const response = await fetch(button.dataset.url, { method: "POST", body });
       if (!response.ok) throw new Error(String(response.status));
       const given = await window.webauthnJSON.get(await response.json());

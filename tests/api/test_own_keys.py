@@ -9,7 +9,7 @@ from nodes.events import SYSTEM
 from nodes.models import Credential, Event, KeyState, Operation, OwnKeyPair
 from nodes.operations.own_keys import make_next
 from tests.api.test_jump_hosts import make_jump_host
-from tests.factories import make_node, make_user
+from tests.factories import make_credential, make_node, make_user
 
 pytestmark = pytest.mark.django_db
 CALLS = ("list-own-keys", "describe-own-key", "rotate-own-key", "retire-own-key")
@@ -20,7 +20,7 @@ def holders():
     """A node with the current key, one with a password, and a jump host with the current key."""
     pair = access.own_key_pair()
     Credential.objects.create(node=make_node("kvm-01"), kind="nodeadmin_key", own_key=pair)
-    Credential.objects.create(node=make_node("kvm-02"), kind="password", secret={"password": "x"})
+    make_credential(make_node("kvm-02"), password="x")
     make_jump_host(own_key=pair)
     return pair
 

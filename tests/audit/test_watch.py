@@ -196,7 +196,7 @@ def test_a_stored_credential_is_told_and_sealed_anew_it_is_not():
     stored = Event.objects.get(kind="credential_stored")
     assert (stored.node, stored.data["after"]) == (
         node,
-        {"kind": "nodeadmin_key", "secret": "not set", "sudo_secret": "not set", "own_key": None},
+        {"kind": "nodeadmin_key", "secret": "not set", "sudo_secret": "not set"},
     )
     Credential.objects.get(pk=row.pk).save()
     assert not Event.objects.filter(kind="credential_changed").exists()

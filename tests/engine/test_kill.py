@@ -14,14 +14,17 @@ from contextlib import contextmanager
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
 from nodes.engine.claim import Claim, expire_all
+from nodes.engine.steps import RunningStep
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM
 from nodes.inventory.registry import SECTIONS
 from nodes.models import Credential, Event, Node, Operation, OperationStatus, Snapshot, StepStatus
 from nodes.models.operation import UNFINISHED
 from tests.engine.running import run_queued
+from tests.factories import make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -127,3 +130,26 @@ def test_refresh_killed_anywhere_leaves_one_whole_inventory():
         assert not Operation.objects.filter(status__in=UNFINISHED).exists()
 
     assert walk(lambda: submit("refresh-node", actor=SYSTEM, node=node), check) >= 10
+
+
+def test_an_update_killed_after_its_commit_is_done_whatever_comes_then():
+    node = make_node("kvm-01", uri="qemu+ssh://root@192.0.2.1/system")
+    operation = submit("update-node", actor=SYSTEM, node=node, params={"uri": "test:///default"})
+
+    def work() -> None:
+        original = RunningStep.end
+
+        def end(step: RunningStep, status: StepStatus) -> None:
+            if step._row.code == "replace":
+                os.kill(os.getpid(), signal.SIGKILL)
+            original(step, status)
+
+        RunningStep.end = end  # type: ignore[method-assign]
+        run_queued()
+
+    assert os.WTERMSIG(in_a_process(work)) == signal.SIGKILL
+    Operation.objects.update(cancel_requested_at=timezone.now())
+    assert in_a_process(resume) == 0
+    operation.refresh_from_db()
+    assert operation.status == OperationStatus.SUCCEEDED
+    assert Node.objects.get().uri == "test:///default"

@@ -9,12 +9,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from nodes import access
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM
 from nodes.hosts import authorize
-from nodes.models import Credential, Event, JumpHost, KeyState, Node, Operation, OperationStatus, OwnKeyPair
+from nodes.models import (
+    Credential,
+    Event,
+    JumpHost,
+    KeyState,
+    Node,
+    Operation,
+    OperationStatus,
+    OwnKeyPair,
+)
+from nodes.models.sealed import SecretFor
 from nodes.operations import key_install, own_keys, rotate_own_key
 from tests.engine.running import run_queued
 from tests.engine.test_kill import in_a_process, resume
@@ -99,7 +110,8 @@ def add(sshd: LoopbackSshd, user: TemporaryUser) -> Operation:
         "install_key": True,
         "key_type": "ssh-ed25519",
     }
-    secret = {"password": user.password}
+    binding = access.binding_of(access.read_uri(params["uri"]), params["fingerprint"])
+    secret = SecretFor(binding, {"password": user.password})
     return submit("add-node", actor=SYSTEM, node_name="kvm-01", params=params, secret=secret)
 
 
@@ -163,6 +175,53 @@ def test_a_cancelled_add_takes_its_key_back(sshd, users, monkeypatch):
     (ended,) = run_queued()
     assert ended.status == OperationStatus.CANCELLED
     assert not holds(user, access.own_key_pair())
+
+
+def entered_by_key(sshd: LoopbackSshd, user: TemporaryUser, node: Node | None) -> Operation:
+    """One that has installed the key, was cut off after that, and is asked to end."""
+    pair = access.own_key_pair()
+    let_in(user, f"# mine\n{pair.public_key}\n")
+    uri, fingerprint = f"qemu+ssh://{user.name}@127.0.0.1:{sshd.port}/system", sshd.host_key().fingerprint
+    params = {"uri": uri, "type": "compute", "labels": {}, "fingerprint": fingerprint}
+    params |= {"credential_kind": "password", "has_secret": True, "install_key": True}
+    kind = "update-node" if node is not None else "add-node"
+    operation = submit(kind, actor=SYSTEM, node=node, node_name="kvm-01", params=params)
+    data = {"own_key": pair.pk, "before": [], "key_works": True}
+    operation.steps.filter(code="install_key").update(data=data)
+    operation.steps.filter(code="host_key").update(data={"host_key": sshd.host_key().to_text()})
+    now = timezone.now()
+    Operation.objects.filter(pk=operation.pk).update(started_at=now, cancel_requested_at=now)
+    return operation
+
+
+def entered_node(sshd: LoopbackSshd, user: TemporaryUser, **fields: Any) -> Node:
+    uri = f"qemu+ssh://{user.name}@127.0.0.1:{sshd.port}/system"
+    node = make_node("kvm-01", uri=uri, host_key=sshd.host_key().to_text(), **fields)
+    Credential.objects.create(node=node, kind="nodeadmin_key", own_key=access.own_key_pair())
+    return node
+
+
+@pytest.mark.parametrize(("kind", "stays"), [("add-node", False), ("update-node", True)])
+def test_a_key_that_a_node_has_come_to_log_in_with_is_not_taken_back(sshd, users, kind, stays):
+    user = users[0]
+    entered_by_key(sshd, user, entered_node(sshd, user) if stays else None)
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.CANCELLED
+    assert holds(user, access.own_key_pair()) is stays
+    assert keys_of(user).startswith("# mine\n")
+
+
+def test_an_addition_that_has_joined_keeps_its_key_though_the_rights_are_gone(sshd, users, administrator):
+    user = users[0]
+    operation = entered_by_key(sshd, user, None)
+    entered_node(sshd, user, joined_by=operation.pk)
+    administrator.is_superuser = False
+    administrator.save()
+    administrator.groups.clear()
+    Operation.objects.update(requested_by=administrator, requested_by_name="ada", cancel_requested_at=None)
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert holds(user, access.own_key_pair())
 
 
 # -- a new key for the whole fleet -----------------------------------------------------------------

@@ -358,6 +358,9 @@ DOORS = {
     "nodes/hosts/greeting.py": "judges every address",
     "nodes/hosts/checked_http.py": "judges every address",
     "nodeadmin/scale/__main__.py": "a free port of this machine",
+    "nodes/audit/syslog.py": "the receiver that the settings name",
+    "nodes/web/accounts/oidc.py": "the identity provider that the settings name",
+    "nodes/web/views/oidc.py": "its errors",
 }
 NETWORK_MODULES = {"requests", "urllib3", "aiohttp", "ftplib", "smtplib", "telnetlib", "xmlrpc.client"}
 

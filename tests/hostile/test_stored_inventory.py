@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from nodes.inventory.build import build
+from nodes.inventory.document import SourceStatus
 from nodes.models import Device, Snapshot, SnapshotSection
+from nodes.operations import snapshots
 from nodes.operations.columns import fitting
 from nodes.operations.figures import copy_figures, parse_time
 from nodes.operations.snapshots import Taken, store_snapshot
@@ -55,3 +57,24 @@ def test_text_fits_its_column_and_numbers_keep_their_value() -> None:
     assert fitting(node, "memory_total_bytes", (1 << 63) - 1) == (1 << 63) - 1
     assert fitting(node, "memory_total_bytes", 1 << 63) is None
     assert fitting(node, "cpu_used_percent", float("inf")) is None
+
+
+@pytest.mark.parametrize("limit_s", [5.0, 0.0])
+def test_a_comparison_that_takes_too_long_ends_and_the_inventory_is_stored(
+    monkeypatch: pytest.MonkeyPatch, limit_s: float
+) -> None:
+    """What was hidden sends it through older documents, and the node's row is locked meanwhile."""
+    monkeypatch.setattr(snapshots, "COMPARISON_CPU_S", limit_s)
+    node = make_node("kvm-01")
+    document = host_document("lab-rich")
+    silent = {
+        name: replace(output, status=SourceStatus.TIMEOUT, stdout="")
+        for name, output in document.sources.items()
+    }
+    hurt = document.with_sources({name: damaged(one, "markup") for name, one in document.sources.items()})
+    for one in (document, document.with_sources(silent)):
+        store_snapshot(node, Taken(one, build(one), 1.0))
+    stored, changes = store_snapshot(node, Taken(hurt, build(hurt), 1.0))
+    assert bool(changes) is bool(limit_s)
+    node.refresh_from_db()
+    assert node.snapshot_id == stored.pk

@@ -196,6 +196,7 @@ def test_with_the_file_alone_a_probe_and_the_logs_of_vms_are_read_as_by_root(
     folder = Path(qemu_logs.DIRECTORY)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    mode = folder.stat().st_mode & 0o7777
     folder.chmod(0o700)
     log, odd = folder / f"{user.name}.log", folder / f"{user.name} odd.log"
     for file in (log, odd):
@@ -233,6 +234,7 @@ def test_with_the_file_alone_a_probe_and_the_logs_of_vms_are_read_as_by_root(
     finally:
         for file in (log, odd):
             file.unlink()
+        folder.chmod(mode)
         if made:
             folder.rmdir()
 

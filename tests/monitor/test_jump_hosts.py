@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nodes.models import Connection, ConnectionReason, Credential, Heartbeat, JumpHost, Node
+from nodes import access
+from nodes.models import Connection, ConnectionReason, Heartbeat, JumpHost, Node
 from nodes.models.credential import CredentialKind
+from nodes.models.sealed import SecretFor
 from nodes.monitor.loop import Monitor
-from tests.factories import make_node
+from tests.factories import make_credential, make_node
 from tests.monitor.test_monitor import FAST, seen, until
 from tests.sshd import ME, LoopbackSshd
 
@@ -40,8 +42,9 @@ def test_a_jump_host_that_dies_is_the_reason_and_its_nodes_come_back_with_it(
         host_key=bastion.host_key().to_text(),
         host_key_fingerprint=bastion.host_key().fingerprint,
         credential_kind=CredentialKind.SSH_KEY,
-        secret={"private_key": bastion.user_key.read_text()},
     )
+    row.secret = SecretFor(access.binding_of_jump_host(row), {"private_key": bastion.user_key.read_text()})
+    row.save()
     node: Node = make_node(
         "kvm-01",
         uri=f"qemu+ssh://{ME}@127.0.0.1:{far.port}/system",
@@ -50,9 +53,7 @@ def test_a_jump_host_that_dies_is_the_reason_and_its_nodes_come_back_with_it(
         last_seen_at=None,
         jump_host=row,
     )
-    Credential.objects.create(
-        node=node, kind=CredentialKind.SSH_KEY, secret={"private_key": far.user_key.read_text()}
-    )
+    make_credential(node, CredentialKind.SSH_KEY, private_key=far.user_key.read_text())
     monitor = Monitor(FAST)
     monitor.start()
     try:

@@ -271,7 +271,7 @@ def staff(world: World) -> dict[str, Any]:
             user.groups.add(Group.objects.get(name="administrators"))
         clients[name] = Client(raise_request_exception=False)
         clients[name].force_login(user)
-    for name in ("anonymous", "inactive", "stranger", "read-only token", "token for all nodes"):
+    for name in ("anonymous", "stranger", "token for all nodes"):
         clients[f"no staff: {name}"] = world.callers[name]
     world.state = state()
     return clients

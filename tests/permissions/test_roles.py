@@ -21,7 +21,8 @@ from nodes.permissions import ADD, CHANGE, GRANT, MAINTAIN, POWER, VIEW, VIEW_LO
 from tests.factories import grant, make_node, make_operation, make_user
 from tests.permissions.people import give
 
-pytestmark = pytest.mark.django_db
+# The groups' fixture brings the built-in roles, which a test that empties the database takes away.
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("groups")]
 
 
 @pytest.fixture

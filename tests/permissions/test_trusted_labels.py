@@ -7,7 +7,7 @@ import threading
 import pytest
 from django.db import connection, transaction
 from django.urls import reverse
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from nodes import permissions
@@ -122,10 +122,15 @@ def nodes_by_permission(users: list[User]) -> dict[tuple[int, str], set[int]]:
 
 
 @pytest.mark.django_db
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
+@example(assignments=[(1, POWER, {"rack": "a"})], stored=[{}, {"zone": "b"}], edits=[(0, {"rack": "a"})])
 @given(
     assignments=st.lists(
-        st.tuples(st.integers(0, 2), st.sampled_from(NODE_PERMISSIONS), SELECTORS), max_size=4
+        st.tuples(st.integers(0, 2), st.sampled_from(NODE_PERMISSIONS), SELECTORS), min_size=1, max_size=4
     ),
     stored=st.lists(LABELS, min_size=2, max_size=2),
     edits=st.lists(st.tuples(st.integers(0, 1), LABELS), min_size=1, max_size=4),

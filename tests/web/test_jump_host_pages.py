@@ -10,6 +10,7 @@ from django.urls import reverse
 from nodes import access
 from nodes.events import SYSTEM
 from nodes.models import Credential, JumpHost, Operation, OwnKeyPair
+from nodes.models.sealed import SecretFor
 from nodes.operations.own_keys import make_next
 from tests.api.test_jump_hosts import make_jump_host
 from tests.factories import make_node
@@ -159,7 +160,9 @@ def test_the_django_admin_shows_them_and_changes_nothing(administrator, client):
     administrator.is_staff = True
     administrator.save()
     client.force_login(administrator)
-    row = make_jump_host(secret={"password": "hunter2hunter2"}, credential_kind="password")
+    row = make_jump_host(credential_kind="password")
+    row.secret = SecretFor(access.binding_of_jump_host(row), {"password": "hunter2hunter2"})
+    row.save()
     access.own_key_pair()
     for url in (
         "/admin/nodes/jumphost/",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from allauth.core.context import request_context
@@ -14,11 +15,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from nodes import second_factor
-from nodes.engine import bmc, requests
+from nodes.engine import bmc, jump_hosts, requests, submit
 from nodes.errors import SecondFactorRequired
 from nodes.events import Actor, GivenFactor
-from nodes.models import ApiToken, Event, FactorProof, Node, Operation, Role, User
+from nodes.models import ApiToken, Bmc, Event, FactorProof, JumpHost, Node, Operation, Role, User
 from nodes.models.event import Via
+from tests.api.test_jump_hosts import make_jump_host
 from tests.factories import make_node
 from tests.second_factors import App, sign_in
 from tests.web.conftest import HTMX
@@ -241,6 +243,90 @@ def test_credentials_a_bmc_and_power_on_need_one(administrator, node):
         with pytest.raises(SecondFactorRequired):
             call()
     assert not Operation.objects.exists()
+
+
+def test_each_change_of_how_a_node_is_entered_and_its_retry_need_one(administrator, node):
+    App(administrator)
+    actor = login_of(administrator)
+    make_jump_host()
+    for change in ({"uri": "test:///other"}, {"jump_host": ""}):
+        with pytest.raises(SecondFactorRequired):
+            requests.update_connection(actor, node, **change)
+    failed = Operation.objects.create(
+        kind="update-node", node=node, node_name="kvm-01", status="failed", params={"uri": "test:///default"}
+    )
+    with pytest.raises(SecondFactorRequired):
+        submit.retry(failed, actor=actor)
+    assert Operation.objects.get() == failed
+
+
+def test_a_bmc_and_an_address_in_one_call_need_one_proof(administrator, node, in_a_request):
+    app = App(administrator)
+    Bmc.objects.create(node=node, url="https://192.0.2.1")
+    client = sign_in("ada", app)
+    given = {"call": "update-node", "node": "kvm-01"}
+    api = partial(client.post, content_type="application/json")
+    assert api("/api/verify-second-factor", given | {"code": app.code()}).status_code == 200
+    body = {"node": "kvm-01", "bmc": None, "uri": "qemu+ssh://root@192.0.2.1/system"}
+    body |= {"host_key_fingerprint": "SHA256:" + "A" * 43, "credential": {"kind": "nodeadmin_key"}}
+    answer = api("/api/update-node", body)
+    assert answer.status_code == 202, answer.content
+    assert not Bmc.objects.exists() and not FactorProof.objects.exists()
+
+
+def test_a_retry_is_made_on_a_page_that_asks_for_the_factor(administrator, node):
+    app = App(administrator)
+    client = sign_in("ada", app)
+    failed = Operation.objects.create(
+        kind="update-node", node=node, node_name="kvm-01", status="failed", params={"uri": "test:///default"}
+    )
+    url = reverse("operation-retry", args=[failed.pk])
+    asked = client.post(url)
+    assert asked.status_code == 403 and 'name="factor_code"' in asked.content.decode()
+    wrong = client.post(url, {"factor_code": "000000"}).content.decode()
+    assert "wrong or already used" in wrong
+    assert client.post(url, {"factor_code": app.code()}).status_code == 302
+    assert Operation.objects.count() == 2
+
+
+def test_jump_hosts_and_the_own_key_need_one(administrator):
+    app = App(administrator)
+    client = sign_in("ada", app)
+    actor, row = login_of(administrator), make_jump_host()
+    credential = {"kind": "nodeadmin_key"}
+    for call in (
+        lambda: jump_hosts.add(actor, name="b", host="192.0.2.1", credential=credential),
+        lambda: jump_hosts.update(actor, row, host="192.0.2.2"),
+        lambda: jump_hosts.remove(actor, row),
+    ):
+        with pytest.raises(SecondFactorRequired):
+            call()
+    for page in (reverse("jump-host-add"), reverse("jump-host", args=[row.pk])):
+        assert 'name="factor_code"' in client.get(page).content.decode()
+    asked = client.post(reverse("own-key-rotate"))
+    assert 'name="factor_code"' in asked.content.decode()
+    token = {"confirm_token": asked.context["token"]}
+    refused = client.post(reverse("own-key-rotate"), token)
+    assert refused.status_code == 403 and refused.context["token"] == token["confirm_token"]
+    assert not Operation.objects.exists()
+    started = client.post(reverse("own-key-rotate"), token | {"factor_code": app.code()})
+    assert started.status_code == 302 and Operation.objects.get().kind == "rotate-own-key"
+    removal = reverse("jump-host-remove", args=[row.pk])
+    assert 'name="factor_code"' in client.post(removal).content.decode()
+    assert JumpHost.objects.exists()
+    client.post(removal, {"factor_code": app.code()})
+    assert not JumpHost.objects.exists()
+
+
+def test_a_code_over_the_api_serves_the_jump_host_it_was_given_for(administrator):
+    app = App(administrator)
+    client = sign_in("ada", app)
+    make_jump_host("one"), make_jump_host("two")
+    api = partial(client.post, content_type="application/json")
+    given = {"call": "remove-jump-host", "jump_host": "one", "code": app.code()}
+    assert api("/api/verify-second-factor", given).status_code == 200
+    assert api("/api/remove-jump-host", {"jump_host": "two"}).status_code == 403
+    assert api("/api/remove-jump-host", {"jump_host": "one"}).status_code == 200
 
 
 def test_a_token_is_made_with_one_and_not_without(administrator):

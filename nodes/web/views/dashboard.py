@@ -42,7 +42,7 @@ from nodes.web.views.operations import title_of
 STRIP_LIMIT = 2000
 """Cells in the strip; a larger fleet shows those that need a look first."""
 STRIP_FIELDS = (
-    *("name", "scheduling", "scheduling_reason", "connection", "connection_reason"),
+    *("name", "scheduling", "scheduling_reason", "connection", "connection_reason", "flood"),
     *("cpu_used_percent", "memory_used_bytes", "memory_total_bytes"),
 )
 SHOWN, EVENTS = 12, 12

@@ -15,9 +15,17 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from nodes import access
 from nodes.engine import jump_hosts, scans
-from nodes.errors import HostKeyRequired, InvalidInput, JumpHostInUse, NodeAdminError
+from nodes.errors import (
+    HostKeyRequired,
+    InvalidInput,
+    JumpHostInUse,
+    NodeAdminError,
+    RateLimited,
+    SecondFactorRequired,
+)
 from nodes.models import JumpHost
 from nodes.permissions import MANAGE_SSH, SCAN, has_for_all
+from nodes.web.factor import ask_for_factor, factor_field
 from nodes.web.forms.jump_host import JumpHostForm
 from nodes.web.views.access import actor_of, user_of
 from nodes.web.views.node_add import PLACES, SECRETS, errors_of, form_errors, refused
@@ -104,6 +112,15 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
     row = _find(pk)
     try:
         jump_hosts.remove(actor_of(request), row)
+    except (SecondFactorRequired, RateLimited) as error:
+        return ask_for_factor(
+            request,
+            error,
+            about=jump_hosts.about_removal(row),
+            title=_("Remove the jump host “%s”?") % row.name,
+            action=_("Remove"),
+            back=reverse("jump-hosts"),
+        )
     except JumpHostInUse as error:
         messages.error(request, error.detail())
     else:
@@ -150,6 +167,9 @@ def _form(request: HttpRequest, row: JumpHost | None) -> HttpResponse:
     words = row.name if row is not None else _("Add jump host")
     context = {
         "row": row,
+        "factor": factor_field(
+            request, about=jump_hosts.about_update(row) if row is not None else jump_hosts.ADDED
+        ),
         "choices": [name for name in jump_hosts.choices() if row is None or name != row.name],
         "may_scan": has_for_all(user_of(request), SCAN),
         "public_key": access.key_line(access.own_key_pair()),

@@ -14,13 +14,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from nodes.engine import submit
-from nodes.errors import NodeAdminError, UnknownOperation
+from nodes.errors import NodeAdminError, RateLimited, SecondFactorRequired, UnknownOperation
 from nodes.models import Operation, OperationStatus, StepStatus, User
 from nodes.models.operation import UNFINISHED
 from nodes.operations.base import PlannedKind
 from nodes.operations.registry import KINDS, kind_of
 from nodes.permissions import ADD, VIEW_LOGS, operations_for, permissions_on, require
 from nodes.web import plan_view
+from nodes.web.factor import ask_for_factor
 from nodes.web.listing import Column, export_rows, list_rows, named, order_rows, wanted_order
 from nodes.web.operation_titles import title_of
 from nodes.web.views.access import actor_of, request_id_of, user_of
@@ -196,7 +197,18 @@ def cancel_one(request: HttpRequest, pk: Any) -> HttpResponse:
 @require_POST
 def retry_one(request: HttpRequest, pk: Any) -> HttpResponse:
     operation = _for_action(request, pk)
-    again = submit.retry(operation, actor=actor_of(request), request_id=request_id_of(request))
+    try:
+        again = submit.retry(operation, actor=actor_of(request), request_id=request_id_of(request))
+    except (SecondFactorRequired, RateLimited) as error:
+        return ask_for_factor(
+            request,
+            error,
+            about=submit.about_retry(operation),
+            title=_("Retry this operation?"),
+            words=title_of(operation),
+            action=_("Retry"),
+            back=reverse("operation-detail", args=[operation.pk]),
+        )
     return redirect("operation-detail", pk=again.pk)
 
 

@@ -12,9 +12,18 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from nodes.engine import own_keys
-from nodes.errors import ConfirmationRequired, NodeAdminError, OwnKeyNeeded, PlanChanged
+from nodes.errors import (
+    ConfirmationRequired,
+    NodeAdminError,
+    OwnKeyNeeded,
+    PlanChanged,
+    RateLimited,
+    SecondFactorRequired,
+)
 from nodes.models import KeyState, Operation
 from nodes.permissions import MANAGE_SSH, require
+from nodes.second_factor import of_confirmation
+from nodes.web.factor import factor_field
 from nodes.web.views.access import actor_of, request_id_of, user_of
 
 PAGE = 50
@@ -56,12 +65,14 @@ def overview(request: HttpRequest) -> HttpResponse:
 @require_POST
 def rotate(request: HttpRequest) -> HttpResponse:
     """First the plan with its confirmation, then, confirmed, the operation's page."""
+    token = request.POST.get("confirm_token", "")
     try:
-        operation = own_keys.rotate(
-            actor_of(request), request.POST.get("confirm_token", ""), request_id=request_id_of(request)
-        )
+        operation = own_keys.rotate(actor_of(request), token, request_id=request_id_of(request))
     except (ConfirmationRequired, PlanChanged) as asked:
         return _confirm(request, asked, "rotate", force=False)
+    except (SecondFactorRequired, RateLimited) as error:
+        plan, _found = own_keys.plan_rotation()
+        return _confirm(request, _again(error, plan, token), "rotate", force=False)
     except NodeAdminError as error:
         return _refused(request, error)
     return redirect("operation-detail", pk=operation.pk)
@@ -69,11 +80,13 @@ def rotate(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def retire(request: HttpRequest) -> HttpResponse:
-    force = request.POST.get("force") == "on"
+    force, token = request.POST.get("force") == "on", request.POST.get("confirm_token", "")
     try:
-        own_keys.retire(actor_of(request), force=force, confirm_token=request.POST.get("confirm_token", ""))
+        own_keys.retire(actor_of(request), force=force, confirm_token=token)
     except (ConfirmationRequired, PlanChanged) as asked:
         return _confirm(request, asked, "retire", force=force)
+    except (SecondFactorRequired, RateLimited) as error:
+        return _confirm(request, _again(error, own_keys.plan_retirement(), token), "retire", force=force)
     except OwnKeyNeeded as error:
         messages.error(request, error.detail())
         return redirect("own-key")
@@ -83,20 +96,28 @@ def retire(request: HttpRequest) -> HttpResponse:
     return redirect("own-key")
 
 
+def _again(error: NodeAdminError, plan: own_keys.KeyPlan, token: str) -> NodeAdminError:
+    """An error for which the same confirmation is shown once more."""
+    error.extra |= {"plan": plan.to_dict(), "confirm_token": token}
+    return error
+
+
 def _confirm(request: HttpRequest, asked: NodeAdminError, action: str, *, force: bool) -> HttpResponse:
-    plan = asked.extra["plan"]
+    plan, token = asked.extra["plan"], asked.extra["confirm_token"]
     names = [*plan["jump_hosts"], *plan["nodes"]]
     context = {
         "action": action,
         "force": force,
         "plan": plan,
         "changed": isinstance(asked, PlanChanged),
-        "token": asked.extra["confirm_token"],
+        "token": token,
+        "factor": factor_field(request, about=of_confirmation(token), error=asked),
         "count": len(names),
         "names": names[:NAMED],
         "more": max(0, len(names) - NAMED),
     }
-    return render(request, "settings/own_key_confirm.html", context)
+    status = asked.http_status if isinstance(asked, SecondFactorRequired | RateLimited) else 200
+    return render(request, "settings/own_key_confirm.html", context, status=status)
 
 
 def _refused(request: HttpRequest, error: NodeAdminError) -> HttpResponse:
