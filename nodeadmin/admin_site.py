@@ -17,13 +17,13 @@ class NodeadminAdminConfig(AdminConfig):
 
     def ready(self) -> None:
         super().ready()
-        autodiscover_modules("admin_accounts")
+        autodiscover_modules("admin_accounts", "admin_roles")
 
 
 class NodeadminAdminSite(AdminSite):
     site_header = _("nodeadmin administration")
     site_title = _("nodeadmin")
-    index_title = _("Records")
+    index_title = _("Django admin")
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         """Not what allauth registers: its pages show and take secrets, and record nothing. Ours are in

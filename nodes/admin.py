@@ -10,26 +10,17 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
-from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponseRedirect
-from django.urls import reverse
-from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from guardian.admin import GuardedModelAdmin
 
-from nodes import second_factor
+from nodes.admin_access import ReadOnlyAdmin, actor_of, factor_first, use_factor
 from nodes.audit.requests import note_denial
-from nodes.engine import logins, requests, shared_storage, tokens
+from nodes.engine import requests, shared_storage
 from nodes.errors import NodeAdminError
-from nodes.events import LoginsEnded, publish
-from nodes.factor_admin import GRANT_FACTOR, FreshFactor, actor_of
 from nodes.models import (
-    ApiToken,
     Credential,
     DeclaredSharedStorage,
     Event,
@@ -40,7 +31,6 @@ from nodes.models import (
     OwnKeyPair,
     Snapshot,
     SnapshotSection,
-    User,
 )
 from nodes.models.credential import CredentialKind
 from nodes.models.shared_storage import checked_storage_name
@@ -55,26 +45,6 @@ from nodes.permissions import (
     operations_for,
     permissions_on,
 )
-from nodes.role_admin import RoleAdmin, RoleAssignmentAdmin  # noqa: F401 - registers itself
-
-
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Rows to look at: nothing is added, changed or deleted."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.is_authenticated
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return request.user.is_authenticated
 
 
 class CredentialForm(forms.ModelForm):
@@ -254,12 +224,26 @@ class NodeAdmin(GuardedModelAdmin):
             note_denial(request.user, GRANT, node)  # type: ignore[arg-type]
             self.message_user(request, _("Only superusers give rights on nodes."), messages.ERROR)
             return HttpResponseRedirect("../")
-        if not second_factor.has_proof(actor_of(request), GRANT_FACTOR):
-            query = urlencode({"for": GRANT_FACTOR, "next": request.get_full_path()})
-            return HttpResponseRedirect(f"{reverse('factor-confirm')}?{query}")
-        if request.method == "POST":
-            second_factor.require_fresh(actor_of(request), GRANT_FACTOR)
-        return view(request, *args)
+        if first := factor_first(request):
+            return first
+        with transaction.atomic():
+            return view(request, *args)
+
+    def get_obj_perms_manage_user_form(self, request: HttpRequest) -> Any:
+        return _with_factor(request, super().get_obj_perms_manage_user_form(request))
+
+    def get_obj_perms_manage_group_form(self, request: HttpRequest) -> Any:
+        return _with_factor(request, super().get_obj_perms_manage_group_form(request))
+
+
+def _with_factor(request: HttpRequest, form: Any) -> Any:
+    """guardian's form, which uses the second factor up when it is valid and is saved, and not before."""
+
+    def save_obj_perms(self: Any) -> None:
+        use_factor(request)
+        form.save_obj_perms(self)
+
+    return type(form.__name__, (form,), {"save_obj_perms": save_obj_perms})
 
 
 class SnapshotSectionInline(admin.TabularInline):
@@ -425,94 +409,3 @@ class EventAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Event]:
         return events_for(request.user)  # type: ignore[arg-type]
-
-
-@admin.register(ApiToken)
-class ApiTokenAdmin(ReadOnlyAdmin):
-    """Tokens by name; what they are is known to nobody but their owner. Who may grant can revoke any."""
-
-    list_display = (
-        "name",
-        "user",
-        "read_only",
-        "scope",
-        "created_at",
-        "expires_at",
-        "last_used_at",
-        "last_used_from",
-        "revoked_at",
-    )
-    list_filter = ("read_only", "scope")
-    search_fields = ("name", "user__username")
-    exclude = ("digest",)
-    actions = ("revoke",)
-
-    def get_queryset(self, request: HttpRequest) -> models.QuerySet[ApiToken]:
-        return tokens.tokens_seen_by(request.user)  # type: ignore[arg-type]
-
-    @admin.action(description=_("Revoke the selected tokens"), permissions=["view"])
-    def revoke(self, request: HttpRequest, queryset: models.QuerySet[ApiToken]) -> None:
-        ended = sum(tokens.revoke_token(actor_of(request), token) for token in queryset)
-        self.message_user(request, ngettext("%d token revoked.", "%d tokens revoked.", ended) % ended)
-
-
-class SuperusersChange(FreshFactor):
-    """Superusers alone change it: Django's own right to change users or groups would let its holder take
-    every other right as well."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return self._may(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._may(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self._may(request)
-
-    def _may(self, request: HttpRequest) -> bool:
-        return bool(request.user.is_active and request.user.is_superuser)
-
-
-@admin.register(User)
-class UserAdmin(SuperusersChange, DjangoUserAdmin):
-    actions = ("end_sessions", "revoke_tokens")
-    change_user_password_template = "admin/user_password.html"  # noqa: S105 - a template's name
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        publish(LoginsEnded(obj.pk))  # one that was deactivated has no open socket from here on
-
-    def user_change_password(self, request: HttpRequest, id: Any, form_url: str = "") -> Any:
-        """A password that somebody sets for another ends all sessions of theirs, as one's own change does."""
-        if first := self._first_factor(request):
-            return first
-        actor = actor_of(request)
-        with transaction.atomic():
-            before = User.objects.filter(pk=id).values_list("password", flat=True).first()
-            response = super().user_change_password(request, id, form_url)
-            user = User.objects.filter(pk=id).first()
-            if user is not None and user.password != before:
-                second_factor.require_fresh(actor, GRANT_FACTOR)
-                # Django has given the administrator's own session another key.
-                logins.moved(actor.session_key, request.session.session_key or "")
-                logins.password_changed(actor_of(request), user, tokens=bool(request.POST.get("end_tokens")))
-        return response
-
-    @admin.action(description=_("End all sessions of the selected users"), permissions=["change"])
-    def end_sessions(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
-        actor = actor_of(request)
-        count = sum(logins.end_other_sessions(actor, user) for user in queryset)
-        self.message_user(request, _("Sessions ended: %d") % count)
-
-    @admin.action(description=_("Revoke all API tokens of the selected users"), permissions=["change"])
-    def revoke_tokens(self, request: HttpRequest, queryset: models.QuerySet[User]) -> None:
-        count = sum(logins.revoke_tokens(actor_of(request), user) for user in queryset)
-        self.message_user(request, _("Tokens revoked: %d") % count)
-
-
-admin.site.unregister(Group)
-
-
-@admin.register(Group)
-class GroupAdmin(SuperusersChange, DjangoGroupAdmin):
-    pass

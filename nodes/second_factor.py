@@ -5,7 +5,8 @@ request (``Actor.factor``) or was given a moment before (the API's ``verify-seco
 to one login and to what it was given for (``about``): a confirmation by its token, any other call by its name
 and the node. It lives for five minutes, and the row that holds it is deleted by its use.
 
-A token needs none: what it may do was granted to it with a fresh factor.
+A token needs none where what it may do was granted to it with a fresh factor; one that was made without, such
+as before the settings asked for one, does nothing that needs one.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from nodes.errors import NodeAdminError, RateLimited, SecondFactorRequired
-from nodes.events import Actor, record, target_of
+from nodes.errors import NodeAdminError, PermissionDenied, RateLimited, SecondFactorRequired
+from nodes.events import Actor, record, target_of, told
 from nodes.models import FactorProof, UsedConfirmation, User
 from nodes.models.event import Severity, Via
 
@@ -75,12 +76,23 @@ def is_required(actor: Actor) -> bool:
     return actor.via not in (Via.COMMAND, Via.SYSTEM)
 
 
+def _require_granted_token(actor: Actor) -> None:
+    limits = actor.user.token_limits if actor.user is not None else None
+    if settings.NODEADMIN_REQUIRE_SECOND_FACTOR and limits is not None and not limits.with_factor:
+        raise PermissionDenied(
+            _("This API token was made without a second factor, and this needs one."),
+            remedy=_("Make a new token under Account › API tokens, which asks for one, and use that."),
+        )
+
+
 def require_fresh(actor: Actor, purpose: str, *, about: str = "") -> None:
     """Use up a fresh factor of the actor for ``about`` (left out: for anything of that ``purpose``).
 
     Call it in the transaction of the change: what is rolled back leaves the proof as it was. Raises
-    SecondFactorRequired where there is none, RateLimited after too many wrong ones.
+    SecondFactorRequired where there is none, RateLimited after too many wrong ones, PermissionDenied for a
+    token that was made without one.
     """
+    _require_granted_token(actor)
     if not is_required(actor):
         return
     expect_fresh(actor, purpose, about=about)
@@ -93,6 +105,7 @@ def expect_fresh(actor: Actor, purpose: str, *, about: str = "") -> None:
 
     For calls that take their time before they act: what is missing is said at once. Raises as it does.
     """
+    _require_granted_token(actor)
     if not is_required(actor) or _proofs(actor, purpose, about).exists():
         return
     if not actor.factor:
@@ -143,7 +156,9 @@ def verify_code(user: User, code: str) -> Authenticator | None:
         factors = Authenticator.objects.select_for_update().filter(user=user.pk)
         for authenticator in factors.exclude(type=Authenticator.Type.WEBAUTHN):
             factor = authenticator.wrap()
-            if code and factor.validate_code(code) and _spend(authenticator, code):
+            with told():  # that a recovery code is marked as used: told_use says so
+                counts = bool(code) and factor.validate_code(code) and _spend(authenticator, code)
+            if counts:
                 found = factor.instance
                 break
     if found is not None:

@@ -185,6 +185,7 @@ class SignInHandler(AxesHandler):
         try:
             check(attempt)
         except RateLimited as error:
+            request._sign_in_unseen = True  # type: ignore[attr-defined]
             _refuse(request, int(error.extra["retry_after_s"]), credentials)
             if error.extra["of_name"] and not _has_ticket(request, attempt):
                 _set_later(request, TICKET_COOKIE, _ticket(attempt), _TICKET_SALT, TICKET_AGE_S)
@@ -222,6 +223,11 @@ def retry_after_s(request: HttpRequest) -> int | None:
     """How long the sign-in that was refused on this request has to wait; None where none was."""
     found: int | None = getattr(request, "_sign_in_wait_s", None)
     return found
+
+
+def was_refused_unseen(request: HttpRequest | None) -> bool:
+    """Whether a sign-in on this request was refused before its password was looked at: it is no wrong one."""
+    return getattr(request, "_sign_in_unseen", False)
 
 
 def _refuse(request: Any, wait_s: int, credentials: Mapping[str, Any] | None) -> None:

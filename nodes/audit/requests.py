@@ -93,6 +93,17 @@ def tell_denials(noted: list[Denial], actor: Actor, action: str) -> None:
         )
 
 
+def tell_refusal(actor: Actor, action: str) -> None:
+    """Of what something else than a permission refused: a token's limits, or the Django admin."""
+    count(
+        "permission_denied",
+        _("Permission denied: %(action)s.") % {"action": action},
+        key=(str(actor.user.pk) if actor.user is not None else "", actor.token_name, action),
+        actor=actor,
+        data={"action": action},
+    )
+
+
 class ActorMiddleware:
     """Names who acts for the time of a request, and tells what was denied when it is over.
 
@@ -116,22 +127,10 @@ class ActorMiddleware:
         if noted and (response.status_code == 403 or request.method not in ("GET", "HEAD")):
             tell_denials(noted, actor, action.removeprefix("api-"))
         elif response.status_code == 403 and actor.user is not None and not _has_expired_form(request):
-            self._tell_refusal(actor, action.removeprefix("api-"))
+            tell_refusal(actor, action.removeprefix("api-"))
         elif response.status_code == 401 and "HTTP_AUTHORIZATION" in request.META:
             words = _("A request with an API token was refused: the token is unknown, expired or revoked.")
             count("token_refused", words, key=(address_of(request) or "",), actor=actor)
-
-    def _tell_refusal(self, actor: Actor, action: str) -> None:
-        """Refused by something else than a permission: by the token's limits, or in Django's admin."""
-        words = _("Permission denied: %(action)s.") % {"action": action}
-        user = str(actor.user.pk) if actor.user is not None else ""
-        count(
-            "permission_denied",
-            words,
-            key=(user, actor.token_name, action),
-            actor=actor,
-            data={"action": action},
-        )
 
 
 def _has_expired_form(request: HttpRequest) -> bool:

@@ -14,8 +14,9 @@ from django.utils.translation import gettext as _
 
 from nodes.audit.counted import count, network_of
 from nodes.audit.requests import address_of, via_of
-from nodes.events import Actor, Target, current_actor, record
+from nodes.events import Actor, Target, current_actor, is_told, record
 from nodes.models import User
+from nodes.sign_in_limits import was_refused_unseen
 
 
 def install() -> None:
@@ -32,16 +33,18 @@ def _actor(request: HttpRequest | None, user: User | None = None) -> Actor:
 
 
 def _signed_in(request: HttpRequest | None = None, user: Any = None, **_more: Any) -> None:
-    if isinstance(user, User):
+    if isinstance(user, User) and not is_told():
         record("signed_in", _("Signed in."), actor=_actor(request, user), target=_target(user))
 
 
 def _signed_out(request: HttpRequest | None = None, user: Any = None, **_more: Any) -> None:
-    if isinstance(user, User):
+    if isinstance(user, User) and not is_told():
         record("signed_out", _("Signed out."), actor=_actor(request, user), target=_target(user))
 
 
 def _failed(credentials: Any = None, request: HttpRequest | None = None, **_more: Any) -> None:
+    if was_refused_unseen(request):
+        return  # no password was looked at: that signing in is paused has an entry of its own
     actor, user = _actor(request), _named(credentials)
     known = user is not None
     words = (

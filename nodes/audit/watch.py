@@ -19,7 +19,8 @@ from django.db.models.signals import m2m_changed, pre_delete
 from nodes.audit.watched import LISTS, WATCHED, Watched, WatchedList, Words, installed
 from nodes.events import Target, is_told, record
 from nodes.models import Node
-from nodes.models.event import Category
+from nodes.models.event import Category, Severity
+from nodes.models.sealed import SealedField
 
 Values = dict[str, Any]
 MOST_MEMBERS = 200
@@ -97,7 +98,7 @@ def _saved(
     changes: dict[str, tuple[Any, Any]] = {}
     for column in columns:
         old, new = getattr(before, column), _now(row, column)
-        if column in watched.secrets:
+        if _is_secret(watched, row, column):
             if not _same_secret(old, new) and not _is_rehashed(row, column, old, new):
                 changes[column] = (
                     SET if old else NOT_SET,
@@ -143,7 +144,7 @@ def _values(watched: Watched, row: models.Model, columns: tuple[str, ...]) -> Va
     found: Values = {}
     for column in columns:
         value = _now(row, column)
-        if column in watched.secrets:
+        if _is_secret(watched, row, column):
             found[_shown(column)] = SET if value else NOT_SET
         else:
             found[_shown(column)] = _plain(row, column, value)
@@ -152,13 +153,23 @@ def _values(watched: Watched, row: models.Model, columns: tuple[str, ...]) -> Va
     return found
 
 
+def _is_secret(watched: Watched, row: models.Model, column: str) -> bool:
+    """One that the table names, or that is sealed: a new one of those may be in no table yet."""
+    return column in watched.secrets or isinstance(_field(row, column), SealedField)
+
+
+def _field(row: models.Model, column: str) -> Any:
+    """``group_id`` is the column of the field ``group``."""
+    return row._meta.get_field(column.removesuffix("_id") if column.endswith("_id") else column)
+
+
 def _shown(column: str) -> str:
     return column.removesuffix("_id")
 
 
 def _plain(row: models.Model, column: str, value: Any) -> Any:
     """A value as JSON has it, however the field was set: "5" and 5 are the same to an integer's field."""
-    field: Any = row._meta.get_field(column.removesuffix("_id") if column.endswith("_id") else column)
+    field = _field(row, column)
     if value is None or isinstance(value, bool | dict | list):
         return value
     value = field.to_python(value) if not field.is_relation else value
@@ -206,7 +217,13 @@ def _write(
         str(getattr(about, watched.name)) if watched.name else (node.name if node is not None else str(about))
     )
     kind, message = words
-    told = {"name": name, "fields": ", ".join(fields), "node": node.name if node is not None else ""}
+    told = {
+        "name": name,
+        "fields": ", ".join(fields),
+        "node": node.name if node is not None else "",
+        "kind": getattr(row, watched.kind)() if watched.kind else "",
+    }
+    warns = watched.warns_of_removal and words is watched.deleted
     record(
         kind,
         str(message) % told,
@@ -215,6 +232,7 @@ def _write(
         node_name=node.name if node is not None else "",
         node_ref=str(node.uuid) if node is not None else "",
         target=Target(watched.type, str(about.pk), name),
+        severity=Severity.WARNING if warns else Severity.INFO,
         data=data,
         category=Category.AUDIT,
     )

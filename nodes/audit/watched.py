@@ -10,7 +10,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 Words = tuple[str, str | Promise]
-"""An entry's kind, and its message with ``%(name)s``, ``%(fields)s`` and ``%(node)s``."""
+"""An entry's kind, and its message with ``%(name)s``, ``%(fields)s``, ``%(node)s`` and ``%(kind)s``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Watched:
     All its columns are watched but those that are ``ignored``, so that a column which is added is watched as
     well; of ``secrets`` an entry says only whether they were set, changed or removed. ``node`` leads to the
     node it belongs to, ``target`` (a path, "" for the row itself) to what an entry is about, ``name`` (a path
-    from there) to its name. ``paths`` are further values, of rows that a column points to.
+    from there) to its name. ``paths`` are further values, of rows that a column points to. ``kind`` is the
+    method that gives a row's kind in words; ``warns_of_removal`` makes a warning of the entry of a removal.
     """
 
     model: str
@@ -34,6 +35,8 @@ class Watched:
     target: str = ""
     name: str = ""
     paths: tuple[str, ...] = ()
+    kind: str = ""
+    warns_of_removal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +163,11 @@ WATCHED = (
     Watched(
         "mfa.Authenticator",
         "second_factor",
-        ("second_factor_added", _("Second factor of user “%(name)s” added.")),
-        ("second_factor_changed", _("Second factor of user “%(name)s” changed: %(fields)s.")),
-        ("second_factor_removed", _("Second factor of user “%(name)s” removed.")),
+        ("second_factor_added", _("Second factor of user “%(name)s” added: %(kind)s.")),
+        ("second_factor_changed", _("Second factor of user “%(name)s” changed: %(kind)s.")),
+        ("second_factor_removed", _("Second factor of user “%(name)s” removed: %(kind)s.")),
+        warns_of_removal=True,
+        kind="get_type_display",
         secrets=("data",),
         ignored=("created_at", "last_used_at", "user_id"),
         target="user",

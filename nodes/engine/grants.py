@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,12 +92,22 @@ def change_role(actor: Actor, role: Role, *, name: str, permissions: Iterable[st
     return role
 
 
-@transaction.atomic
 def remove_role(actor: Actor, role: Role) -> None:
     """Remove a role, and take it from all who have it. Raises PermissionDenied, InvalidInput for a built-in
     one."""
+    remove_roles(actor, [role])
+
+
+@transaction.atomic
+def remove_roles(actor: Actor, roles: Iterable[Role]) -> None:
+    """As :func:`remove_role`, several with one second factor: all of them or none."""
     _require_granting(actor)
     require_fresh(actor, FACTOR)
+    for role in roles:
+        _remove(actor, role)
+
+
+def _remove(actor: Actor, role: Role) -> None:
     _refuse_builtin(role)
     for assignment in role.assignments.select_related("role", "user", "group", "node"):
         _revoke(actor, assignment)
@@ -153,12 +164,18 @@ def assign_role(
     return assignment
 
 
-@transaction.atomic
 def revoke_role(actor: Actor, assignment: RoleAssignment) -> None:
     """Take a role from its holder. Raises PermissionDenied, SecondFactorRequired."""
+    revoke_roles(actor, [assignment])
+
+
+@transaction.atomic
+def revoke_roles(actor: Actor, assignments: Iterable[RoleAssignment]) -> None:
+    """As :func:`revoke_role`, several with one second factor: all of them or none."""
     _require_granting(actor)
     require_fresh(actor, FACTOR)
-    _revoke(actor, assignment)
+    for assignment in assignments:
+        _revoke(actor, assignment)
 
 
 def _revoke(actor: Actor, assignment: RoleAssignment) -> None:
@@ -273,7 +290,8 @@ def _checked_name(name: str) -> str:
     found = name.strip()
     if not found or len(found) > 63 or not found.isprintable():
         raise InvalidInput(_("A role's name has 1 to 63 printable characters."), field="name")
-    if found in BUILTIN_ROLES:
+    # However it is written: "Administrator" would be taken for the built-in one.
+    if unicodedata.normalize("NFKC", found).casefold() in BUILTIN_ROLES:
         raise _name_taken(found)
     return found
 

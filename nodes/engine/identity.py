@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
-from nodes.events import Actor, LoginsEnded, publish, record, target_of
+from nodes.events import Actor, LoginsEnded, publish, record, target_of, told
 from nodes.models import User
 
 MOST_NAMES = 1000
@@ -22,7 +22,7 @@ def create_user(actor: Actor, user: User, name: str) -> User:
         if User.objects.filter(username__iexact=user.username).exists() and number < MOST_NAMES:
             continue
         try:
-            with transaction.atomic():
+            with transaction.atomic(), told():  # below
                 user.set_unusable_password()
                 user.save(force_insert=True)
                 break
@@ -30,7 +30,13 @@ def create_user(actor: Actor, user: User, name: str) -> User:
             if number >= MOST_NAMES:
                 raise
     text = _("%s was created at the first sign-in by the identity provider") % user.username
-    record("user_created", text, actor=actor, target=target_of(user), data={"asked_name": name})
+    record(
+        "user_created",
+        text,
+        actor=actor,
+        target=target_of(user),
+        data={"after": {"username": user.username}, "asked_name": name},
+    )
     return user
 
 
@@ -41,14 +47,20 @@ def synchronise_groups(actor: Actor, user: User, wanted: Set[str], managed: Set[
         before = set(user.groups.filter(name__in=managed).values_list("name", flat=True))
         if before == set(wanted):
             return
-        for name in sorted(wanted - before):
-            user.groups.add(Group.objects.get_or_create(name=name)[0])
-        user.groups.remove(*Group.objects.filter(name__in=before - wanted))
+        gained = [Group.objects.get_or_create(name=name)[0] for name in sorted(wanted - before)]
+        all_before = _groups_of(user)
+        with told():  # below
+            user.groups.add(*gained)
+            user.groups.remove(*Group.objects.filter(name__in=before - wanted))
         record(
             "user_groups_changed",
             _("The groups of %s were changed by the identity provider") % user.get_username(),
             actor=actor,
             target=target_of(user),
-            data={"before": sorted(before), "after": sorted(wanted)},
+            data={"before": {"groups": all_before}, "after": {"groups": _groups_of(user)}},
         )
         publish(LoginsEnded(user.pk))
+
+
+def _groups_of(user: User) -> list[str]:
+    return list(user.groups.order_by("name").values_list("name", flat=True))

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from nodes.engine.submit import asking_user
+from nodes.engine.tokens import end_token
 from nodes.events import Actor, LoginsEnded, publish, record, target_of
 from nodes.models import ApiToken, User
 from nodes.permissions import GRANT, require
@@ -90,11 +91,7 @@ def revoke_tokens(actor: Actor, user: User) -> int:
     with transaction.atomic():
         rows = list(ApiToken.objects.select_for_update().filter(user=user.pk, revoked_at=None))
         for row in rows:
-            row.revoked_at = timezone.now()
-            row.save(update_fields=["revoked_at"])
-            text = _("API token “%s” revoked") % row.name
-            record("token_revoked", text, actor=actor, target=target_of(user), data={"token": row.name})
-        publish(LoginsEnded(user.pk))
+            end_token(actor, row)
     return len(rows)
 
 

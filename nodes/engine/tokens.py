@@ -17,7 +17,7 @@ from nodes import second_factor
 from nodes.engine.grants import checked_permissions
 from nodes.engine.submit import asking_user
 from nodes.errors import InvalidInput, PermissionDenied
-from nodes.events import Actor, Target, record, told
+from nodes.events import Actor, LoginsEnded, Target, publish, record, told
 from nodes.models import ApiToken, Node, TokenScope, User
 from nodes.models.event import Severity
 from nodes.models.role import check_selector
@@ -94,6 +94,7 @@ def make_token(
             selector=labels,
             node_uuids=[str(node.uuid) for node in nodes],
             networks=taken_from,
+            with_factor=second_factor.is_required(actor),
         )
     words = _("API token “%s” made") % row.name
     warns = Severity.WARNING if SENSITIVE.intersection(given) else Severity.INFO
@@ -110,12 +111,18 @@ def revoke_token(actor: Actor, token: ApiToken) -> bool:
         raise PermissionDenied(_("Another user's token is revoked with the permission “%s”.") % GRANT)
     if not ApiToken.objects.select_for_update().filter(pk=token.pk, revoked_at=None).exists():
         return False
+    end_token(actor, token)
+    return True
+
+
+def end_token(actor: Actor, token: ApiToken) -> None:
+    """Revoke the token, for callers that have checked who asks; in their transaction."""
     token.revoked_at = timezone.now()
     with told():  # below
         token.save(update_fields=["revoked_at"])
     words = _("API token “%s” revoked") % token.name
     record("token_revoked", words, actor=actor, target=_of(token), data={"before": _told(token)})
-    return True
+    publish(LoginsEnded(token.user_id))
 
 
 def tokens_seen_by(user: User) -> QuerySet[ApiToken]:
@@ -195,5 +202,6 @@ def _told(token: ApiToken) -> dict[str, Any]:
         "labels": token.selector,
         "nodes": token.node_uuids,
         "networks": token.networks,
+        "with_factor": token.with_factor,
         "expires_at": token.expires_at.isoformat(),
     }

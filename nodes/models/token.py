@@ -39,7 +39,8 @@ def is_inside(address: str | None, networks: Iterable[str]) -> bool:
 
 class ApiToken(models.Model):
     """A token of a user. What it may is decided when it is made: ``permissions`` (codenames), the nodes, and
-    the networks it is taken from (none: any). What its user loses it loses at the same moment."""
+    the networks it is taken from (none: any). Where a second factor is required, one that was made without
+    does nothing that asks people for it. What its user loses it loses at the same moment."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens", verbose_name=_("user")
@@ -52,6 +53,7 @@ class ApiToken(models.Model):
     selector = models.JSONField(_("labels"), default=dict)
     node_uuids = models.JSONField(_("nodes"), default=list)
     networks = models.JSONField(_("source networks"), default=list)
+    with_factor = models.BooleanField(_("made with a second factor"), default=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     expires_at = models.DateTimeField(_("expires"))
     last_used_at = models.DateTimeField(_("last used"), null=True)
@@ -79,6 +81,7 @@ class ApiToken(models.Model):
         selector: Mapping[str, str] | None = None,
         node_uuids: Iterable[str] = (),
         networks: Iterable[str] = (),
+        with_factor: bool = False,
     ) -> tuple[ApiToken, str]:
         """A new token, and its text, which is nowhere else and cannot be had again. Without ``permissions``
         it has all that there are. Checks nothing: what people ask for comes through nodes/engine/tokens.py.
@@ -100,6 +103,7 @@ class ApiToken(models.Model):
             selector=dict(selector or {}),
             node_uuids=sorted(node_uuids),
             networks=list(networks),
+            with_factor=with_factor,
         )
         return row, text
 
@@ -135,6 +139,7 @@ class ApiToken(models.Model):
             scope=self.scope,
             selector=self.selector,
             nodes=self.node_uuids,
+            with_factor=self.with_factor,
         )
 
     @property

@@ -26,7 +26,8 @@ class TokenLimits:
     """The limits of the token with key ``token``. Its user has what both give, never more.
 
     ``permissions`` are codenames. ``selector`` counts with the scope ``labels``, ``nodes`` (UUIDs as text)
-    with the scope ``nodes``; a token with either has no permission that belongs to no node.
+    with the scope ``nodes``; a token with either has no permission that belongs to no node. ``with_factor``:
+    its maker gave a fresh second factor for it.
     """
 
     token: int
@@ -35,6 +36,7 @@ class TokenLimits:
     scope: str = TokenScope.ALL.value
     selector: tuple[tuple[str, str], ...] = ()
     nodes: frozenset[str] = frozenset()
+    with_factor: bool = False
 
     @classmethod
     def of(
@@ -46,10 +48,12 @@ class TokenLimits:
         scope: str,
         selector: Mapping[str, str],
         nodes: Iterable[str],
+        with_factor: bool = False,
     ) -> TokenLimits:
         named = frozenset(permissions)
         allowed = named & READING_PERMISSIONS if read_only else named
-        return cls(token, allowed, read_only, scope, tuple(sorted(selector.items())), frozenset(nodes))
+        labels = tuple(sorted(selector.items()))
+        return cls(token, allowed, read_only, scope, labels, frozenset(nodes), with_factor)
 
     @property
     def everywhere(self) -> bool:
@@ -64,6 +68,7 @@ class TokenLimits:
             "scope": self.scope,
             "selector": dict(self.selector),
             "nodes": sorted(self.nodes),
+            "with_factor": self.with_factor,
         }
 
     @classmethod
@@ -75,4 +80,5 @@ class TokenLimits:
             scope=row["scope"],
             selector=row["selector"],
             nodes=row["nodes"],
+            with_factor=row.get("with_factor", False),  # of an operation from before there was this
         )

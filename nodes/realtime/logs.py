@@ -45,8 +45,8 @@ from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
 
 from nodes import access, credential_use
-from nodes.audit.requests import noting_denials, tell_denials
-from nodes.errors import InvalidInput, NodeAdminError, UnknownNode
+from nodes.audit.requests import noting_denials, tell_denials, tell_refusal
+from nodes.errors import InvalidInput, NodeAdminError, PermissionDenied, UnknownNode
 from nodes.events import Actor
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import absolute
@@ -166,17 +166,21 @@ class LogConsumer(AsyncWebsocketConsumer):
     def _rights(self) -> tuple[User, Node] | None:
         """The user and the node as they are now. Raises UnknownNode, PermissionDenied."""
         user = self._caller.user()
-        require_starting(user)
         if user is None:
             return None
+        client = self.scope.get("client") or ("",)
+        actor = Actor(user, client[0], Via.API if self._caller.token else Via.PAGE)
         with noting_denials() as denials:
             try:
+                require_starting(user)
                 return user, get_node(user, self._name, VIEW_LOGS)
+            except PermissionDenied:
+                if not denials:
+                    tell_refusal(actor, "node-logs")
+                raise
             finally:
                 if denials:
-                    client = self.scope.get("client") or ("",)
-                    via = Via.API if self._caller.token else Via.PAGE
-                    tell_denials(denials, Actor(user, client[0], via), "node-logs")
+                    tell_denials(denials, actor, "node-logs")
 
     async def disconnect(self, code: int) -> None:
         self._recheck.close()

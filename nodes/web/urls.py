@@ -48,7 +48,11 @@ account_urlpatterns = [
     path("account/sessions/end-others/", signed_in(account.end_other_sessions), name="sessions-end-others"),
     path("account/confirm/", signed_in(account.confirm), name="factor-confirm"),
     path("account/second-factor/challenge/", signed_in(account.challenge), name="factor-challenge"),
-    path("account/second-factor/webauthn/", signed_in(RedirectView.as_view(pattern_name="mfa_index"))),
+    path(
+        "account/second-factor/webauthn/",
+        signed_in(RedirectView.as_view(pattern_name="mfa_index")),
+        name="factor-passkeys",
+    ),
     path("account/second-factor/", include("allauth.mfa.urls")),
     path("account/oidc/<str:provider_id>/login/", account.closed, name="openid_connect_login"),
     path("account/oidc/<str:provider_id>/login/callback/", account.closed, name="openid_connect_callback"),

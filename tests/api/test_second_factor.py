@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodes.models import Bmc, Operation
+from nodes.models import ApiToken, Bmc, Operation
 from tests.api.conftest import Api
 from tests.factories import grant, make_node
 from tests.second_factors import App, sign_in
@@ -121,9 +121,46 @@ def test_it_says_what_the_login_can_give(administrator, operator, node):
     assert answer == {"required": True, "kinds": [], "passkey": None}
 
 
-def test_a_token_needs_none_and_is_told_so(api, administrator, node):
+def test_a_token_that_was_made_with_one_needs_none_and_is_told_so(api, administrator, node):
     App(administrator)
     token = api(administrator)
+    ApiToken.objects.update(with_factor=True)
     assert token("verify-second-factor", {"code": "1", "call": "add-node"})[0] == 400
     answer = token("reboot-node", STOP)[1]
     assert token("reboot-node", STOP | {"confirm_token": answer["confirm_token"]})[0] == 202
+
+
+def test_a_token_that_was_made_without_one_does_nothing_that_needs_one(api, administrator, node):
+    Bmc.objects.create(node=node, url="https://127.0.0.1:1", system_path="/redfish/v1/Systems/1")
+    token = api(administrator)
+    plan = token("reboot-node", STOP)[1]
+    calls = {
+        "reboot-node": STOP | {"confirm_token": plan["confirm_token"]},
+        "power-on-node": {"node": "alpha"},
+        "update-node": {
+            "node": "alpha",
+            "uri": "qemu+ssh://root@127.0.0.1:1/system",
+            "host_key_fingerprint": "SHA256:" + "A" * 43,
+            "credential": {"kind": "password", "password": "p"},
+        },
+        "add-node": {
+            "name": "beta",
+            "uri": "qemu+ssh://root@127.0.0.1:1/system",
+            "host_key_fingerprint": "SHA256:" + "A" * 43,
+            "credential": {"kind": "password", "password": "p"},
+        },
+    }
+    for call, body in calls.items():
+        status, answer = token(call, body)
+        assert (status, answer["code"]) == (403, "permission_denied"), call
+        assert "Make a new token" in answer["detail"], call
+    assert not Operation.objects.exists()
+    assert token("disable-node", {"node": "alpha"})[0] == 200
+    assert token("list-nodes", {})[0] == 200
+
+
+def test_where_none_is_required_every_token_does_what_it_may(api, administrator, node, settings):
+    settings.NODEADMIN_REQUIRE_SECOND_FACTOR = ""
+    token = api(administrator)
+    plan = token("reboot-node", STOP)[1]
+    assert token("reboot-node", STOP | {"confirm_token": plan["confirm_token"]})[0] == 202

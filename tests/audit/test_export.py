@@ -284,7 +284,7 @@ def test_rsyslog_understands_every_part_of_an_entry(server, way):
     assert (message.data["via"], message.data["token"]) == ("api", "ci")
     assert message.data["chain_mac"] == entry.chain_mac
     assert json.loads(message.data["data"]) == entry.data
-    assert message.text == 'a\ufffdb] "quoted" \\ \ufffd[31m\ufffd\ufffd é 中'
+    assert message.text == 'a\ufffdb] "quoted" \\ \\x1b[31m\\u202e\\u202e é 中'
 
 
 @needs_rsyslog

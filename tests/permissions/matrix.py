@@ -14,9 +14,10 @@ from typing import Any
 VIEW, LOGS, CHANGE = "view_node", "view_node_logs", "change_node"
 MAINTAIN, POWER, DELETE = "maintain_node", "power_node", "delete_node"
 ADD, SCAN, GRANT = "add_node", "scan_host", "grant_access"
+AUDIT, SSH = "view_audit_log", "manage_ssh"
 ALL_ON_NODE = frozenset((VIEW, LOGS, CHANGE, MAINTAIN, POWER, DELETE))
 STORAGE = tuple(f"{what}_declaredsharedstorage" for what in ("add", "change", "delete", "view"))
-ALL_OF_FLEET = frozenset((ADD, SCAN, GRANT, "view_audit_log", "manage_ssh", *STORAGE))
+ALL_OF_FLEET = frozenset((ADD, SCAN, GRANT, AUDIT, SSH, *STORAGE))
 NOTHING: frozenset[str] = frozenset()
 
 # -- callers ---------------------------------------------------------------------------------------
@@ -92,9 +93,10 @@ class Call:
 
     ``of``: ``node`` (called for each of the two; without ``view_node`` it is unknown), ``both`` (names both
     at once), ``storage`` (a declaration, seen with a node of it) or both of these, ``fleet`` (of no node).
-    ``needs`` is the permission. ``reads``: open to tokens for reading only. ``reaches``: the server connects
-    to a host. ``lists``: the answer names the nodes that the caller sees, and no other. ``answers``: for who
-    may.
+    ``needs`` is the permission, ``also`` one of the fleet that it takes besides, ``either`` one of the fleet
+    that does as well. ``login``: of the caller's own login, which a token has none of. ``reads``: open to
+    tokens for reading only. ``reaches``: the server connects to a host. ``lists``: the answer names the nodes
+    that the caller sees, and no other. ``answers``: for who may.
     """
 
     needs: str = ""
@@ -104,18 +106,24 @@ class Call:
     reaches: bool = False
     lists: bool = False
     answers: Answers = OK
+    also: str = ""
+    either: str = ""
 
     def expected(self, caller: Caller, node: str) -> Answers:
         if not caller.known:
             return frozenset((401,))
         if caller.read_only and not self.reads:
             return frozenset((403,))
+        if self.of == "login":
+            return frozenset((400,)) if caller.token else self.answers
         own = caller.on(node) if self.of == "node" else caller.fleet
         if "storage" in self.of and not (caller.sees or STORAGE[2] in caller.fleet):
             return frozenset((400,))  # no such declaration
         if ("node" in self.of or "both" in self.of) and VIEW not in caller.on(node):
             return frozenset((404,))
-        if self.needs and self.needs not in own:
+        if self.needs and self.needs not in own and self.either not in caller.fleet:
+            return frozenset((403,))
+        if self.also and self.also not in caller.fleet:
             return frozenset((403,))
         return self.answers
 
@@ -146,6 +154,14 @@ def _running(world: Any, node: str) -> dict[str, Any]:
 
 def _storage(**members: Any) -> Body:
     return lambda world, node: {"kind": "path", "name": "/srv/x", "nodes": world.both, **members}
+
+
+def _jump_host(**members: Any) -> Body:
+    return lambda world, node: {"jump_host": world.jump_host.name, **members}
+
+
+def _call_for(world: Any, node: str) -> dict[str, Any]:
+    return {"call": "add-node"}
 
 
 ENDPOINTS: dict[str, tuple[Call, ...]] = {
@@ -183,7 +199,7 @@ ENDPOINTS: dict[str, tuple[Call, ...]] = {
     "list-shared-storage": (Call("", "fleet", of_nothing, reads=True, lists=True),),
     "scan-bmc-certificate": (
         Call(CHANGE, body=lambda world, node: {"node": world.name(node), "url": world.bmc},
-             reaches=True, answers=UNREACHED),
+             reaches=True, answers=UNREACHED, also=SCAN),
     ),
     "power-on-node": (Call(POWER, answers=STARTED),),
     **{f"describe-node-{slug}": (_read(),) for slug in ("summary", "usb", "net", "disks", "vms", "pools")},
@@ -200,6 +216,25 @@ ENDPOINTS: dict[str, tuple[Call, ...]] = {
     "describe-log-entry": (
         Call(LOGS, body=_of(entry="s=4ab6;i=1869c;b=01;m=6b8;t=60a2;x=715f"),
              reaches=True, answers=UNREACHED),
+    ),
+    "list-jump-hosts": (Call(SSH, "fleet", of_nothing, either=ADD),),
+    "describe-jump-host": (Call(SSH, "fleet", _jump_host(), either=ADD),),
+    "add-jump-host": (
+        Call(SSH, "fleet", lambda world, node: {
+            "name": "gate", "host": "127.0.0.1", "port": world.trap.port,
+            "host_key_fingerprint": world.nodes["a"].host_key_fingerprint,
+            "credential": {"kind": "nodeadmin_key", "user": "jump"}}, reaches=True, answers=UNREACHED),
+    ),
+    "update-jump-host": (Call(SSH, "fleet", _jump_host(name="gate")),),
+    "remove-jump-host": (Call(SSH, "fleet", _jump_host()),),
+    "list-own-keys": (Call(SSH, "fleet", of_nothing),),
+    "describe-own-key": (Call(SSH, "fleet", of_nothing),),
+    "rotate-own-key": (Call(SSH, "fleet", of_nothing, answers=PLANNED),),
+    "retire-own-key": (Call(SSH, "fleet", of_nothing, answers=frozenset((400,))),),  # there is no old one
+    "describe-second-factor": (Call("", "login", _call_for, reads=True),),
+    "verify-second-factor": (
+        Call("", "login", lambda world, node: {"call": "add-node", "code": "000000"},
+             answers=frozenset((403,))),  # they have none
     ),
     "list-inventory-changes": (Call("", "fleet", of_nothing, reads=True, lists=True), _read()),
     "search-devices": (Call("", "fleet", of_nothing, reads=True, lists=True), _read()),
@@ -235,6 +270,8 @@ class Page:
     lists: bool = False
     hidden: bool = False
     answers: Answers = DONE
+    also: str = ""
+    query: str = ""
 
     def expected(self, caller: Caller, node: str, method: str) -> Answers:
         if not caller.known or caller.token:
@@ -245,7 +282,8 @@ class Page:
         if self.of == "node":
             if VIEW not in caller.on(node):
                 return frozenset((404,))
-            return self.answers if needs in caller.on(node) else frozenset((403,))
+            may = needs in caller.on(node) and (not self.also or self.also in caller.fleet)
+            return self.answers if may else frozenset((403,))
         if self.of == "storage" and not (caller.sees or STORAGE[2] in caller.fleet):
             return frozenset((404,))
         if needs and needs not in caller.fleet:
@@ -266,8 +304,23 @@ def _service(action: str) -> Arguments:
     return lambda world, node: [world.name(node), action]
 
 
-OPEN = {"login", "logout", "favicon", "metrics"}
+OPEN = {
+    "login", "logout", "favicon", "metrics", "account_login", "account_logout", "account_inactive",
+    "oidc-login", "oidc-callback", "openid_connect_login", "openid_connect_callback",
+    "socialaccount_login_cancelled", "mfa_login_webauthn",
+}  # fmt: skip
 """Addresses with answers of their own for who is not signed in; tested by name."""
+
+
+def _own(get: str | None = "", post: str | None = "", **more: Any) -> Page:
+    """Of one's own account: it takes a login, and shows and changes nobody else's. allauth asks for the
+    password or the factor again where it wants to."""
+    return _fleet(get, post, **{"answers": frozenset((200, 302, 403, 404, 405, 422)), **more})
+
+
+def _jump_host_row(world: Any, node: str) -> list[Any]:
+    return [world.jump_host.pk]
+
 
 PAGES: dict[str, tuple[Page, ...]] = {
     "dashboard": (_fleet(lists=True),),
@@ -305,7 +358,8 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "node-connection": (Page(CHANGE, CHANGE),),
     "node-bmc": (Page(CHANGE, CHANGE),),
     "node-bmc-scan": (
-        Page(None, CHANGE, data=lambda world, node: {"url": world.bmc}, reaches="post"),
+        Page(None, CHANGE, data=lambda world, node: {"url": world.bmc}, reaches="post",
+             also=SCAN),
     ),
     "node-bmc-remove": (Page(None, CHANGE),),
     "node-section": (Page(arguments=lambda world, node: [world.name(node), "pci"]),),
@@ -325,12 +379,43 @@ PAGES: dict[str, tuple[Page, ...]] = {
     "token-revoke": (
         _fleet(None, GRANT, arguments=lambda world, node: [world.others_token], hidden=True),
     ),
+    "audit-log": (_fleet(lists=False),),
+    "jump-hosts": (_fleet(SSH),),
+    "jump-host-add": (_fleet(SSH, SSH),),
+    "jump-host-scan": (
+        _fleet(None, SSH, data=lambda world, node: {"host": "127.0.0.1", "port": world.trap.port},
+               reaches="post"),
+    ),
+    "jump-host": (_fleet(SSH, SSH, arguments=_jump_host_row),),
+    "jump-host-remove": (_fleet(None, SSH, arguments=_jump_host_row),),
+    "own-key": (_fleet(SSH),),
+    "own-key-rotate": (_fleet(None, SSH),),
+    "own-key-retire": (_fleet(None, SSH, answers=frozenset((400, *DONE))),),
+    "account": (_own(),),
+    "account_change_password": (_own(),),
+    "account_reauthenticate": (_own(),),
+    "usersessions_list": (_own("", None),),
+    # Of another user: there is none.
+    "session-end": (
+        _own(None, "", arguments=lambda world, node: [world.others_session], answers=frozenset((404,))),
+    ),
+    "sessions-end-others": (_own(None, ""),),
+    "factor-confirm": (_own(query="?for=grant&next=//elsewhere.example/"),),
+    "factor-challenge": (_own(None, "", data=lambda world, node: {"about": "grant"}),),
+    "factor-passkeys": (_own(),),
+    **{f"mfa_{name}": (_own(),) for name in (
+        "index", "authenticate", "reauthenticate", "activate_totp", "deactivate_totp", "view_recovery_codes",
+        "generate_recovery_codes", "download_recovery_codes", "list_webauthn", "add_webauthn",
+        "reauthenticate_webauthn",
+    )},
+    **{f"mfa_{name}_webauthn": (_own(arguments=lambda world, node: [world.others_factor]),)
+       for name in ("remove", "edit")},
 }  # fmt: skip
 
 # -- the admin -------------------------------------------------------------------------------------
 
-EVERYBODY, STAFF, GRANTERS, SUPERUSERS, NOBODY, DECLARERS, NODE = (
-    "everybody", "staff", "granters", "superusers", "nobody", "declarers", "node",
+EVERYBODY, STAFF, GRANTERS, SUPERUSERS, NOBODY, DECLARERS, KEEPERS, NODE = (
+    "everybody", "staff", "granters", "superusers", "nobody", "declarers", "keepers", "node",
 )  # fmt: skip
 
 
@@ -364,6 +449,11 @@ ADMIN = {
     **_rows("nodes_user", SUPERUSERS, SUPERUSERS, SUPERUSERS),
     "auth_user_password_change": SUPERUSERS,
     **_rows("auth_group", SUPERUSERS, SUPERUSERS, SUPERUSERS),
+    **_rows("nodes_jumphost", KEEPERS, NOBODY, NOBODY),
+    **_rows("nodes_ownkeypair", KEEPERS, NOBODY, NOBODY),
+    **_rows("mfa_authenticator", GRANTERS, NOBODY, GRANTERS) | {"mfa_authenticator_changelist": STAFF},
+    **_rows("usersessions_usersession", GRANTERS, NOBODY, NOBODY)
+    | {"usersessions_usersession_changelist": STAFF},
     **_rows("axes_accessattempt", SUPERUSERS, NOBODY, SUPERUSERS),
     **_rows("axes_accesslog", SUPERUSERS, NOBODY, SUPERUSERS),
     **_rows("axes_accessfailurelog", SUPERUSERS, NOBODY, SUPERUSERS),

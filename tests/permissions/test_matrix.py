@@ -6,12 +6,15 @@ One world for all of it, in one transaction that nothing ever commits; every cal
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.contrib.auth.models import Group
 from django.core.cache import cache
 from django.db import transaction
@@ -20,7 +23,17 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from nodes import access
 from nodes.api import urls as api_urls
-from nodes.models import ApiToken, DeclaredSharedStorage, Node, Operation, Role, RoleAssignment, User
+from nodes.models import (
+    ApiToken,
+    DeclaredSharedStorage,
+    JumpHost,
+    Node,
+    Operation,
+    OwnKeyPair,
+    Role,
+    RoleAssignment,
+    User,
+)
 from tests.factories import make_user
 from tests.permissions import matrix
 from tests.permissions.matrix import CALLERS, ENDPOINTS, OPEN, PAGES, Caller
@@ -65,6 +78,10 @@ def state() -> tuple[Any, ...]:
         Role.objects.count(),
         RoleAssignment.objects.count(),
         User.objects.filter(is_superuser=True).count(),
+        list(JumpHost.objects.values_list("name", "host")),
+        OwnKeyPair.objects.count(),
+        Authenticator.objects.count(),
+        UserSession.objects.filter(user__username="somebody").count(),
         list(Node.objects.order_by("pk").values_list("name", "notes", "uri", "labels", "scheduling")),
     )
 
@@ -186,7 +203,7 @@ def test_each_page_answers_each_caller_as_the_matrix_says(world: World, name: st
 def _wrong_page(
     world: World, name: str, page: matrix.Page, caller: Caller, node: str, method: str
 ) -> list[str]:
-    address = reverse(name, args=page.arguments(world, node))
+    address = reverse(name, args=page.arguments(world, node)) + page.query
     data = page.data(world, node) if method == "post" else {}
     expected = page.expected(caller, node, method)
     access.close_pool()
@@ -198,6 +215,8 @@ def _wrong_page(
         changed = state() != world.state
     what = f"{caller.name} {method} {address}: {answer.status_code}"
     wrong = []
+    if "//elsewhere" in answer.headers.get("Location", "").partition("?")[0]:
+        wrong.append(f"{what} leads elsewhere")
     if answer.status_code not in expected:
         wrong.append(f"{what}, expected {sorted(expected)}")
     if expected == matrix.REDIRECTED and not answer["Location"].startswith(reverse("login")):
@@ -215,20 +234,24 @@ def _wrong_page(
     return wrong
 
 
-@pytest.mark.parametrize("name", ["login", "logout", "favicon", "metrics"])
+@pytest.mark.parametrize("name", sorted(OPEN))
 def test_what_is_open_tells_nothing(world: World, name: str):
     for caller in CALLERS:
         for method in ("get", "post"):
             client = world.callers[caller.name]
             with rolled_back(client):
                 cache.clear()
-                answer = getattr(client, method)(reverse(name))
+                arguments = ["oidc"] if name.startswith("openid_connect") else []
+                answer = getattr(client, method)(reverse(name, args=arguments))
+                changed = state() != world.state
             text = answer.content.decode()
             if name == "metrics" and caller.name in ("read-only token", "token for all nodes"):
                 assert answer.status_code == (200 if method == "get" else 405)
                 continue
             assert "kvm-" not in text, f"{caller.name} {method} {name}"
-            assert answer.status_code in (200, 302, 401, 405)
+            assert not changed
+            # 403 and 404: of allauth and of a provider, where there is none.
+            assert answer.status_code in (200, 302, 401, 403, 404, 405)
 
 
 # -- the admin -------------------------------------------------------------------------------------
@@ -258,6 +281,7 @@ MAY = {
     matrix.EVERYBODY: lambda name: True,
     matrix.STAFF: lambda name: not name.startswith("no staff"),
     matrix.GRANTERS: lambda name: name in ("granter", "administrator", "superuser"),
+    matrix.KEEPERS: lambda name: name in ("administrator", "superuser"),
     matrix.DECLARERS: lambda name: name in ("administrator", "superuser"),
     matrix.SUPERUSERS: lambda name: name == "superuser",
     matrix.NODE: lambda name: name in ("viewer of a", "administrator", "superuser"),
@@ -288,6 +312,10 @@ def admin_arguments(world: World, name: str) -> list[Any]:
         "role": world.role.pk,
         "roleassignment": world.assignment.pk,
         "user": world.root.pk,
+        "jumphost": world.jump_host.pk,
+        "ownkeypair": world.own_key,
+        "mfa_authenticator": world.others_factor,
+        "usersessions_usersession": world.others_session,
         "auth_group": Group.objects.get(name="viewers").pk,
     }
     return [world.rows["a"].get(model) or keys.get(model) or 1]
@@ -325,3 +353,59 @@ def test_each_address_of_the_admin_answers_as_the_matrix_says(world: World, staf
             if changed:
                 wrong.append(f"{what} has changed something")
     assert not wrong, "\n".join(wrong)
+
+
+# -- a login without the second factor that the settings ask for -----------------------------------
+
+
+@pytest.fixture
+def all_need_a_factor() -> Iterator[None]:
+    with override_settings(NODEADMIN_REQUIRE_SECOND_FACTOR="all"):
+        yield
+
+
+def _tried_without(world: World, client: Client, method: str, address: str, body: Any = None) -> Any:
+    cache.clear()
+    kind = {"content_type": "application/json"} if isinstance(body, str) else {}
+    with rolled_back(client):
+        answer = getattr(client, method)(address, body or {}, **kind)
+        assert state() == world.state, f"{method} {address} has changed something"
+    assert not world.trap.count(), f"{method} {address} has connected to a host"
+    return answer
+
+
+def test_a_superuser_without_the_factor_has_no_endpoint(world: World, all_need_a_factor: None):
+    client = world.callers["superuser"]
+    wrong = []
+    for name, calls in ENDPOINTS.items():
+        for call in calls:
+            answer = _tried_without(world, client, "post", f"/api/{name}", json.dumps(call.body(world, "a")))
+            if (answer.status_code, answer.json().get("code")) != (403, "second_factor_required"):
+                wrong.append(f"{name}: {answer.status_code} {answer.content[:100]!r}")
+    assert _tried_without(world, client, "get", reverse("api-schema")).status_code == 403
+    assert _tried_without(world, client, "get", reverse("api-docs"))["Location"] == reverse("mfa_index")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_superuser_without_the_factor_is_led_to_set_one_up_from_every_page(
+    world: World, all_need_a_factor: None
+):
+    client = world.callers["superuser"]
+    addresses = {name: reverse(name, args=PAGES[name][0].arguments(world, "a")) for name in PAGES}
+    addresses |= {f"admin:{name}": reverse(f"admin:{name}", args=admin_arguments(world, name))
+                  for name in matrix.ADMIN}  # fmt: skip
+    wrong = []
+    for name, address in addresses.items():
+        if address.startswith(("/account/second-factor/", "/account/password-again/")):
+            continue
+        for method in ("get", "post"):
+            answer = _tried_without(world, client, method, address)
+            if (answer.status_code, answer.headers.get("Location")) != (302, reverse("mfa_index")):
+                wrong.append(f"{method} {name}: {answer.status_code}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_token_is_none_of_that(world: World, all_need_a_factor: None):
+    with rolled_back():
+        caller = next(one for one in CALLERS if one.name == "token for all nodes")
+        assert world.call(caller, "list-nodes", {}).status_code == 200

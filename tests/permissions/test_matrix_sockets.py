@@ -80,3 +80,18 @@ async def test_each_socket_answers_each_caller_as_the_matrix_says(settings: Any)
     access.close_pool()
     assert not wrong, "\n".join(wrong)
     assert logs.open_log_sockets() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_no_socket_opens_for_a_login_without_the_factor_that_is_required(settings: Any):
+    trap = Trap()
+    world = await sync_to_async(World)(trap)
+    caller = next(one for one in CALLERS if one.name == "superuser")
+    headers = headers_of(world, caller)
+    assert await seen_of_fleet(headers) == "ab"
+    settings.NODEADMIN_REQUIRE_SECOND_FACTOR = "all"
+    assert await seen_of_fleet(headers) == fleet.UNAUTHENTICATED
+    assert await code_of_logs(headers, world.name("a")) == "not_authenticated"
+    assert trap.count() == 0
+    trap.close()
+    access.close_pool()

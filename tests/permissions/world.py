@@ -9,6 +9,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from allauth.mfa.models import Authenticator
+from allauth.usersessions.models import UserSession
 from django.contrib.auth.models import Group
 from django.test import Client
 from django.utils import timezone
@@ -24,6 +26,7 @@ from nodes.models import (
     Device,
     Event,
     InventoryChange,
+    JumpHost,
     Node,
     Role,
     User,
@@ -117,6 +120,21 @@ class World:
         self.root = make_user("root", is_superuser=True, is_staff=True)
         self.others_token = token_of(self.root)[0].pk
         self.callers = {caller.name: self._client(caller) for caller in CALLERS}
+        self.jump_host = JumpHost.objects.create(
+            name="bastion",
+            host="127.0.0.1",
+            port=trap.port,
+            user="jump",
+            host_key=self.nodes["a"].host_key,
+            host_key_fingerprint=self.nodes["a"].host_key_fingerprint,
+            credential_kind="nodeadmin_key",
+        )
+        self.own_key = access.own_key_pair().pk
+        somebody = make_user("somebody")
+        self.others_factor = Authenticator.objects.create(user=somebody, type="totp", data={}).pk
+        self.others_session = UserSession.objects.create(
+            user=somebody, ip="192.0.2.9", session_key="x" * 32, user_agent="curl"
+        ).pk
         self.role = Role.objects.create(name="own", permissions=["view_node"])
         self.assignment = give(self.root, "view_node", "change_node")
 

@@ -87,7 +87,10 @@ def test_a_user_with_a_mapped_group_is_created_in_the_group_that_it_maps_to(prov
     assert groups_of("grace") == {"administrators"}
     assert not Group.objects.filter(name="accounting").exists()
     event = Event.objects.get(kind="user_groups_changed")
-    assert (event.target_name, event.data) == ("grace", {"before": [], "after": ["administrators"]})
+    assert (event.target_name, event.data) == (
+        "grace",
+        {"before": {"groups": []}, "after": {"groups": ["administrators"]}},
+    )
     assert set(Event.objects.values_list("kind", flat=True)) >= {"user_created", "signed_in"}
 
 

@@ -18,7 +18,7 @@ from nodes import second_factor
 from nodes.engine import bmc, jump_hosts, requests, submit
 from nodes.errors import SecondFactorRequired
 from nodes.events import Actor, GivenFactor
-from nodes.models import ApiToken, Bmc, Event, FactorProof, JumpHost, Node, Operation, User
+from nodes.models import ApiToken, Bmc, Event, FactorProof, JumpHost, Node, Operation, Role, User
 from nodes.models.event import Via
 from tests.api.test_jump_hosts import make_jump_host
 from tests.factories import make_node
@@ -332,12 +332,59 @@ def test_a_code_over_the_api_serves_the_jump_host_it_was_given_for(administrator
 def test_a_token_is_made_with_one_and_not_without(administrator):
     app = App(administrator)
     client = sign_in("ada", app)
-    form = {"name": "backup", "days": "30"}
+    form = {"name": "backup", "days": "30", "scope": "all", "permissions": ["view_node", "power_node"]}
     assert client.post(reverse("token-list"), form).status_code == 422
     assert not ApiToken.objects.exists()
     answer = client.post(reverse("token-list"), form | {"factor_code": app.code()})
     assert answer.context["made"]
-    assert ApiToken.objects.get().name == "backup"
+    token = ApiToken.objects.get()
+    assert (token.name, token.with_factor) == ("backup", True)
+    ApiToken.objects.update(with_factor=False)
+    assert "made without a second factor" in client.get(reverse("token-list")).content.decode()
+
+
+def test_a_token_that_was_made_while_none_was_asked_for_is_known_for_it(administrator, settings):
+    settings.NODEADMIN_REQUIRE_SECOND_FACTOR = ""
+    client = sign_in("ada", App(administrator))
+    form = {"name": "backup", "days": "30", "permissions": ["view_node", "power_node"]}
+    assert client.post(reverse("token-list"), form).context["made"]
+    assert ApiToken.objects.get().with_factor is False
+
+
+def test_object_permissions_use_the_factor_up_with_a_valid_form_and_not_before(administrator, node):
+    User.objects.filter(pk=administrator.pk).update(is_staff=True, is_superuser=True)
+    app = App(administrator)
+    client = sign_in("ada", app)
+    choice = reverse("admin:nodes_node_permissions", args=[node.pk])
+    away = client.get(choice)["Location"]
+    assert client.post(away, {"factor_code": app.code()})["Location"] == choice
+    chosen = client.post(choice, {"submit_manage_user": "1", "user": "ada"})
+    assert FactorProof.objects.count() == 1
+    answer = client.post(chosen["Location"], {"permissions": ["no_such"]})
+    assert (answer.status_code, FactorProof.objects.count()) == (200, 1)
+    assert client.post(chosen["Location"], {"permissions": ["view_node"]}).status_code == 302
+    assert (FactorProof.objects.count(), Event.objects.filter(kind="access_granted").count()) == (0, 1)
+    assert client.post(chosen["Location"], {"permissions": []})["Location"].startswith(
+        reverse("factor-confirm")
+    )
+    assert Event.objects.filter(kind="access_withdrawn").count() == 0
+
+
+def test_several_roles_are_removed_with_one_factor_all_or_none(administrator):
+    User.objects.filter(pk=administrator.pk).update(is_staff=True, is_superuser=True)
+    app = App(administrator)
+    client = sign_in("ada", app)
+    rows = [Role.objects.create(name=name, permissions=["view_node"]).pk for name in ("one", "two")]
+    builtin = Role.objects.get(name="viewer").pk
+    address = reverse("admin:nodes_role_changelist")
+    data = {"action": "delete_selected", "post": "yes", "_selected_action": rows}
+    away = client.post(address, data)["Location"]
+    assert away.startswith(reverse("factor-confirm"))
+    client.post(away, {"factor_code": app.code()})
+    client.post(address, data | {"_selected_action": [*rows, builtin]})
+    assert (Role.objects.filter(pk__in=rows).count(), FactorProof.objects.count()) == (2, 1)
+    client.post(address, data)
+    assert (Role.objects.filter(pk__in=rows).count(), FactorProof.objects.count()) == (0, 0)
 
 
 def test_grants_in_the_admin_need_one_given_on_the_page_before(groups):
@@ -401,8 +448,8 @@ def test_setting_one_up_makes_the_login_whole_under_another_key(administrator, s
     assert client.post(setting_up, {"code": app.code()}).status_code == 302
     assert client.session.session_key != before
     assert client.get(reverse("dashboard")).status_code == 200
-    kinds = Event.objects.filter(target_name="ada").values_list("kind", flat=True)
-    assert {"second_factor_added", "recovery_codes_made"} <= set(kinds)
+    added = Event.objects.filter(kind="second_factor_added", target_name="ada", user_name="ada")
+    assert [event.data["after"]["type"] for event in added.order_by("pk")] == ["totp", "recovery_codes"]
 
 
 def test_a_password_alone_takes_no_factor_away(administrator):

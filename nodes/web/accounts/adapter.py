@@ -1,4 +1,4 @@
-"""allauth's account hooks: nobody signs up, no mail is sent, and each sign-in is on record."""
+"""allauth's account hooks: nobody signs up, no mail is sent."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from allauth.core import context
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-
-from nodes.events import record
-from nodes.web.views.access import actor_of
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -61,8 +57,7 @@ class AccountAdapter(DefaultAccountAdapter):
         if not hasattr(user, "backend"):
             user.backend = BACKEND
         with transaction.atomic():
-            super().login(request, user)
-            record("signed_in", _("Signed in"), actor=actor_of(request))
+            super().login(request, user)  # nodes/audit/sign_ins.py records it, in this transaction
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
         """Who has neither password nor factor here can only sign in again, at the identity provider: that

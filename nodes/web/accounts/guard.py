@@ -20,7 +20,7 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 
 from nodes import second_factor
-from nodes.events import record, target_of
+from nodes.events import record, target_of, told
 from nodes.login_age import STARTED, USED, ended
 from nodes.models import User
 from nodes.web.views.access import actor_of
@@ -59,12 +59,17 @@ class LoginGuardMiddleware:
             return None  # the view says what it says to anybody who is not signed in
         if BACKGROUND not in request.headers:
             touch(request)
-        if second_factor.may_use(request.session) or request.path.startswith(("/api/", *ENROLMENT)):
+        if second_factor.may_use(request.session) or _asks_itself(request.path):
             return None
         address = reverse("mfa_index")
         if getattr(request, "htmx", False) or request.headers.get("HX-Request"):
             return HttpResponse(status=204, headers={"HX-Redirect": address})
         return redirect(address)
+
+
+def _asks_itself(path: str) -> bool:
+    # The API's documentation is a page for people: there its refusal would find no page to be shown on.
+    return path.startswith(ENROLMENT) or (path.startswith("/api/") and path != reverse("api-docs"))
 
 
 def touch(request: HttpRequest) -> None:
@@ -94,4 +99,5 @@ def end(request: HttpRequest, reason: str) -> None:
         record(
             "session_ended", text, actor=actor_of(request), target=target_of(user), data={"reason": reason}
         )
-    auth.logout(request)
+    with told():  # above
+        auth.logout(request)

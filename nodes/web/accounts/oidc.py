@@ -3,6 +3,7 @@ the provider names, no more and no less."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,16 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from requests import Session
 
+from nodes import access
 from nodes.engine.identity import create_user, synchronise_groups
 from nodes.events import Actor
+from nodes.hosts.checked_requests import CheckedSession
 from nodes.models.event import Via
 
-DEADLINE_S = (5.0, 10.0)
-"""To connect, and between two parts of an answer."""
+DEADLINE_S = 10.0
+"""Of one request to the provider, its answer included."""
+MOST_BYTES = 1 << 20
+"""Of one answer; those that are any are some thousand bytes long."""
 MOST_GROUPS = 2000
 PROOFS = frozenset({"mfa"})
 """What in ``amr`` says that there were several factors (RFC 8176, section 2)."""
@@ -73,15 +78,12 @@ class SocialAdapter(DefaultSocialAccountAdapter):
     """allauth's hooks (its documentation, Third-Party Accounts, Adapter)."""
 
     def get_requests_session(self) -> Session:
-        """With deadlines, and without following the provider to another address."""
-        session = super().get_requests_session()
-        session.max_redirects = 0
-        plain = session.request
-
-        def bounded(*args: Any, **kwargs: Any) -> Any:
-            return plain(*args, **{**kwargs, "timeout": DEADLINE_S})
-
-        session.request = bounded
+        """To addresses alone that the network rules allow, within a time and a size, and without following
+        the provider to another address."""
+        rules = access.network_rules()
+        session = CheckedSession(rules, "provider", timeout_s=DEADLINE_S, most_bytes=MOST_BYTES)
+        # As requests has it by itself, which here asks the environment nothing else.
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         return session
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
@@ -111,7 +113,6 @@ class SocialAdapter(DefaultSocialAccountAdapter):
             claims = claims_of(sociallogin)
             name = self._name(str(claims.get("preferred_username") or claims["sub"]))
             create_user(self._actor(request, None), user, name)
-            user.set_unusable_password()
             sociallogin.save(request)
             synchronise_groups(self._actor(request, user), user, groups_of(claims), self._managed())
         return user

@@ -1,5 +1,5 @@
-"""What is told by signals: the start of a login, and changes of second factors, which go on record in the
-transaction that makes them, whoever makes them: the user's own pages, an administrator, a command."""
+"""What is told by signals: the start of a login, and the use of second factors. What is added and removed of
+those, whoever does it, the audit log's watch records (nodes/audit/watched.py)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from typing import Any
 
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.signals import user_logged_in as signed_in
-from allauth.core import context
 from allauth.mfa import signals as factors
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount import providers
 from allauth.usersessions.models import UserSession
 from django.contrib.auth.signals import user_logged_in, user_logged_out
-from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from nodes.engine.logins import moved
-from nodes.events import SYSTEM, Actor, LoginsEnded, publish, record, target_of
+from nodes.events import LoginsEnded, publish, record, target_of
 from nodes.login_age import start
 from nodes.models import User
 from nodes.models.event import Severity
@@ -33,8 +31,6 @@ def connect() -> None:
     user_logged_in.connect(_login_started, dispatch_uid="nodeadmin.login")
     user_logged_out.connect(_signed_out, dispatch_uid="nodeadmin.signed_out")
     signed_in.connect(_signed_in, dispatch_uid="nodeadmin.signed_in")
-    post_save.connect(_kept, sender=Authenticator, dispatch_uid="nodeadmin.factor_kept")
-    post_delete.connect(_removed, sender=Authenticator, dispatch_uid="nodeadmin.factor_removed")
     factors.authenticator_added.connect(_shown, dispatch_uid="nodeadmin.factor_shown")
     factors.authenticator_used.connect(_used, dispatch_uid="nodeadmin.factor_used")
     factors.authentication_failed.connect(_failed, dispatch_uid="nodeadmin.factor_failed")
@@ -54,28 +50,6 @@ def _signed_in(request: HttpRequest, user: User, sociallogin: Any = None, **kwar
     """Over the identity provider: its second factor counts here where it is believed."""
     if sociallogin is not None and proved_factor(claims_of(sociallogin)):
         record_authentication(request, user, "provider_mfa")
-
-
-def _kept(instance: Authenticator, created: bool, **kwargs: Any) -> None:
-    if not created:
-        return
-    codes = instance.type == Authenticator.Type.RECOVERY_CODES
-    words = _("%(user)s: new recovery codes") if codes else _("%(user)s: second factor added: %(factor)s")
-    _tell("recovery_codes_made" if codes else "second_factor_added", words, instance)
-
-
-def _removed(instance: Authenticator, **kwargs: Any) -> None:
-    words = _("%(user)s: second factor removed: %(factor)s")
-    _tell("second_factor_removed", words, instance, severity=Severity.WARNING)
-
-
-def _tell(kind: str, words: str, factor: Authenticator, *, severity: str = Severity.INFO) -> None:
-    request, user = context.request, factor.user
-    asking = getattr(request, "user", None)
-    actor: Actor = actor_of(request) if isinstance(asking, User) else SYSTEM
-    text = words % {"user": user.get_username(), "factor": factor}
-    data = {"type": str(factor.type)}
-    record(kind, text, actor=actor, target=target_of(user), severity=severity, data=data)
 
 
 def _shown(request: HttpRequest, user: User, authenticator: Authenticator, **kwargs: Any) -> None:

@@ -23,6 +23,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from nodes import second_factor
 from nodes.engine import logins
 from nodes.errors import NodeAdminError
+from nodes.events import told
 from nodes.web.agents import agent_name
 from nodes.web.factor import factor_field
 from nodes.web.forms.account import PasswordForm
@@ -48,7 +49,8 @@ class PasswordPage(PasswordChangeView):
         request = self.request
         before = request.session.session_key or ""
         with transaction.atomic():
-            form.save()
+            with told():  # password_changed
+                form.save()
             # Keeps this login under another key; all that were signed with the old password no longer hold.
             flows.password_change.finalize_password_change(request, form.user)
             logins.moved(before, request.session.session_key or "")

@@ -10,37 +10,13 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from nodes.admin_access import GrantersAdmin, actor_of
 from nodes.engine import grants
 from nodes.engine.grants import Scope
 from nodes.errors import NodeAdminError
 from nodes.events import Actor
-from nodes.factor_admin import FreshFactor, actor_of
 from nodes.models import Role, RoleAssignment, RoleScope
-from nodes.permissions import ALL_PERMISSIONS, GRANT, has_for_all
-
-
-def may_grant(request: HttpRequest) -> bool:
-    user: Any = request.user
-    return user.is_authenticated and has_for_all(user, GRANT)
-
-
-class GrantersAdmin(FreshFactor):
-    """Who may grant sees and changes it; Django's own permissions for it count for nothing."""
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return may_grant(request)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return may_grant(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return may_grant(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return may_grant(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return may_grant(request)
+from nodes.permissions import ALL_PERMISSIONS
 
 
 class RoleForm(forms.ModelForm):
@@ -83,8 +59,7 @@ class RoleAdmin(GrantersAdmin):
         grants.remove_role(actor_of(request), obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[Role]) -> None:
-        for role in queryset:
-            grants.remove_role(actor_of(request), role)
+        grants.remove_roles(actor_of(request), queryset)
 
 
 class RoleAssignmentForm(forms.ModelForm):
@@ -151,5 +126,4 @@ class RoleAssignmentAdmin(GrantersAdmin):
         grants.revoke_role(actor_of(request), obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: models.QuerySet[RoleAssignment]) -> None:
-        for assignment in queryset.select_related("role", "user", "group", "node"):
-            grants.revoke_role(actor_of(request), assignment)
+        grants.revoke_roles(actor_of(request), queryset.select_related("role", "user", "group", "node"))
