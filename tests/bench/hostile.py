@@ -1,32 +1,41 @@
 """Ten enemies among a hundred nodes: what the others' users notice of them.
 
-The list of nodes, one node's description and the first lines of a live log, asked for without and then with
-enemies, in the same run and of the same server: the ratio of the 95th percentiles. The enemies' logs are
-watched by viewers, asked for by the API, and their inventories are taken all the while. Memory and threads of
-the server are looked at before, and at the worst moment. Run: ``python -m tests.bench.hostile``.
+One server with everything that runs beside it (engine, monitor, live logs). In half of the time ten of the
+hosts are enemies, in the other half they are as honest as the ninety; halves alternate. All the while all
+nodes beat, logs are viewed and asked for; the enemies' inventories are taken far more often than by schedule,
+honest ones not at all. A user in a process of their own asks for the list of nodes, a node and a live log,
+and watches lines come (hostile_client.py): the figures are the ratios of the 95th percentiles. Memory and threads
+of the server are looked at before, and at the worst moment. Run: ``python -m tests.bench.hostile``.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from datetime import timedelta
+from itertools import cycle
 from pathlib import Path
+from typing import IO
 
 FOLDER = tempfile.TemporaryDirectory(prefix="bench-hostile-")
-os.environ["DJANGO_SETTINGS_MODULE"] = "nodeadmin.settings.test"
+os.environ["DJANGO_SETTINGS_MODULE"] = "nodeadmin.settings.local"
 os.environ["NODEADMIN_DATA_DIR"] = FOLDER.name
+os.environ["NODEADMIN_LOG_LEVEL"] = "ERROR"
 os.environ["NODEADMIN_LOG_SOCKETS_PER_USER"] = "500"
-os.environ["BENCH_ATTACK"] = str(Path(FOLDER.name) / "attack")
+os.environ["NODEADMIN_CONNECTIONS_PER_ADDRESS"] = "2000"
+os.environ["NODEADMIN_API_RATE"] = "1000000/min"
+# By the bench itself: honest hosts would be measured, too.
+os.environ["NODEADMIN_REFRESH_S"] = "0"
+(Path(FOLDER.name) / "static").mkdir()
 
 import django  # noqa: E402 - settings come first
 
@@ -35,109 +44,199 @@ django.setup()
 import httpx  # noqa: E402 - settings come first
 from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
-from websockets.asyncio.client import connect  # noqa: E402
 
-from nodes.models import ApiToken, Credential, Node, User  # noqa: E402
+from nodes.models import ApiToken, Node, User  # noqa: E402
+from nodes.monitor.refresh import submit_refreshes  # noqa: E402
+from tests.bench.background import Background  # noqa: E402
 from tests.bench.figures import Report  # noqa: E402
-from tests.hostile.host import JOURNALS, PROBES, EnemyHost  # noqa: E402
-from tests.journals import JournalHost, entry  # noqa: E402
-from tests.sshd import LoopbackSshd, free_port  # noqa: E402
+from tests.bench.hostile_client import TICK  # noqa: E402
+from tests.factories import make_credential, make_snapshot  # noqa: E402
+from tests.hostile.host import BEATS, FLOODS, JOURNALS, PROBES, EnemyHost  # noqa: E402
+from tests.journals import JournalHost, entry, export  # noqa: E402
+from tests.sshd import LoopbackSshd, descendants, free_port  # noqa: E402
 
-RATIO, MEMORY_MB, THREADS = 1.5, 50.0, 120.0
-NODES, ENEMIES = 100, 10
+RATIO, MEMORY_MB, THREADS = 1.5, 50.0, 60.0
+NODES, ENEMIES, VIEWED = 100, 10, 20
+INVENTORIES = 10
+REFRESH_S = 20.0
+"""Between two inventories of an enemy. By schedule a host that fails is asked once in three minutes at first,
+and then ever more seldom."""
+SETTLE_S = 8.0
+TICK_S = 0.2
+KINDS = ("list", "describe", "live_log", "live_line")
 
 
 class Bench:
-    """The server, its nodes, and what is asked of it."""
+    """The server, its nodes, and those who use it."""
 
-    def __init__(self, honest: LoopbackSshd, enemies: list[LoopbackSshd]) -> None:
+    def __init__(self, honest: JournalHost, enemies: list[EnemyHost], attack: Path) -> None:
+        self.enemies = enemies
+        self._attack = attack
         call_command("migrate", verbosity=0)
-        user = User.objects.create_superuser("bench")
-        _row, self.token = ApiToken.make(user, "bench", timezone.now() + timedelta(days=1), read_only=True)
+        self.tokens = [self._token(name) for name in ("measured", "viewers")]
         for number in range(NODES - ENEMIES):
-            self._node(f"honest-{number}", honest)
-        for number, sshd in enumerate(enemies):
-            self._node(f"enemy-{number}", sshd)
+            node = self._node(f"honest-{number}", honest.sshd)
+            if number < INVENTORIES:
+                make_snapshot(node)
+        self.enemy_ids = [
+            self._node(f"enemy-{number}", enemy.sshd).pk for number, enemy in enumerate(enemies)
+        ]
         self.port = free_port()
-        command = [sys.executable, "-m", "tests.bench.hostile_server", "--port", str(self.port)]
-        # It says of every enemy that it is one.
-        with (Path(FOLDER.name) / "server.log").open("wb") as log:
-            self.process = subprocess.Popen(command, stderr=log)
-        self.headers = {"Authorization": f"Bearer {self.token}"}
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=self.headers, timeout=30)
+        self.samples: list[tuple[str, float, float]] = []
+        self.memory_kib = self.threads = 0
+        self._refreshing = threading.Event()
+        self._ended = threading.Event()
+        self.writer = honest.writer("live")
 
-    def _node(self, name: str, sshd: LoopbackSshd) -> None:
+    def _token(self, name: str) -> str:
+        """Of a user of their own: what one user may have at once is not to be shared."""
+        user = User.objects.create_superuser(name)
+        return ApiToken.make(user, name, timezone.now() + timedelta(days=1), read_only=False)[1]
+
+    def _node(self, name: str, sshd: LoopbackSshd) -> Node:
         key = sshd.host_key()
         node = Node.objects.create(
             name=name,
             uri=f"qemu+ssh://root@127.0.0.1:{sshd.port}/system",
             host_key=key.to_text(),
             host_key_fingerprint=key.fingerprint,
+            observed_at=timezone.now(),
+            cpu_threads=64,
         )
-        secret = {"private_key": sshd.user_key.read_text()}
-        Credential.objects.create(node=node, kind="ssh_key", secret=secret)
+        make_credential(node, "ssh_key", private_key=sshd.user_key.read_text())
+        return node
 
-    def wait(self) -> None:
-        for _attempt in range(300):
+    # -- processes ----------------------------------------------------------------------------------
+
+    def start(self, stack: contextlib.ExitStack, viewers: Background) -> None:
+        log = stack.enter_context((Path(FOLDER.name) / "server.log").open("wb"))
+        self.server = self._process(
+            stack, "nodeadmin.server", "--port", str(self.port), stderr=log, stdout=log
+        )
+        self._wait()
+        names = [f"enemy-{number}" for number in range(ENEMIES)]
+        names += [f"honest-{number}" for number in range(10, 10 + VIEWED)]
+        self._viewers = self._process(
+            stack, "tests.bench.hostile_viewers", str(self.port), *names,
+            prefix=viewers.prefix, token=self.tokens[1], stdin=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+        client = self._process(
+            stack, "tests.bench.hostile_client", str(self.port),
+            token=self.tokens[0], stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+        assert client.stdout is not None
+        for work in (lambda: self._collect(client.stdout), self._tick, self._look, self._refresh):
+            threading.Thread(target=work, daemon=True).start()
+        stack.callback(self._ended.set)
+
+    def _process(
+        self,
+        stack: contextlib.ExitStack,
+        module: str,
+        *arguments: str,
+        prefix: tuple[str, ...] = (),
+        token: str = "",
+        **files: IO[bytes] | int,
+    ) -> subprocess.Popen[bytes]:
+        command = [*prefix, sys.executable, "-m", module, *arguments]
+        process = subprocess.Popen(command, env=os.environ | {"BENCH_TOKEN": token}, **files)  # type: ignore[call-overload]
+        stack.callback(self._end, process)
+        return process
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        try:
+            process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _wait(self) -> None:
+        headers = {"Authorization": f"Bearer {self.tokens[0]}"}
+        for _attempt in range(600):
             with contextlib.suppress(httpx.TransportError):
-                self.client.post("/api/list-nodes", json={})
+                url = f"http://127.0.0.1:{self.port}/api/list-nodes"
+                assert httpx.post(url, json={}, headers=headers, timeout=30).status_code == 200
                 return
             time.sleep(0.1)
         raise RuntimeError("the server does not answer")
 
-    def list_nodes(self) -> None:
-        assert self.client.post("/api/list-nodes", json={}).status_code == 200
+    def wait_online(self) -> None:
+        for _attempt in range(240):
+            if Node.objects.filter(connection="online").count() == NODES:
+                return
+            time.sleep(0.5)
+        raise RuntimeError("not all nodes are online")
 
-    def describe(self) -> None:
-        assert self.client.post("/api/describe-node", json={"node": "honest-1"}).status_code == 200
+    # -- beside the measurement -----------------------------------------------------------------------
 
-    def live_log(self) -> None:
-        asyncio.run(self._first_lines("honest-0"))
+    def _collect(self, lines: IO[bytes]) -> None:
+        for line in lines:
+            kind, begun, took = line.decode().split()
+            self.samples.append((kind, float(begun), float(took)))
 
-    async def _first_lines(self, name: str, held_s: float = 0.0) -> None:
-        address = f"ws://127.0.0.1:{self.port}/ws/nodes/{name}/logs/"
-        async with connect(
-            address, additional_headers=self.headers, max_size=None, ping_interval=None
-        ) as socket:
-            await socket.send(json.dumps({"type": "subscribe", "backlog": 20}))
-            async with asyncio.timeout(held_s or 30):
-                async for message in socket:
-                    raw = message.encode() if isinstance(message, str) else message
-                    if raw.startswith(b'{"type":"entries"'):
-                        return
-                    if raw.startswith(b'{"type":"error"'):
-                        raise RuntimeError(raw.decode())
+    def _tick(self) -> None:
+        """Write to the journal of the honest hosts, which all share one."""
+        number = 10_000
+        assert self.writer.stdin is not None
+        while not self._ended.wait(TICK_S):
+            number += 1
+            now = time.time_ns() // 1000
+            with contextlib.suppress(OSError):
+                self.writer.stdin.write(export(entry(number, f"{TICK}{time.monotonic():.6f}", at_us=now)))
+                self.writer.stdin.flush()
 
-    def attack(self, name: str, until: threading.Event) -> None:
-        """View the live log of an enemy and ask for its log, again and again."""
-        while not until.is_set():
-            with contextlib.suppress(Exception):
-                asyncio.run(self._first_lines(name, 5.0))
-            with contextlib.suppress(httpx.HTTPError):
-                url = f"http://127.0.0.1:{self.port}/api/describe-node-logs"
-                httpx.post(url, headers=self.headers, json={"node": name}, timeout=20)
-            until.wait(0.2)
+    def _look(self) -> None:
+        while not self._ended.wait(0.1):
+            memory = threads = 0
+            for pid in (self.server.pid, *descendants(self.server.pid)):
+                memory += status(pid, "VmRSS")
+                threads += status(pid, "Threads")
+            self.memory_kib, self.threads = max(self.memory_kib, memory), max(self.threads, threads)
 
-    def status(self, name: str) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1])
-        raise RuntimeError(f"no {name}")
+    def _refresh(self) -> None:
+        """Ask for the enemies' inventories in turn, as the monitor does."""
+        turns = cycle(self.enemy_ids)
+        while not self._ended.wait(REFRESH_S / ENEMIES):
+            if self._refreshing.is_set():
+                submit_refreshes([next(turns)])
+
+    # -- halves ---------------------------------------------------------------------------------------
+
+    def turn(self, *, hostile: bool) -> None:
+        """Have the ten hosts be enemies, or honest."""
+        self._refreshing.clear()
+        if hostile:
+            self._attack.touch()
+        else:
+            self._attack.unlink(missing_ok=True)
+        for enemy in self.enemies:
+            enemy.sshd.drop_connections()
+        assert self._viewers.stdin is not None
+        self._viewers.stdin.write(b"\n")
+        self._viewers.stdin.flush()
+        if hostile:
+            self._refreshing.set()
+        time.sleep(SETTLE_S)
+
+    def measured(self, seconds: float) -> dict[str, list[float]]:
+        """Seconds of each kind of call that begins within the next ``seconds``."""
+        begin = time.monotonic()
+        time.sleep(seconds)
+        end = time.monotonic()
+        times: dict[str, list[float]] = defaultdict(list)
+        for kind, begun, took in tuple(self.samples):
+            if begin <= begun < end:
+                times[kind].append(took)
+        return times
 
 
-def measured(bench: Bench, seconds: float) -> tuple[dict[str, list[float]], int, int]:
-    """Seconds of each kind of call, and the most memory (KiB) and threads that were seen meanwhile."""
-    calls = {"list": bench.list_nodes, "describe": bench.describe, "live_logs": bench.live_log}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    memory = threads = 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end or min(map(len, times.values())) < 20:
-        for name, call in calls.items():
-            begun = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - begun)
-        memory, threads = max(memory, bench.status("VmRSS")), max(threads, bench.status("Threads"))
-    return times, memory, threads
+def status(pid: int, name: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
 
 
 def p95(times: list[float]) -> float:
@@ -146,50 +245,75 @@ def p95(times: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=30, help="of each half")
+    parser.add_argument("--seconds", type=float, default=20, help="of each half (20)")
+    parser.add_argument("--rounds", type=int, default=4, help="of a half without and a half with enemies (4)")
+    parser.add_argument("--log", type=Path, help="where to leave what the server and the client said")
     options = parser.parse_args()
     report = Report()
     with contextlib.ExitStack() as stack:
-        honest = JournalHost(Path(FOLDER.name) / "honest")
+        hosts = stack.enter_context(Background("bench-enemies", weight=0.002))
+        viewers = stack.enter_context(Background("bench-viewers", weight=0.5))
+        if not hosts.is_held:
+            report.say("No control group could be made: the enemies take the server's processor as well.")
+        honest = JournalHost(Path(FOLDER.name) / "honest", options={"MaxStartups": "400"})
         honest.write(entry(number, f"line {number}") for number in range(2000))
         stack.enter_context(honest)
-        enemies = []
-        for number in range(ENEMIES):
-            enemy = stack.enter_context(EnemyHost(Path(FOLDER.name) / f"enemy-{number}"))
-            enemy.probe(sorted(PROBES)[number % len(PROBES)])
-            enemy.journal(sorted(JOURNALS)[number % len(JOURNALS)])
-            enemies.append(enemy.sshd)
-        bench = Bench(honest.sshd, enemies)
+        attack = Path(FOLDER.name) / "attack"
+        enemies = [
+            stack.enter_context(made(number, attack, honest.journal, hosts.prefix))
+            for number in range(ENEMIES)
+        ]
+        bench = Bench(honest, enemies, attack)
+        bench.start(stack, viewers)
+        bench.wait_online()
         try:
-            compare(report, bench, options.seconds)
+            compare(report, bench, options.seconds, options.rounds)
         finally:
-            Path(os.environ["BENCH_ATTACK"]).unlink(missing_ok=True)
-            bench.process.terminate()
-            bench.process.wait(30)
+            if options.log is not None:
+                shutil.copy(Path(FOLDER.name) / "server.log", options.log)
     report.finish()
 
 
-def compare(report: Report, bench: Bench, seconds: float) -> None:
-    """Without enemies, then with them."""
-    bench.wait()
-    measured(bench, 3)
-    before, memory_before, threads_before = measured(bench, seconds)
-    until = threading.Event()
-    Path(os.environ["BENCH_ATTACK"]).touch()
-    names = [f"enemy-{number}" for number in range(ENEMIES)]
-    viewers = [threading.Thread(target=bench.attack, args=(name, until), daemon=True) for name in names]
-    for viewer in viewers:
-        viewer.start()
-    time.sleep(3)
-    after, memory, threads = measured(bench, seconds)
-    until.set()
-    for name, times in after.items():
-        with_them, without = p95(times), p95(before[name])
-        behind = f"p95 {with_them * 1000:.0f} ms against {without * 1000:.0f} ms, {len(times)} calls"
-        report.figure(f"{name}_with_enemies", with_them / without, RATIO, behind)
-    grown = (memory - memory_before) / 1024
-    report.figure("memory_grown_mb", grown, MEMORY_MB, f"{memory / 1024:.0f} MB at most")
-    report.figure("threads", threads, THREADS, f"{threads_before} without enemies")
+def made(number: int, attack: Path, journal: Path, prefix: tuple[str, ...]) -> EnemyHost:
+    """One of the enemies: each kind of attack is somebody's."""
+    enemy = EnemyHost(
+        Path(FOLDER.name) / f"enemy-{number}", attack=attack, own_journal=journal, prefix=prefix
+    )
+    journals = [*FLOODS, "names without end", *sorted(JOURNALS.keys() - {"names without end"})]
+    enemy.journal(journals[number % len(journals)])
+    enemy.probe(sorted(PROBES)[number % len(PROBES)])
+    enemy.beats(sorted(BEATS)[number % len(BEATS)])
+    return enemy
+
+
+def compare(report: Report, bench: Bench, seconds: float, rounds: int) -> None:
+    """Halves in turn; the memory is compared with that before the first attack."""
+    halves: dict[bool, dict[str, list[float]]] = {False: defaultdict(list), True: defaultdict(list)}
+    memory_before = threads_before = 0
+    for number in range(rounds):
+        for hostile in (False, True):
+            bench.turn(hostile=hostile)
+            times = bench.measured(seconds)
+            if not number and not hostile:
+                memory_before, threads_before = bench.memory_kib, bench.threads
+            for kind in (*KINDS, "failed"):
+                halves[hostile][kind] += times[kind]
+            shown = (f"{kind} {p95(times[kind]) * 1000:.0f} ms of {len(times[kind])}" for kind in KINDS)
+            report.say(
+                f"{'with' if hostile else 'without'} enemies, p95: {', '.join(shown)};"
+                f" {bench.memory_kib / 1024:.0f} MB, {bench.threads} threads"
+            )
+    without, with_them = halves[False], halves[True]
+    for kind in KINDS:
+        quiet, loud = p95(without[kind]), p95(with_them[kind])
+        behind = f"p95 {loud * 1000:.0f} ms against {quiet * 1000:.0f} ms, {len(with_them[kind])} calls"
+        report.figure(f"{kind}_with_enemies", loud / quiet, RATIO, behind)
+    report.figure("failed_calls", len(with_them["failed"]), len(without["failed"]))
+    grown = (bench.memory_kib - memory_before) / 1024
+    report.figure("memory_grown_mb", grown, MEMORY_MB, f"{bench.memory_kib / 1024:.0f} MB at most")
+    report.figure(
+        "threads_more", bench.threads - threads_before, THREADS, f"{threads_before} without enemies"
+    )
 
 
 if __name__ == "__main__":

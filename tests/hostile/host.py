@@ -1,8 +1,8 @@
 """A host that is an enemy: a real sshd, whose tools answer as somebody wrote them who wants to hurt.
 
-``sh -s``, by which the probe is run, and ``journalctl`` are scripts of a directory that comes first on the
-path; the login shell, the frame around every command and all else are the real ones. What cannot be had of a
-real sshd (a greeting without end) is a bare socket.
+``sh``, by which the probe and the heartbeats are run, and ``journalctl`` are scripts of a directory that
+comes first on the path; the login shell, the frame around every command and all else are the real ones. What
+cannot be had of a real sshd (a greeting without end) is a bare socket.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PROBES = {
     "garbage": "exec head -c 3000000 /dev/urandom",
     "never ends": "exec sleep 600",
     "half a million frames": "exec cat frames",
+    "frames without end": "cat head; exec yes '0 1.1.o'",
     "nested": "exec cat nested",
     "gigantic": "exec cat gigantic",
 }
@@ -45,36 +46,88 @@ JOURNALS = {
     "names without end": "exec yes ''",
 }
 
+FLOODS = {
+    "new entries for ever": (
+        "exec awk 'BEGIN { for (;;) { n++; printf \"__CURSOR=s=1;i=%x;b=1;m=1;t=1;x=1\\n"
+        "__REALTIME_TIMESTAMP=17%08d000000\\n_BOOT_ID=" + "ab" * 16 + "\\nMESSAGE=line %d of a flood\\n"
+        "SYSLOG_IDENTIFIER=cron\\nPRIORITY=6\\n\\n\", n, n / 1000, n } }'"
+    ),
+}
+"""Journals in which nothing is wrong but how much there is."""
+
+BEATS = {
+    "new boot IDs": (
+        "exec awk 'BEGIN { for (;;) { n++; printf \"beat 1 n=%d boot=%032x up=9 load=1,1,1 cpu=1,1 mem=9,9,9 "
+        "libvirt=1 vms=1,1 end\\n\", n, n } }'"
+    ),
+    "empty lines": "exec yes ''",
+    "one byte a second": ONE_BYTE,
+    "garbage": "exec cat /dev/urandom",
+    "no line break": "exec tr '\\0' x </dev/zero",
+    "never comes": "exec sleep 600",
+}
+"""What stands in for the heartbeats."""
+
 
 class EnemyHost:
-    """A host whose probe and journal are as :data:`PROBES` and :data:`JOURNALS` say."""
+    """A host whose probe, journal and heartbeats are of a kind of :data:`PROBES`, :data:`JOURNALS` (or
+    :data:`FLOODS`) and :data:`BEATS`.
 
-    def __init__(self, folder: Path) -> None:
+    ``attack``: as long as this file is not there, the host does what an honest one does, with the journal of
+    the directory ``own_journal``. ``prefix``: what its sshd, and so all of it, is started by.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        attack: Path | None = None,
+        own_journal: Path | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
+        self._attack = attack
+        self._own_journal = own_journal
+        self._sh: dict[str, str] = {}
         path = f"SHLVL=2 PATH={self.bin}:/usr/bin:/bin:/usr/sbin:/sbin"
-        self.sshd = LoopbackSshd(folder / "sshd", key_types=("ed25519",), options={"SetEnv": path})
+        self.sshd = LoopbackSshd(
+            folder / "sshd", key_types=("ed25519",), options={"SetEnv": path}, prefix=prefix
+        )
         self._write_files()
 
     def probe(self, kind: str) -> None:
         """From now on the probe is ``kind``."""
-        told = f"cd {self.bin}; {PROBES[kind]}"
-        self._tool("sh", f'if [ "$1" = -s ]; then {told}; fi', 'exec /bin/sh "$@"')
+        self._sh["probe"] = f'if [ "$1" = -s ]; then cd {self.bin}; {PROBES[kind]}; fi'
+        self._write_sh()
+
+    def beats(self, kind: str) -> None:
+        """From now on the heartbeats are ``kind``."""
+        self._sh["beats"] = f'case "$2" in *"beat 1 n="*) {BEATS[kind]};; esac'
+        self._write_sh()
 
     def journal(self, kind: str) -> None:
         """From now on the journal is ``kind``; what asks for the version of journalctl is answered well."""
         version = "printf 'systemd 252 (252)\\n+PCRE2\\n'"
-        self._tool("journalctl", f'case "$*" in *--version*) {version}; exit;; esac', JOURNALS[kind])
+        real = f'/usr/bin/journalctl --directory={self._own_journal} "$@"'
+        told = f'case "$*" in *--version*) {version}; exit;; esac'
+        self._tool("journalctl", real, told, (JOURNALS | FLOODS)[kind])
 
-    def _tool(self, name: str, *lines: str) -> None:
+    def _write_sh(self) -> None:
+        real = '/bin/sh "$@"'
+        self._tool("sh", real, *self._sh.values(), f"exec {real}")
+
+    def _tool(self, name: str, real: str, *lines: str) -> None:
+        honest = [f"[ -e {self._attack} ] || exec {real}"] if self._attack is not None else []
         file = self.bin / name
-        file.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+        file.write_text("\n".join(["#!/bin/sh", *honest, *lines, ""]))
         file.chmod(0o755)
 
     def _write_files(self) -> None:
         names = " ".join(f"{number}:{source.name}" for number, source in enumerate(all_sources()))
         head = f"@@nodeadmin-probe 1 bound=8388609 elevate=root uid=0\n@@names {names}\n".encode()
         rows = b"".join(b"0 1.%d.o\n" % (number % 999_999) for number in range(500_000))
+        (self.bin / "head").write_bytes(head)
         (self.bin / "frames").write_bytes(head + rows + b"@@data\n@@end\n")
         sources = range(len(all_sources()))
         for name, body in (("nested", b'[{"children":' * 20_000), ("gigantic", b"/a/b:" + b"9" * 900_000)):

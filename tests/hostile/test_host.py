@@ -19,7 +19,7 @@ from nodes.hosts.journal_filters import read_filters
 from nodes.hosts.probe import collect
 from nodes.inventory.build import build
 from nodes.inventory.registry import SECTIONS
-from tests.hostile.host import JOURNALS, PROBES, EndlessGreeting, EnemyHost
+from tests.hostile.host import BEATS, JOURNALS, PROBES, EndlessGreeting, EnemyHost
 from tests.network import ANYWHERE
 from tests.patience import slowness
 
@@ -140,4 +140,6 @@ def test_the_fixture_has_an_enemy_of_each_kind(tmp_path: Path) -> None:
         host.probe(kind)
     for kind in JOURNALS:
         host.journal(kind)
+    for kind in BEATS:
+        host.beats(kind)
     assert (host.bin / "journalctl").stat().st_mode & 0o111
