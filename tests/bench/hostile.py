@@ -4,8 +4,8 @@ One server with everything that runs beside it (engine, monitor, live logs). In 
 hosts are enemies, in the other half they are as honest as the ninety; halves alternate. All the while all
 nodes beat, logs are viewed and asked for; the enemies' inventories are taken far more often than by schedule,
 honest ones not at all. A user in a process of their own asks for the list of nodes, a node and a live log,
-and watches lines come (hostile_client.py): the figures are the ratios of the 95th percentiles. Memory and threads
-of the server are looked at before, and at the worst moment. Run: ``python -m tests.bench.hostile``.
+and watches lines come (hostile_client.py): the figures are the ratios of the 95th percentiles. Memory and
+threads of the server are looked at before, and at the worst moment. Run: ``python -m tests.bench.hostile``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Collection
 from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
@@ -63,6 +64,7 @@ REFRESH_S = 20.0
 and then ever more seldom."""
 SETTLE_S = 8.0
 TICK_S = 0.2
+ATTACKS = ("journal", "probe", "beats")
 KINDS = ("list", "describe", "live_log", "live_line")
 
 
@@ -247,6 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20, help="of each half (20)")
     parser.add_argument("--rounds", type=int, default=4, help="of a half without and a half with enemies (4)")
+    parser.add_argument("--attacks", default=",".join(ATTACKS), help="the enemies' ways, to tell them apart")
     parser.add_argument("--log", type=Path, help="where to leave what the server and the client said")
     options = parser.parse_args()
     report = Report()
@@ -260,7 +263,9 @@ def main() -> None:
         stack.enter_context(honest)
         attack = Path(FOLDER.name) / "attack"
         enemies = [
-            stack.enter_context(made(number, attack, honest.journal, hosts.prefix))
+            stack.enter_context(
+                made(number, attack, honest.journal, hosts.prefix, options.attacks.split(","))
+            )
             for number in range(ENEMIES)
         ]
         bench = Bench(honest, enemies, attack)
@@ -274,15 +279,20 @@ def main() -> None:
     report.finish()
 
 
-def made(number: int, attack: Path, journal: Path, prefix: tuple[str, ...]) -> EnemyHost:
+def made(
+    number: int, attack: Path, journal: Path, prefix: tuple[str, ...], attacks: Collection[str]
+) -> EnemyHost:
     """One of the enemies: each kind of attack is somebody's."""
     enemy = EnemyHost(
         Path(FOLDER.name) / f"enemy-{number}", attack=attack, own_journal=journal, prefix=prefix
     )
     journals = [*FLOODS, "names without end", *sorted(JOURNALS.keys() - {"names without end"})]
-    enemy.journal(journals[number % len(journals)])
-    enemy.probe(sorted(PROBES)[number % len(PROBES)])
-    enemy.beats(sorted(BEATS)[number % len(BEATS)])
+    if "journal" in attacks:
+        enemy.journal(journals[number % len(journals)])
+    if "probe" in attacks:
+        enemy.probe(sorted(PROBES)[number % len(PROBES)])
+    if "beats" in attacks:
+        enemy.beats(sorted(BEATS)[number % len(BEATS)])
     return enemy
 
 

@@ -88,13 +88,15 @@ class EnemyHost:
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
         self._attack = attack
-        self._own_journal = own_journal
+        self._real_journalctl = f'/usr/bin/journalctl --directory={own_journal} "$@"'
         self._sh: dict[str, str] = {}
         path = f"SHLVL=2 PATH={self.bin}:/usr/bin:/bin:/usr/sbin:/sbin"
         self.sshd = LoopbackSshd(
             folder / "sshd", key_types=("ed25519",), options={"SetEnv": path}, prefix=prefix
         )
         self._write_files()
+        if own_journal is not None:
+            self._tool("journalctl", "", f"exec {self._real_journalctl}")
 
     def probe(self, kind: str) -> None:
         """From now on the probe is ``kind``."""
@@ -109,16 +111,15 @@ class EnemyHost:
     def journal(self, kind: str) -> None:
         """From now on the journal is ``kind``; what asks for the version of journalctl is answered well."""
         version = "printf 'systemd 252 (252)\\n+PCRE2\\n'"
-        real = f'/usr/bin/journalctl --directory={self._own_journal} "$@"'
         told = f'case "$*" in *--version*) {version}; exit;; esac'
-        self._tool("journalctl", real, told, (JOURNALS | FLOODS)[kind])
+        self._tool("journalctl", self._real_journalctl, told, (JOURNALS | FLOODS)[kind])
 
     def _write_sh(self) -> None:
         real = '/bin/sh "$@"'
         self._tool("sh", real, *self._sh.values(), f"exec {real}")
 
     def _tool(self, name: str, real: str, *lines: str) -> None:
-        honest = [f"[ -e {self._attack} ] || exec {real}"] if self._attack is not None else []
+        honest = [f"[ -e {self._attack} ] || exec {real}"] if self._attack is not None and real else []
         file = self.bin / name
         file.write_text("\n".join(["#!/bin/sh", *honest, *lines, ""]))
         file.chmod(0o755)
