@@ -48,7 +48,7 @@ class Limits:
     """Commands and sockets at once, over all connections to the host."""
     threads: int = 64
     """That wait in a call of libvirt's, those included that nobody waits for any more."""
-    held_bytes: int = 192 << 20
+    held_bytes: int = 32 << 20
     """Output of commands that have not ended."""
 
 
@@ -220,7 +220,7 @@ class HostBudget:
         limit: int = getattr(self._owner.limits, resource)
         with self._changed:
             if not self._changed.wait_for(lambda: self._taken[resource] + amount <= limit, timeout_s):
-                totals.refused[resource] = totals.refused.get(resource, 0) + 1
+                note_refusal(resource)
                 raise exceeded(self.name, _WORDS[resource] % _shown(resource, limit))
             self._taken[resource] += amount
 
@@ -228,23 +228,6 @@ class HostBudget:
         with self._changed:
             self._taken[resource] -= amount
             self._changed.notify_all()
-
-
-class Held:
-    """Bytes that are held of a host, until they are released."""
-
-    def __init__(self, budget: HostBudget) -> None:
-        self.budget = budget
-        self.size = 0
-
-    def add(self, size: int) -> None:
-        """Raises HostBudgetExceeded where the host has no room for them."""
-        self.budget.take("held_bytes", size)
-        self.size += size
-
-    def release(self) -> None:
-        size, self.size = self.size, 0
-        self.budget.give_back("held_bytes", size)
 
 
 class Meter:
@@ -305,6 +288,10 @@ def pieces(data: bytes, budget: HostBudget, clock: Clock) -> Iterator[bytes]:
         if clock.passed:
             raise HostTimeout(f"What {budget.name} sent could not be read within {clock.timeout_s:g} s.")
         yield data[start : start + STEP]
+
+
+def note_refusal(resource: Resource) -> None:
+    totals.refused[resource] = totals.refused.get(resource, 0) + 1
 
 
 def exceeded(name: str, what: str) -> HostBudgetExceeded:

@@ -46,6 +46,7 @@ MAX_LIMIT = 5000
 DOUBT_S = 3.0
 """A follower prints the entry that it begins at at once; after so long without it, it is looked for."""
 MAX_QUERY_BYTES = 32 << 20
+MAX_ENTRY_BYTES = 16 << 20
 CURSOR: Final = re.compile(r"(?:[a-z]=[0-9a-f]{1,32};){3,8}[a-z]=[0-9a-f]{1,32}")
 """A cursor as journald writes it; nothing else is handed to journalctl as one."""
 
@@ -358,10 +359,10 @@ def _fields_of(connection: HostConnection, cursor: str, clock: Clock) -> list[Fi
     tool = tool_of(connection, clock.left)
     options = ["--quiet", "--no-pager", "--output=export", "--reverse", "--lines=1", f"--cursor={cursor}"]
     result = connection.shell.run(
-        command(options), timeout_s=clock.left, max_bytes=MAX_QUERY_BYTES, sudo=tool.sudo
+        command(options), timeout_s=clock.left, max_bytes=MAX_ENTRY_BYTES, sudo=tool.sudo
     )
     if result.truncated:
-        raise JournalUnavailable(f"The entry is larger than {MAX_QUERY_BYTES >> 20} MiB.")
+        raise JournalUnavailable(f"The entry is larger than {MAX_ENTRY_BYTES >> 20} MiB.")
     refuse_by_status(result, cursor=cursor)
     reader, found = ExportReader(), []
     for piece in pieces(result.stdout, connection.budget, clock):

@@ -22,8 +22,8 @@ MAX_OBJECTS = 5000
 """Domains, pools or networks described at most, each kind."""
 MAX_XML = 1 << 20
 """Characters kept of one description."""
-MAX_TOTAL = 32 << 20
-"""Of all descriptions together: 3,000 VMs of 10 KiB. Beyond it, none is asked for."""
+MAX_TOTAL = 16 << 20
+"""Of all descriptions together: 1,500 VMs of 10 KiB. Beyond it, none is asked for."""
 LATE = "libvirt did not answer before the probe's deadline."
 
 

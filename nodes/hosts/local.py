@@ -19,13 +19,15 @@ from nodes.hosts import stop_signal
 from nodes.hosts.command_frame import CommandFrame, unbounded, watched
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.elevation import Elevated, Elevation
-from nodes.hosts.host_budget import Held, HostBudget, Meter, budgets
+from nodes.hosts.held_output import HeldOutput
+from nodes.hosts.host_budget import HostBudget, Meter, budgets
 from nodes.hosts.shell import (
     CHUNK,
     MAX_BYTES,
     MAX_STDERR,
     CommandResult,
     CommandTimeout,
+    Watch,
 )
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -54,29 +56,31 @@ class LocalShell:
         timeout_s: float,
         max_bytes: int = MAX_BYTES,
         sudo: bool = False,
+        watch: Watch | None = None,
     ) -> CommandResult:
         started = time.monotonic()
         elevated = self.elevation.of(command) if sudo else Elevated(command)
         frame = unbounded(elevated.line)
         clock = Clock(timeout_s)
         self.budget.take("sessions", timeout_s=timeout_s)
-        room = Held(self.budget)
+        output = HeldOutput(self.budget, max_bytes, watch)
+        stdout = b""
         try:
             process = _start(frame)
             try:
-                exchange = _Exchange(
-                    process, frame, frame.go_ahead(timeout_s) + elevated.typed + stdin, max_bytes, room
-                )
+                typed = frame.go_ahead(timeout_s) + elevated.typed + stdin
+                exchange = _Exchange(process, frame, typed, output)
                 ended = exchange.until(clock)
                 _exited_within(process, min(clock.left, _END_S))
             finally:
                 _end(process)
         finally:
-            room.release()
+            stdout = output.value()
+            output.release()
             self.budget.give_back("sessions")
         result = CommandResult(
             exchange.exit_status if ended and not exchange.truncated else None,
-            bytes(exchange.stdout),
+            stdout,
             bytes(exchange.stderr),
             time.monotonic() - started,
             exchange.truncated,
@@ -196,19 +200,13 @@ class _Exchange:
     """Feeds a process its input and takes its outputs side by side, so that neither blocks the other."""
 
     def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        frame: CommandFrame,
-        stdin: bytes,
-        max_bytes: int,
-        room: Held,
+        self, process: subprocess.Popen[bytes], frame: CommandFrame, stdin: bytes, output: HeldOutput
     ) -> None:
-        self._room = room
-        self._meter = Meter(room.budget)
-        self.stdout, self.stderr = bytearray(), bytearray()
+        self._kept = output
+        self._meter = Meter(output.budget)
+        self.stderr = bytearray()
         self._output, self._error_output = frame.output(), frame.errors()
         self.truncated = False
-        self._max_bytes = max_bytes
         self._input = memoryview(stdin)
         self._process = process
         self._selector = selectors.DefaultSelector()
@@ -235,7 +233,11 @@ class _Exchange:
                     return False
                 for key, _ in self._selector.select(stop_signal.slice_of(clock.left)):
                     pipe = key.fileobj
-                    done = self._write(key.fd) if pipe is self._process.stdin else self._read(key.fd, pipe)
+                    done = (
+                        self._write(key.fd)
+                        if pipe is self._process.stdin
+                        else self._read(key.fd, pipe, clock)
+                    )
                     if self.truncated:
                         return True
                     if done:
@@ -252,7 +254,7 @@ class _Exchange:
         self._input = self._input[written:]
         return not self._input
 
-    def _read(self, fd: int, pipe: object) -> bool:
+    def _read(self, fd: int, pipe: object, clock: Clock) -> bool:
         chunk = os.read(fd, CHUNK)
         self._meter.count(chunk)
         reader = self._error_output if pipe is self._process.stderr else self._output
@@ -260,10 +262,7 @@ class _Exchange:
         if pipe is self._process.stderr:
             self.stderr += own[: MAX_STDERR - len(self.stderr)]
         else:
-            room = self._max_bytes - len(self.stdout)
-            self._room.add(min(len(own), room))
-            self.stdout += own[:room]
-            self.truncated = len(own) > room
+            self.truncated = not self._kept.add(own, clock.left)
         return not chunk
 
     @property

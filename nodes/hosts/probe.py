@@ -16,13 +16,14 @@ from nodes.hosts.libvirt_facts import LastGood, Outputs
 from nodes.hosts.shell import CommandResult, CommandTimeout, ConnectionLost
 from nodes.inventory.document import HostDocument
 from nodes.inventory.parsing.bounds import bounded
+from nodes.inventory.probe_watch import ProbeWatch
 from nodes.inventory.registry import all_libvirt_sources, all_sources
 from nodes.inventory.script import PROBE_SOURCE, build_script, parse_output
 from nodes.inventory.section import Section
 from nodes.inventory.source import Source
 
-MAX_OUTPUT = 64 << 20
-"""Bytes of one probe; each source is bounded besides, on the host."""
+MAX_OUTPUT = 16 << 20
+"""Bytes of one probe, thirty times what a large host prints; each source is bounded besides, on the host."""
 
 
 def collect(
@@ -83,6 +84,7 @@ def _run_script(connection: HostConnection, sources: tuple[Source, ...], clock: 
             stdin=connection.shell.elevation.assignment + _script(sources),
             timeout_s=clock.left,
             max_bytes=MAX_OUTPUT,
+            watch=ProbeWatch(),
         )
     except (CommandTimeout, ConnectionLost) as cut:
         # What had come is whole as far as it goes: each source carries its length in front.

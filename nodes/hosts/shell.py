@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
@@ -15,6 +15,10 @@ MAX_STDERR = 64 << 10
 """Standard error kept of one command; what comes beyond is read and dropped, so that it blocks nobody."""
 
 CHUNK = 64 << 10
+
+
+Watch = Callable[[bytes], bool]
+"""Told each piece of an output; False where the rest of it is not wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +136,14 @@ class Shell(Protocol):
         timeout_s: float,
         max_bytes: int = MAX_BYTES,
         sudo: bool = False,
+        watch: Watch | None = None,
     ) -> CommandResult:
         """Run ``command`` under ``sh -c`` to its end.
 
         ``sudo`` runs it through sudo where the user is not root; it then has to be one of the commands of
         nodes/inventory/privileged.py, which an administrator may have allowed in sudoers. A command whose
-        output exceeds ``max_bytes`` is ended and its result ``truncated``. Raises CommandTimeout at the
+        output exceeds ``max_bytes``, or is not wanted by ``watch`` any more, is ended and its result
+        ``truncated``. Raises HostBudgetExceeded where there is no room for the output, CommandTimeout at the
         deadline, after which the command is gone from the host as well (one through sudo, which its user
         may not signal, ends with its next output), ConnectionLost, and LoginShellUnusable.
         """

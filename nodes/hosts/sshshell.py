@@ -16,13 +16,15 @@ from nodes.hosts import login_shell, stop_signal
 from nodes.hosts.command_frame import CommandFrame, bounded, relayed, watched
 from nodes.hosts.deadlines import DEFAULT, Clock
 from nodes.hosts.elevation import Elevated, Elevation
-from nodes.hosts.host_budget import Held, HostBudget, Meter
+from nodes.hosts.held_output import HeldOutput
+from nodes.hosts.host_budget import HostBudget, Meter
 from nodes.hosts.shell import (
     CHUNK,
     MAX_BYTES,
     CommandResult,
     CommandTimeout,
     ConnectionLost,
+    Watch,
 )
 from nodes.hosts.wire import WireChannel
 
@@ -113,7 +115,7 @@ class HeldChannel:
         ended = channel.ended_by_server or channel.closed_by_server
         if channel.started or not (ended or channel.flooded):
             return ""
-        result = _result(channel, bytearray(), time.monotonic(), truncated=False, timed_out=True)
+        result = _result(channel, b"", time.monotonic(), truncated=False, timed_out=True)
         if channel.flooded:
             return login_shell.flooding(self._user, self._address, result).detail()
         return login_shell.refusing(self._user, self._address, channel.exit_status, result).detail()
@@ -157,6 +159,7 @@ class SshShell:
         timeout_s: float,
         max_bytes: int = MAX_BYTES,
         sudo: bool = False,
+        watch: Watch | None = None,
     ) -> CommandResult:
         started = time.monotonic()
         clock = Clock(timeout_s)
@@ -164,22 +167,23 @@ class SshShell:
         frame = bounded(elevated.line)
         held = self._connection.open_exec(frame, timeout_s)
         channel = held.channel
-        stdout = bytearray()
         truncated = timed_out = False
-        room = Held(self._connection.budget)
+        output = HeldOutput(self._connection.budget, max_bytes, watch)
+        stdout = b""
         try:
             # Not before: a start-up file that reads its standard input would swallow the command's.
             await_start(channel, self._connection, clock)
             if clock.passed:
                 raise TimeoutError  # without the go-ahead, so that it never runs
             _feed(channel, frame.go_ahead(clock.left) + elevated.typed + stdin, clock)
-            truncated = _take(channel, stdout, max_bytes, clock, room)
+            truncated = _take(channel, output, clock)
             timed_out = not truncated and not _await_end(channel, clock)
         except TimeoutError:
             timed_out = True
         finally:
             held.close()
-            room.release()
+            stdout = output.value()
+            output.release()
         result = _result(channel, stdout, started, truncated=truncated, timed_out=timed_out)
         if timed_out:
             raise CommandTimeout(
@@ -313,7 +317,7 @@ def await_start(channel: WireChannel, connection: ExecConnection, clock: Clock) 
     stop_signal.wait(channel.decided, clock.left)
     if channel.started:
         return
-    result = _result(channel, bytearray(), began, truncated=False, timed_out=True)
+    result = _result(channel, b"", began, truncated=False, timed_out=True)
     user, address = connection.user, connection.address
     if not channel.decided.is_set():
         raise login_shell.silent(user, address, clock.timeout_s, result)
@@ -327,11 +331,11 @@ def await_start(channel: WireChannel, connection: ExecConnection, clock: Clock) 
 
 
 def _result(
-    channel: WireChannel, stdout: bytearray, began: float, *, truncated: bool, timed_out: bool
+    channel: WireChannel, stdout: bytes, began: float, *, truncated: bool, timed_out: bool
 ) -> CommandResult:
     return CommandResult(
         None if truncated or timed_out else channel.command_status,
-        bytes(stdout),
+        stdout,
         bytes(channel.errors),
         time.monotonic() - began,
         truncated,
@@ -379,12 +383,12 @@ def _send_all(channel: WireChannel, data: bytes, clock: Clock) -> None:
         rest = rest[channel.send(rest[:CHUNK].tobytes()) :]
 
 
-def _take(channel: WireChannel, into: bytearray, max_bytes: int, clock: Clock, room: Held) -> bool:
-    """Read to the end of the output; whether it was longer than the bound.
+def _take(channel: WireChannel, into: HeldOutput, clock: Clock) -> bool:
+    """Read to the end of the output; whether it is not wanted whole.
 
-    Raises TimeoutError, Unwanted, and HostBudgetExceeded where ``room`` takes no more.
+    Raises TimeoutError, Unwanted, and HostBudgetExceeded where there is no room for more.
     """
-    meter, never = Meter(room.budget), threading.Event()
+    meter, never = Meter(into.budget), threading.Event()
     while True:
         if clock.passed:
             raise TimeoutError
@@ -397,10 +401,7 @@ def _take(channel: WireChannel, into: bytearray, max_bytes: int, clock: Clock, r
         if not chunk:
             return False
         meter.count(chunk)
-        left = max_bytes - len(into)
-        room.add(min(len(chunk), left))
-        into += chunk[:left]
-        if len(chunk) > left:
+        if not into.add(chunk, clock.left):
             return True
         stop_signal.check()
         meter.rest(clock.left, never)

@@ -30,7 +30,7 @@ PATIENCE_S = 60
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*\Z")
 _TOOL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_HEAD = re.compile(rb"^@@nodeadmin-probe 1 ([^\n]*)\n", re.MULTILINE)
+HEAD = re.compile(rb"^@@nodeadmin-probe 1 ([^\n]*)\n", re.MULTILINE)
 _SIZE = re.compile(rb"[ \t]{0,32}(\d{1,20}) (\d{1,6}(?:\.\d{1,6})?\.[oes])\r?\Z")
 _SUDO_REFUSED = re.compile(r"^sudo: |^Sorry, user |not in the sudoers file|sudo: not found", re.MULTILINE)
 _NOT_PERMITTED = re.compile(r"permission denied|operation not permitted|must be root", re.IGNORECASE)
@@ -41,13 +41,15 @@ MAX_ITEMS = 20_000
 MAX_FRAMES = 6 * MAX_ITEMS
 """Lines of the table. Three frames are a source's or an item's output, errors and status."""
 LONGEST_ITEM = 1024
-_DATA = b"@@data\n"
+TABLE_END = b"@@data\n"
 _LONGEST_HEAD = 4096
 _LONGEST_NAMES = 64 << 10
 _LONGEST_ROW = 128
 _LONGEST_STATUS = 256
 _LONGEST_WORD = 32
 _LAST_STATUS = 9999
+MAX_TABLE = 2 << 20
+"""Bytes in front of what the sources printed: of MAX_FRAMES lines, and the head."""
 _LONGEST_GROUP = 100_000
 """Linux takes arguments of up to 128 KiB (execve(2)), and the shell's part is in front."""
 
@@ -165,7 +167,7 @@ class _Printed:
 
 
 def _read_frames(raw: bytes) -> _Printed:
-    head = _HEAD.search(raw)
+    head = HEAD.search(raw)
     if head is None:
         return _Printed()
     words = (word.partition("=") for word in head.group(1)[:_LONGEST_HEAD].decode("ascii", "replace").split())
@@ -174,10 +176,10 @@ def _read_frames(raw: bytes) -> _Printed:
     names = _read_names(
         raw[head.end() : min(names_end, head.end() + _LONGEST_NAMES)].decode("ascii", "replace")
     )
-    table_end = raw.find(_DATA, names_end)
+    table_end = raw.find(TABLE_END, names_end)
     if table_end < 0:
-        return _Printed(account, names)
-    begin = table_end + len(_DATA)
+        return _Printed(account, names, surplus=len(raw) > MAX_TABLE)
+    begin = table_end + len(TABLE_END)
     bound = integer(account.get("bound"))
     sizes, surplus = _read_table(raw, names_end, table_end, len(raw) - begin if bound is None else bound)
     frames: dict[str, bytes] = {}

@@ -12,9 +12,9 @@ from dataclasses import replace
 from nodes.inventory.document import HostDocument, SourceOutput, SourceStatus
 
 MAX_OUTPUTS = 100_000
-MAX_TEXT = 16 << 20
-"""Characters of one output. The probe's own sources are cut at a half of it or less."""
-MAX_TOTAL = 48 << 20
+MAX_TEXT = 8 << 20
+"""Characters of one output. The probe's own sources are cut at that or less."""
+MAX_TOTAL = 24 << 20
 """Characters of all outputs together."""
 MAX_STDERR = 4096
 
