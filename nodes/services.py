@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
+from nodeadmin.memory import give_back_memory
 from nodes import access, credential_use
 from nodes.audit.keeper import AuditKeeper
 from nodes.engine.embedded import EmbeddedRunner
@@ -55,6 +56,7 @@ class Services:
 
     def start(self) -> None:
         """Raises ImproperlyConfigured where another server holds the data directory."""
+        give_back_memory()
         if self._runner is not None:
             self._runner.start()
         self._news.start()

@@ -48,6 +48,7 @@ _LONGEST_ROW = 128
 _LONGEST_STATUS = 256
 _LONGEST_WORD = 32
 _LAST_STATUS = 9999
+_NOTHING = memoryview(b"")
 MAX_TABLE = 2 << 20
 """Bytes in front of what the sources printed: of MAX_FRAMES lines, and the head."""
 _LONGEST_GROUP = 100_000
@@ -153,7 +154,7 @@ class _Printed:
     account: Mapping[str, str] = field(default_factory=dict)
     """Words of the head line."""
     names: Mapping[int, str] = field(default_factory=dict)
-    frames: Mapping[str, bytes] = field(default_factory=dict)
+    frames: Mapping[str, memoryview] = field(default_factory=dict)
     """Bodies by file name: ``3.o`` output, ``3.e`` errors, ``3.s`` status; ``3.1.o`` of an item."""
     cut: frozenset[str] = frozenset()
     """Files whose end did not arrive."""
@@ -182,11 +183,13 @@ def _read_frames(raw: bytes) -> _Printed:
     begin = table_end + len(TABLE_END)
     bound = integer(account.get("bound"))
     sizes, surplus = _read_table(raw, names_end, table_end, len(raw) - begin if bound is None else bound)
-    frames: dict[str, bytes] = {}
+    frames: dict[str, memoryview] = {}
+    # Not copied: all of them together are as large as the output.
+    view = memoryview(raw)
     cut: set[str] = set()
     position = begin
     for name, size in sizes:
-        frames[name] = raw[position : position + size]
+        frames[name] = view[position : position + size]
         position += size
         if position > len(raw):
             cut.add(name)
@@ -250,7 +253,7 @@ def _output(printed: _Printed, base: str, name: str, source: Source) -> SourceOu
         return SourceOutput(name, SourceStatus.TRUNCATED if printed.surplus else SourceStatus.NOT_RUN)
     ended, duration_s = _read_status(printed.frames.get(f"{base}.s"))
     exit_status = integer(ended, most=_LAST_STATUS) if ended.isdecimal() else None
-    errors = _text(printed.frames.get(f"{base}.e", b"")[:STDERR_LIMIT_BYTES])
+    errors = _text(printed.frames.get(f"{base}.e", _NOTHING)[:STDERR_LIMIT_BYTES])
     if f"{base}.o" in printed.cut:
         status = SourceStatus.TRUNCATED if stdout else SourceStatus.NOT_RUN
     elif ended in ("missing", "denied", "timeout"):
@@ -277,13 +280,13 @@ def _denied(stderr: str, elevated: bool) -> bool:
     return bool((elevated and _SUDO_REFUSED.search(stderr)) or _NOT_PERMITTED.search(stderr))
 
 
-def _read_status(raw: bytes | None) -> tuple[str, float | None]:
-    words = (raw or b"")[:_LONGEST_STATUS].decode("ascii", "replace").split()
+def _read_status(raw: memoryview | None) -> tuple[str, float | None]:
+    words = str((raw or _NOTHING)[:_LONGEST_STATUS], "ascii", "replace").split()
     if len(words) < 1:
         return "", None
     begin, end = (decimal(word) for word in (*words[1:3], "", "")[:2])
     return words[0][:_LONGEST_WORD], round(end - begin, 2) if begin is not None and end is not None else None
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+def _text(data: memoryview) -> str:
+    return str(data, "utf-8", "surrogateescape")
