@@ -19,6 +19,8 @@ from nodes.inventory.parsing.effort import stepped
 
 FORMAT_VERSION = 1
 """Version of the stored form; readers accept this and older ones."""
+_PIECE = 256 << 10
+"""Characters of an output that are written at a time."""
 
 
 class SourceStatus(StrEnum):
@@ -114,15 +116,25 @@ class HostDocument:
 
     def to_json(self) -> str:
         """ASCII JSON of the whole document, one source a line, so that two documents can be diffed."""
-        head = {"format": FORMAT_VERSION, "observed_at": self.observed_at}
-        head |= {"transport": self.transport, "user": self.user}
-        lines = ",\n".join(f"{json.dumps(name)}: {_source_json(out)}" for name, out in self.sources.items())
-        opening = json.dumps(head)[:-1]
-        return f'{opening}, "sources": {{\n{lines}\n}}}}\n'
+        return "".join(self._json_pieces())
 
     def to_bytes(self) -> bytes:
-        """The stored form: zlib over the JSON."""
-        return zlib.compress(self.to_json().encode("ascii"), 6)
+        """The stored form: zlib over the JSON. Made in pieces: the JSON of bytes that are no text takes six
+        times their size."""
+        deflating = zlib.compressobj(6)
+        parts = [deflating.compress(piece.encode("ascii")) for piece in self._json_pieces()]
+        return b"".join([*parts, deflating.flush()])
+
+    def _json_pieces(self) -> Iterator[str]:
+        head = {"format": FORMAT_VERSION, "observed_at": self.observed_at}
+        head |= {"transport": self.transport, "user": self.user}
+        yield f'{json.dumps(head)[:-1]}, "sources": {{\n'
+        between = ""
+        for name, output in self.sources.items():
+            yield f"{between}{json.dumps(name)}: "
+            yield from _source_pieces(output)
+            between = ",\n"
+        yield "\n}}\n"
 
     @classmethod
     def from_json(cls, text: str) -> HostDocument:
@@ -150,14 +162,15 @@ class HostDocument:
             raise ValueError(f"damaged document: {error}") from error
 
 
-def _source_json(output: SourceOutput) -> str:
+def _source_pieces(output: SourceOutput) -> Iterator[str]:
     data: dict[str, Any] = {"status": output.status.value, "exit_status": output.exit_status}
-    data |= {"duration_s": output.duration_s, "stdout": output.stdout}
+    data |= {"duration_s": output.duration_s, "stdout": ""}
+    yield json.dumps(data)[:-2]
+    for start in range(0, len(output.stdout), _PIECE):
+        yield json.dumps(output.stdout[start : start + _PIECE])[1:-1]
     if output.stderr:
-        data["stderr"] = output.stderr
-    if output.cached:
-        data["cached"] = True
-    return json.dumps(data, ensure_ascii=True)
+        yield f'", "stderr": {json.dumps(output.stderr)[:-1]}'
+    yield '", "cached": true}' if output.cached else '"}'
 
 
 def _read_source(name: str, raw: Mapping[str, Any]) -> SourceOutput:

@@ -154,7 +154,7 @@ class PowerOnNode(OperationKind):
 
     def _take_inventory(self, run: Run, node: Node, back: Back) -> int:
         with run.step("inventory") as step:
-            taken = take_inventory(back.connection, access.last_good(node))
+            taken = take_inventory(back.connection, access.last_good(node), node)
             with run.fenced():
                 _snapshot, changes = store_snapshot(node, taken)
                 note_back(node)

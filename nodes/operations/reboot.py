@@ -97,7 +97,7 @@ class RebootNode(PlannedKind):
         try:
             with work.run.step("inventory", even_cancelled=True) as step:
                 connection = access.connect(access.target_for(work.node))
-                taken = take_inventory(connection, access.last_good(work.node))
+                taken = take_inventory(connection, access.last_good(work.node), work.node)
                 with work.run.fenced():
                     snapshot, changes = store_snapshot(work.node, taken)
                     note_running(work.node, taken.inventory, operation=work.run.operation)

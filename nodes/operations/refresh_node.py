@@ -68,7 +68,7 @@ class RefreshNode(OperationKind):
     def _refresh(self, run: Run, node: Node, connection: HostConnection) -> JsonObject:
         with run.step("inventory") as step:
             with while_wanted(run):
-                taken = take_inventory(connection, access.last_good(node))
+                taken = take_inventory(connection, access.last_good(node), node)
             step.report(_("%d sources read") % len(taken.document.sources))
             is_mute = taken.libvirt_is_mute and not libvirt_answers(connection)
         with run.step("store") as step:

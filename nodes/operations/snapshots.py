@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from django.conf import settings
@@ -48,12 +48,26 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """The inventory that a new one is compared with: of the snapshot ``pk``, None where it is damaged."""
+
+    pk: int
+    inventory: Inventory | None
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
-    """A document, what was parsed from it, and how long the host took, in seconds."""
+    """A document, what was parsed from it, and how long the host took, in seconds.
+
+    ``stored`` (the document's stored form) and ``before`` are made along with it: nobody else writes to the
+    database while an inventory is stored, and what a host printed may take seconds of the processor.
+    """
 
     document: HostDocument
     inventory: Inventory
     duration_s: float
+    stored: bytes = b""
+    before: Before | None = None
 
     @property
     def libvirt_is_mute(self) -> bool:
@@ -63,13 +77,17 @@ class Taken:
         return bool(asked) and all(output.status is SourceStatus.TIMEOUT for output in asked)
 
 
-def take_inventory(connection: HostConnection, last_good: LastGood | None) -> Taken:
-    """Probe the host and parse what it said. Raises HostError where the host as a whole cannot be read."""
+def take_inventory(connection: HostConnection, last_good: LastGood | None, node: Node | None = None) -> Taken:
+    """Probe the host and parse what it said, and what it said before where it is a ``node`` already.
+
+    Raises HostError where the host as a whole cannot be read.
+    """
     started = time.monotonic()
     document = collect(
         connection, SECTIONS, last_good=last_good, timeout_s=settings.NODEADMIN_PROBE_TIMEOUT_S
     )
-    return Taken(document, build(document), time.monotonic() - started)
+    taken = Taken(document, build(document), time.monotonic() - started)
+    return replace(taken, stored=document.to_bytes(), before=_before(node) if node is not None else None)
 
 
 def identity_of(taken: Taken) -> HostIdentity | None:
@@ -88,7 +106,7 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
     """
     observed_at = parse_time(taken.document.observed_at)
     _read_again(node)
-    stored, before = previous_facts(node), _newest_inventory(node)
+    stored, before = previous_facts(node), _newest_inventory(node, taken.before)
     seconds = (observed_at - node.observed_at).total_seconds() if node.observed_at is not None else 0.0
     inventory = carried(taken.inventory, stored, node.observed_at)
     changes: tuple[Change, ...] = ()
@@ -98,7 +116,7 @@ def store_snapshot(node: Node, taken: Taken) -> tuple[Snapshot, tuple[Change, ..
         node=node,
         observed_at=observed_at,
         duration_s=taken.duration_s,
-        document=taken.document.to_bytes(),
+        document=taken.stored or taken.document.to_bytes(),
         changed=bool(changes) or before is None,
     )
     write_sections(snapshot, with_rates(inventory, stored, seconds))
@@ -174,12 +192,24 @@ def parse_again(snapshot: Snapshot) -> None:
             keep_devices(node, inventory)
 
 
-def _newest_inventory(node: Node) -> Inventory | None:
-    """The inventory before this one, by today's parsers: a better parser is no change of the host."""
-    if node.snapshot is None:
-        return None
+def _newest_inventory(node: Node, known: Before | None) -> Inventory | None:
+    """The inventory before this one, by today's parsers: a better parser is no change of the host.
+
+    Read again where another operation has stored one since ``known``.
+    """
+    if known is None or known.pk != node.snapshot_id:
+        known = _before(node)
+    return known.inventory if known is not None else None
+
+
+def _before(node: Node) -> Before | None:
+    snapshot = Snapshot.objects.filter(pk=node.snapshot_id).first() if node.snapshot_id is not None else None
+    return Before(snapshot.pk, _parsed(node, snapshot)) if snapshot is not None else None
+
+
+def _parsed(node: Node, snapshot: Snapshot) -> Inventory | None:
     try:
-        return build(node.snapshot.host_document())
+        return build(snapshot.host_document())
     except ValueError:
         log.exception("the newest document of a node is damaged", node=node.name)
         return None
@@ -201,7 +231,9 @@ def _older(node: Node) -> Iterator[Inventory]:
         if snapshot is None:
             continue
         try:
-            yield carried(build(snapshot.host_document()), facts_of(pk), snapshot.observed_at)
+            with limited(OLDER_CPU_S):
+                inventory = build(snapshot.host_document())
+            yield carried(inventory, facts_of(pk), snapshot.observed_at)
         except ValueError:
             log.exception("an older document of a node is damaged", node=node.name)
 

@@ -79,7 +79,7 @@ class UpdateConnection(OperationKind):
                 login = install_own_key(run, connection, login)
             check_libvirt(run, connection)
             with run.step("inventory"):
-                taken = take_inventory(connection, None)
+                taken = take_inventory(connection, None, node)
         with run.step("identity"):
             self._check_same_host(run, node, taken)
         with run.step(REPLACE):

@@ -21,6 +21,7 @@ from nodes.engine.submit import cancel, retry, submit
 from nodes.errors import CredentialNotForTarget, UnknownNode
 from nodes.events import SYSTEM, Actor
 from nodes.inventory.build import build
+from nodes.inventory.document import HostDocument
 from nodes.models import (
     Connection,
     Credential,
@@ -31,7 +32,8 @@ from nodes.models import (
     OperationStatus,
     StepStatus,
 )
-from nodes.operations.snapshots import Taken, store_snapshot
+from nodes.operations import snapshots
+from nodes.operations.snapshots import Before, Taken, store_snapshot
 from tests.engine.running import run_queued
 from tests.factories import make_credential, make_node, make_operation, make_snapshot, make_user
 from tests.inventory.documents import host_document
@@ -157,6 +159,34 @@ def test_two_inventories_that_arrive_at_once_tell_a_change_once():
     assert first
     assert not second
     assert InventoryChange.objects.count() == len(first)
+
+
+def test_what_an_inventory_was_to_be_compared_with_counts_only_where_it_still_is_the_newest():
+    node = make_node()
+    old = make_snapshot(node, "two-socket")
+    before = Before(old.pk, build(old.host_document()))
+    document = replace(host_document("arm-server"), observed_at=timezone.now().isoformat())
+    taken = Taken(document, build(document), 0.1, document.to_bytes(), before)
+    _snapshot, first = store_snapshot(Node.objects.get(pk=node.pk), taken)
+    _snapshot, second = store_snapshot(node, taken)
+    assert first
+    assert not second
+
+
+def test_no_document_is_parsed_while_an_inventory_is_stored(monkeypatch):
+    node = make_node()
+    old = make_snapshot(node, "two-socket")
+    document = replace(old.host_document(), observed_at=timezone.now().isoformat())
+    before = Before(old.pk, build(document))
+    taken = Taken(document, build(document), 0.1, document.to_bytes(), before)
+
+    def refuse(*_anything):
+        raise AssertionError("a document is parsed under the database's lock")
+
+    monkeypatch.setattr(snapshots, "build", refuse)
+    monkeypatch.setattr(HostDocument, "to_bytes", refuse)
+    snapshot, _changes = store_snapshot(node, taken)
+    assert snapshot.host_document() == document
 
 
 def test_a_secret_that_no_key_opens_stops_its_own_operation_and_neither_lists_nor_the_engine(settings):
