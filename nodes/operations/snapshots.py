@@ -39,6 +39,8 @@ OLDER_LOOKED_AT = 200
 OLDER_PARSED = 8
 """How far back to look for what a failing source hid, and how many documents to parse for it at most. It is a
 rare search, but the node's row is locked."""
+OLDER_CPU_S = 1.0
+"""Of the processor, for one of these. A section that takes longer counts as unread."""
 COMPARISON_CPU_S = 5.0
 """Of processor time, older documents included. Of the largest recorded host, all takes less than a second."""
 _FITFUL = frozenset(status.value for status in SourceStatus if status is not SourceStatus.OK) - STEADY
