@@ -109,9 +109,9 @@ class EnemyHost:
         self._write_sh()
 
     def journal(self, kind: str) -> None:
-        """From now on the journal is ``kind``; what asks for the version of journalctl is answered well."""
+        """From now on the journal is ``kind``; what asks what journalctl can do is answered well."""
         version = "printf 'systemd 252 (252)\\n+PCRE2\\n'"
-        told = f'case "$*" in *--version*) {version}; exit;; esac'
+        told = f'case "$*" in *--version*) {version}; exit;; *--lines=0*) exit;; esac'
         self._tool("journalctl", self._real_journalctl, told, (JOURNALS | FLOODS)[kind])
 
     def _write_sh(self) -> None:
