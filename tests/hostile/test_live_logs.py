@@ -13,8 +13,9 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from nodes.hosts.host_budget import DEFAULT
-from nodes.models import Credential, Node
+from nodes.models import Node
 from nodes.permissions import VIEW, VIEW_LOGS
+from tests.factories import make_credential
 from tests.hostile.streams import COMPLAINTS, EMPTY_LINES, ENTRY, EnemyHost
 from tests.journals import AVAILABLE
 from tests.patience import Deadline
@@ -43,8 +44,7 @@ def enemies(tmp_path: Path, db: None) -> Iterator[list[EnemyHost]]:
                 uri=f"qemu+ssh://root@127.0.0.1:{enemy.sshd.port}/system",
                 host_key=enemy.sshd.host_key().to_text(),
             )
-            secret = {"private_key": enemy.sshd.user_key.read_text()}
-            Credential.objects.create(node=node, kind="ssh_key", secret=secret)
+            make_credential(node, "ssh_key", private_key=enemy.sshd.user_key.read_text())
             found.append(enemy)
         yield found
 

@@ -357,6 +357,7 @@ DOORS = {
     "nodes/hosts/dial.py": "judges every address",
     "nodes/hosts/greeting.py": "judges every address",
     "nodes/hosts/checked_http.py": "judges every address",
+    "nodes/hosts/checked_requests.py": "judges every address",
     "nodeadmin/scale/__main__.py": "a free port of this machine",
     "nodes/audit/syslog.py": "the receiver that the settings name",
     "nodes/web/accounts/oidc.py": "the identity provider that the settings name",

@@ -29,6 +29,7 @@ from nodes.hosts.privatekey import load_private_key
 from nodes.hosts.target import HostKey, HostTarget, JumpTarget, SshKeyCredential
 from nodes.hosts.wire import ChannelRefused
 from tests.hosts.conftest import SHORT
+from tests.network import ANYWHERE
 from tests.sshd import IS_ROOT, LoopbackSshd, TemporaryUser
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs a user of its own, made by root")
@@ -172,7 +173,8 @@ def test_the_line_that_opens_a_host_also_leads_through_a_jump_host(
 ) -> None:
     authorize_key(admin, PAIR.public_key)
     target = by_key(sshd, user)
-    jump = JumpTarget("j", "j", target.host, target.port, target.user, target.credential, target.host_key)
+    way = ("j", "j", target.host, target.port, target.user, target.credential, target.host_key)
+    jump = JumpTarget(*way, rules=ANYWHERE)
     try:
         with connect(sshd.target(jump=jump), SHORT) as connection:
             assert connection.shell.run("true", timeout_s=5).ok

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from nodes.errors import InvalidInput, NodeAdminError
 from nodes.hosts import qemu_logs
 from nodes.hosts.connection import HostConnection, connect
-from nodes.hosts.journal_filters import JournalFilters, bounds, read_filters, selection
+from nodes.hosts.journal_filters import JournalFilters, bounds, command, read_filters, selection
 from nodes.hosts.journal_tool import tool_of
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_follow import LogFollow
@@ -164,6 +165,7 @@ def judge(host: Host, filters: JournalFilters) -> set[str]:
     wanted = selection(filters, with_grep=True)
     if filters.last_s is None:
         wanted += bounds(filters, cursor="", since=filters.since)
+    wanted = shlex.split(command(wanted))[2:]  # an expression's spaces are written otherwise
     endings = (".log", ".log.[0-9]", ".log.[0-9].gz")
     files = {f"{host.vm_logs}/{filters.vm}{ending}" for ending in endings} if filters.vm else None
     for program, arguments in host.seen():

@@ -301,7 +301,8 @@ def admin_arguments(world: World, name: str) -> list[Any]:
     if name == "nodes_node_permissions":
         return [node.pk]
     if name.startswith("nodes_node_permissions_manage"):
-        return [node.pk, world.root.pk if name.endswith("user") else 1]
+        group = Group.objects.get(name="viewers").pk
+        return [node.pk, world.root.pk if name.endswith("user") else group]
     if name == "auth_user_password_change":
         return [world.root.pk]
     if name.rpartition("_")[2] not in ("change", "history", "delete"):
