@@ -123,7 +123,6 @@ def test_refreshing_uses_the_stored_login_and_gives_utilization(wizard):
     assert 0 <= Node.objects.get().cpu_used_percent <= 100
 
 
-@pytest.mark.django_db(transaction=True)  # a cancel is looked for over a connection of its own
 def test_a_libvirt_that_takes_connections_and_does_not_answer_is_no_host_that_is_well(
     wizard, host, monkeypatch
 ):
