@@ -40,7 +40,7 @@ def test_in_the_sandbox_of_its_unit_it_adds_a_host_watches_it_and_reads_its_jour
         assert status == 202, operation
         api.succeeded(operation["id"])
         until(lambda: api("describe-node", node="sandboxed")[1]["status"] == "online", "it is watched", 120)
-        status, logs = api("describe-node-logs", node="sandboxed", limit=5, regex="[a-z]")
+        status, logs = api("describe-node-logs", node="sandboxed", limit=5, keyword="[a-z]", regex=True)
         assert logs.get("entries"), (status, logs)
         pid = lab_plain.run("systemctl show -P MainPID nodeadmin").stdout.strip()
         status_file = lab_plain.run(f"cat /proc/{pid}/status").stdout
