@@ -94,7 +94,7 @@ def test_a_bmc_that_stays_busy_is_told_by_what_was_seen_and_never_as_no_redfish_
         redfish.find_system()
     told = failure.value
     seen = f"HTTP 503 from {bmc.address.url}{path} (“The BMC is starting.”)"
-    assert f"{seen}, {bmc.asked('GET', path)} times in 1 s" in told.message
+    assert f"{seen}, {bmc.asked('GET', path)} times" in told.message  # and perhaps that no time was left
     assert bmc.asked("GET", path) > 2
     assert "not a Redfish" not in told.detail()
     assert (told.code, told.retryable, told.extra["reason"]) == ("bmc_busy", True, "busy")
