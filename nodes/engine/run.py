@@ -55,7 +55,13 @@ class OperationRun:
 
     def __init__(self, operation: Operation, held: Claim) -> None:
         self.operation = operation
-        self.actor = Actor(operation.requester, operation.source_ip, operation.via, operation.token_name)
+        self.actor = Actor(
+            operation.requester,
+            operation.source_ip,
+            operation.via,
+            operation.token_name,
+            operation=operation,
+        )
         self.resumed = operation.started_at is not None
         self._claim = held
         self.lost = threading.Event()
