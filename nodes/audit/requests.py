@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from nodes.audit.counted import count
+from nodes.audit.counted import count, network_of
 from nodes.events import Actor, Target, acting
 from nodes.models import ApiToken, Node, User
 from nodes.models.event import Via
@@ -104,6 +104,12 @@ def tell_refusal(actor: Actor, action: str) -> None:
     )
 
 
+def tell_refused_token(actor: Actor) -> None:
+    """Of a token that nobody has (any more)."""
+    words = _("A request with an API token was refused: the token is unknown, expired or revoked.")
+    count("token_refused", words, key=(network_of(actor.source_ip),), actor=actor)
+
+
 class ActorMiddleware:
     """Names who acts for the time of a request, and tells what was denied when it is over.
 
@@ -129,8 +135,7 @@ class ActorMiddleware:
         elif response.status_code == 403 and actor.user is not None and not _has_expired_form(request):
             tell_refusal(actor, action.removeprefix("api-"))
         elif response.status_code == 401 and "HTTP_AUTHORIZATION" in request.META:
-            words = _("A request with an API token was refused: the token is unknown, expired or revoked.")
-            count("token_refused", words, key=(address_of(request) or "",), actor=actor)
+            tell_refused_token(actor)
 
 
 def _has_expired_form(request: HttpRequest) -> bool:
