@@ -219,7 +219,7 @@ class Login:
     def _jump(self, keys: OwnKeys) -> JumpTarget | None:
         if self.jump_host is None or self.uri.transport != "ssh":
             return None
-        return jump_target(self.jump_host, keys)
+        return jump_target(self.jump_host, keys, [self.node] if self.node is not None else [])
 
 
 def _removed() -> UnknownNode:
@@ -293,9 +293,9 @@ def _credential(
     return None
 
 
-def jump_target(row: JumpHost, keys: OwnKeys | None = None) -> JumpTarget:
-    """How a jump host is entered, with those in front of it. Raises CredentialNotForTarget,
-    CredentialUnreadable."""
+def jump_target(row: JumpHost, keys: OwnKeys | None = None, nodes: Collection[Node] = ()) -> JumpTarget:
+    """How a jump host is entered, with those in front of it, on the way to the nodes. It is noted as a use.
+    Raises CredentialNotForTarget, CredentialUnreadable."""
     keys = keys or OwnKeys()
     found: JumpTarget | None = None
     for link in reversed(row.chain()):
@@ -312,6 +312,8 @@ def jump_target(row: JumpHost, keys: OwnKeys | None = None) -> JumpTarget:
             jump=found,
             rules=network_rules(),
         )
+        if found.credential is not None:
+            credential_use.note_jump_host(link, nodes)
     assert found is not None  # noqa: S101 - a chain has its own row at least
     return found
 
@@ -585,6 +587,9 @@ def try_jump_host(
         jump=front,
         rules=network_rules(),
     )
+    secret: Any = row.secret
+    if isinstance(secret, BoundSecret):  # the stored one, which is kept
+        credential_use.note_jump_host(row, ())
     share = max(1.0, clock.left)
     limits = replace(DEFAULT, connect_s=share / 2, handshake_s=share / 2, auth_s=share)
     with connect_once(target, limits) as connection:
