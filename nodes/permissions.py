@@ -319,9 +319,9 @@ def require(user: User, permission: str, node: Node | None = None) -> None:
         listener(user, permission, node)
     if limits_of(user) is not None:
         raise PermissionDenied(
-            _("The API token does not give the permission “%(permission)s” here.")
+            _("The API token does not have the permission “%(permission)s” here.")
             % {"permission": permission},
-            remedy=_("Use a token that gives it, of a user who has it."),
+            remedy=_("Use a token that has it, of a user who has it."),
         )
     raise PermissionDenied(
         _("This needs the permission “%(permission)s”. Ask an administrator to grant it.")

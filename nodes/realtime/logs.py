@@ -303,7 +303,7 @@ class LogConsumer(AsyncWebsocketConsumer):
                 if time.monotonic() - checked_at < CHECK_S + UNKNOWN_S:
                     continue
                 self._stop_viewing()
-                words = _("Your rights could not be checked.")
+                words = _("Your permissions could not be checked.")
                 await self._refuse("internal_error", words, FAILED, retryable=True)
                 return
             if found is None:
