@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -19,7 +20,10 @@ from nodes.models.event import Via
 
 API = "/api/"
 MOST_DENIALS = 20
-"""Of one request; a bulk action on a thousand nodes is not to write a thousand entries."""
+"""Of one request that are entries of their own; a bulk action on a thousand nodes is not to write a thousand.
+Those beyond it are one entry."""
+MOST_NAMES = 1000
+"""Nodes that one entry names."""
 
 
 def address_of(request: HttpRequest) -> str | None:
@@ -59,7 +63,7 @@ _denials: ContextVar[list[Denial] | None] = ContextVar("nodeadmin_denials", defa
 def note_denial(user: User, permission: str, node: Node | None) -> None:
     """Called where a permission is missing; told when the request is over, outside of what is rolled back."""
     noted = _denials.get()
-    if noted is not None and len(noted) < MOST_DENIALS:
+    if noted is not None:
         noted.append(Denial(user, permission, node))
 
 
@@ -74,23 +78,43 @@ def noting_denials() -> Iterator[list[Denial]]:
 
 
 def tell_denials(noted: list[Denial], actor: Actor, action: str) -> None:
-    """Entries of what was denied, counted by user, action, permission and node."""
-    for denial in noted:
-        words = _("Permission denied: %(action)s needs the permission “%(permission)s”.")
-        count(
-            "permission_denied",
-            words % {"action": action, "permission": denial.permission},
-            key=(
-                str(denial.user.pk),
-                action,
-                denial.permission,
-                str(denial.node.uuid) if denial.node else "",
-            ),
-            actor=Actor(denial.user, actor.source_ip, actor.via, actor.token_name),
-            node=denial.node,
-            target=Target("permission", denial.permission, denial.permission),
-            data={"action": action, "permission": denial.permission},
-        )
+    """Entries of what was denied, counted by who, from where and how, action, permission and node."""
+    further: dict[tuple[User, str], list[Node | None]] = {}
+    for number, denial in enumerate(noted):
+        if number < MOST_DENIALS:
+            _tell_denial(denial.user, denial.permission, [denial.node], actor, action)
+        else:
+            further.setdefault((denial.user, denial.permission), []).append(denial.node)
+    for (user, permission), nodes in further.items():
+        _tell_denial(user, permission, nodes, actor, action)
+
+
+def _tell_denial(
+    user: User, permission: str, nodes: Sequence[Node | None], actor: Actor, action: str
+) -> None:
+    words = _("Permission denied: %(action)s needs the permission “%(permission)s”.")
+    told = {"action": action, "permission": permission}
+    named = [node.name for node in nodes if node is not None]
+    data: dict[str, Any] = dict(told)
+    if len(nodes) > 1:
+        words = _("Permission denied on %(count)d nodes: %(action)s needs the permission “%(permission)s”.")
+        data |= {"nodes": named[:MOST_NAMES], "node_count": len(named)}
+    count(
+        "permission_denied",
+        words % {**told, "count": len(named)},
+        key=(*_who(user, actor), action, permission, *(str(node.uuid) if node else "" for node in nodes)),
+        actor=Actor(user, actor.source_ip, actor.via, actor.token_name),
+        node=nodes[0] if len(nodes) == 1 else None,
+        target=Target("permission", permission, permission),
+        data=data,
+        crowd={"permission": permission},
+    )
+
+
+def _who(user: User | None, actor: Actor) -> tuple[str, ...]:
+    """What an entry says of who it was: somebody else's or from elsewhere is another one."""
+    pk = str(user.pk) if user is not None else ""
+    return (pk, network_of(actor.source_ip), str(actor.via), actor.token_name)
 
 
 def tell_refusal(actor: Actor, action: str) -> None:
@@ -98,7 +122,7 @@ def tell_refusal(actor: Actor, action: str) -> None:
     count(
         "permission_denied",
         _("Permission denied: %(action)s.") % {"action": action},
-        key=(str(actor.user.pk) if actor.user is not None else "", actor.token_name, action),
+        key=(*_who(actor.user, actor), action),
         actor=actor,
         data={"action": action},
     )

@@ -15,7 +15,7 @@ from nodes.engine import grants
 from nodes.engine.grants import Scope
 from nodes.errors import InvalidInput, PermissionDenied, UnknownNode
 from nodes.events import Actor
-from nodes.management.setup import ensure_groups
+from nodes.management.setup import ensure_administrator, ensure_groups
 from nodes.models import Event, Node, Role, RoleAssignment, User
 from nodes.models.event import Via
 from nodes.permissions import ADD, CHANGE, GRANT, MAINTAIN, POWER, VIEW, VIEW_LOGS
@@ -309,3 +309,9 @@ def test_what_is_granted_and_revoked_is_told_in_these_words_whichever_way_it_is_
         "Access to kvm-09 granted to user “otto”.",
         "Access to kvm-09 revoked from user “otto”.",
     ]
+
+
+def test_the_first_administrator_is_an_entry_of_the_audit_log():
+    ensure_administrator(lambda _password: None)
+    entry = Event.objects.get(kind="administrator_created")
+    assert (entry.category, entry.target_name, entry.is_authentic) == ("audit", "admin", True)
