@@ -2,7 +2,8 @@
 
 The state before is read from the database, and the entry is written in the transaction of the change: Django
 sends ``pre_save`` and ``post_save`` outside of the one that ``save`` makes, so ``save_base`` itself is
-wrapped in one here. Deletions and many-to-many fields have their signals inside of theirs.
+wrapped in one here. Deletions and many-to-many fields have their signals inside of theirs; so have the rows
+of fixtures, which ``loaddata`` saves past ``save_base`` of their class.
 ``QuerySet.update`` and ``bulk_create`` pass all of this by; tests/audit/test_bypass.py finds any such use.
 """
 
@@ -13,8 +14,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models, router, transaction
-from django.db.models.signals import m2m_changed, pre_delete
+from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 
 from nodes.audit.watched import LISTS, WATCHED, Watched, WatchedList, Words, installed
 from nodes.events import Target, is_told, record
@@ -27,6 +29,7 @@ MOST_MEMBERS = 200
 """Names of a list that an entry shows."""
 MOST_TEXT = 1000
 """Characters of a value that an entry shows."""
+_BEFORE = "_audit_before"
 SET, NOT_SET = "set", "not set"
 
 
@@ -36,6 +39,10 @@ def install() -> None:
         model = installed(watched.model)
         if model is not None and not getattr(model.save_base, "watched", False):
             _wrap_save(model, watched)
+            pre_save.connect(_loading, sender=model, dispatch_uid=watched.model)
+            post_save.connect(
+                functools.partial(_loaded, watched), sender=model, weak=False, dispatch_uid=watched.model
+            )
             pre_delete.connect(
                 functools.partial(_deleting, watched), sender=model, weak=False, dispatch_uid=watched.model
             )
@@ -63,7 +70,7 @@ def _wrap_save(model: type[models.Model], watched: Watched) -> None:
     def save_base(self: models.Model, *args: Any, **kwargs: Any) -> None:
         names = kwargs.get("update_fields")
         columns = _columns(self, watched, frozenset(names) if names is not None else None)
-        if is_told() or not columns:
+        if is_told() or not columns or kwargs.get("raw"):
             original(self, *args, **kwargs)
             return
         database = kwargs.get("using") or router.db_for_write(type(self), instance=self)
@@ -74,6 +81,18 @@ def _wrap_save(model: type[models.Model], watched: Watched) -> None:
 
     save_base.watched = True  # type: ignore[attr-defined]
     model.save_base = save_base  # type: ignore[method-assign]
+
+
+def _loading(sender: Any, instance: models.Model, raw: bool = False, **_more: Any) -> None:
+    if raw:
+        instance.__dict__[_BEFORE] = _stored(instance)
+
+
+def _loaded(watched: Watched, sender: Any, instance: models.Model, raw: bool = False, **_more: Any) -> None:
+    """A row of a fixture is in the database."""
+    if raw and not is_told():
+        before = instance.__dict__.pop(_BEFORE, None)
+        _saved(watched, instance, before, _columns(instance, watched, None))
 
 
 def _columns(row: models.Model, watched: Watched, names: frozenset[str] | None) -> tuple[str, ...]:
@@ -208,8 +227,16 @@ def _is_rehashed(row: models.Model, column: str) -> bool:
 
 def _at(row: Any, path: str) -> Any:
     for name in path.split("."):
-        row = getattr(row, name, None)
+        row = _related(row, name)
     return None if row is None else str(row)
+
+
+def _related(row: Any, name: str) -> Any:
+    """None for what is not there (yet): a fixture may have a row before the one that it points to."""
+    try:
+        return getattr(row, name, None)
+    except ObjectDoesNotExist:
+        return None
 
 
 def _write(
@@ -221,11 +248,13 @@ def _write(
     *,
     going: bool = False,
 ) -> None:
-    about = getattr(row, watched.target) if watched.target else row
-    node: Node | None = getattr(row, watched.node) if watched.node else None
-    name = (
-        str(getattr(about, watched.name)) if watched.name else (node.name if node is not None else str(about))
-    )
+    about = (_related(row, watched.target) or row) if watched.target else row
+    pk = getattr(row, f"{watched.target}_id") if watched.target else row.pk
+    node: Node | None = _related(row, watched.node) if watched.node else None
+    if watched.name:
+        name = _at(about, watched.name) or ""
+    else:
+        name = node.name if node is not None else str(about)
     kind, message = words
     told = {
         "name": name,
@@ -241,7 +270,7 @@ def _write(
         node=None if going else node,
         node_name=node.name if node is not None else "",
         node_ref=str(node.uuid) if node is not None else "",
-        target=Target(watched.type, str(about.pk), name),
+        target=Target(watched.type, str(pk), name),
         severity=Severity.WARNING if warns else Severity.INFO,
         data=data,
         category=Category.AUDIT,

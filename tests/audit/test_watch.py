@@ -3,7 +3,9 @@ after."""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -12,6 +14,7 @@ from allauth.socialaccount.models import SocialAccount, SocialApp
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -367,3 +370,38 @@ def test_a_sign_in_provider_in_the_database_is_told_without_its_secret():
     entry = Event.objects.get(kind="sign_in_provider_added")
     assert (entry.target_name, entry.data["after"]["secret"]) == ("Evil", "set")
     assert "hunter2" not in str(entry.__dict__)
+
+
+def load(path: Path, *rows: dict[str, object]) -> None:
+    path.write_text(json.dumps(rows))
+    with acting(Actor(via=Via.COMMAND)):
+        call_command("loaddata", path, verbosity=0)
+
+
+def test_what_a_fixture_brings_is_told_as_any_other_change(tmp_path):
+    otto, group = make_user("otto"), Group.objects.create(name="admins")
+    Event.objects.all().delete()
+    fields = {"username": "otto", "password": "!", "is_superuser": True, "groups": [group.pk]}
+    fields |= {"date_joined": otto.date_joined.isoformat()}
+    row = {"model": "nodes.user", "pk": otto.pk, "fields": fields}
+    load(tmp_path / "fixture.json", row)
+    found = {(entry.kind, entry.via, str(entry.data["after"])) for entry in Event.objects.all()}
+    assert found == {
+        ("user_changed", "command", "{'password': 'changed', 'is_superuser': True}"),
+        ("user_groups_changed", "command", "{'groups': ['admins']}"),
+    }
+    load(tmp_path / "fixture.json", row)
+    assert Event.objects.count() == 2
+
+
+def test_a_fixture_may_have_a_row_before_the_one_that_it_points_to(tmp_path):
+    email = {"user": 900, "email": "late@example.org", "verified": True, "primary": True}
+    late = {"username": "late", "password": "!", "date_joined": timezone.now().isoformat()}
+    load(
+        tmp_path / "fixture.json",
+        {"model": "account.emailaddress", "pk": 1, "fields": email},
+        {"model": "nodes.user", "pk": 900, "fields": late},
+    )
+    entries = Event.objects.order_by("pk")
+    assert [entry.kind for entry in entries] == ["email_added", "user_created"]
+    assert (entries[0].target_id, entries[0].data["after"]["email"]) == ("900", "late@example.org")
