@@ -292,9 +292,14 @@ def test_a_node_is_deleted_through_its_entry_and_leaves_the_log_whole():
     assert Event.objects.filter(kind="access_withdrawn", node=None).count() == 2
 
 
-def test_another_password_does_not_pass_for_the_same_one_hashed_anew():
-    """As a fixture or a shell sets it: a hash of the same kind, with other parameters."""
+def test_another_password_does_not_pass_for_the_same_one_hashed_anew(settings):
+    """As a fixture or a shell sets it: a hash of another kind, or of the same with other parameters."""
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+        "django.contrib.auth.hashers.MD5PasswordHasher",
+    ]
     otto = make_user("otto")
+    otto.refresh_from_db()
     for rounds in (5, 6):
         otto.password = PBKDF2PasswordHasher().encode(f"stolen-{rounds}", "salt", rounds)
         otto.save()
