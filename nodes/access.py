@@ -62,6 +62,9 @@ class Login:
     """The key pair of nodeadmin that the host is known to let in, by its number."""
     sudo: BoundSecret | None = None
     """What has the ``sudo_password``, sealed; None where the user's sudo asks for none."""
+    keeps_secret: bool = False
+    keeps_sudo: bool = False
+    """Whether ``secret`` and ``sudo`` are those that are stored for the node already."""
     node: Node | None = field(default=None, compare=False, repr=False)
     """Whose login it is; None for a host that is no node yet."""
 
@@ -122,6 +125,8 @@ class Login:
             jump_host=jump_host,
             own_key=own_key,
             sudo=sudo,
+            keeps_secret=not given,
+            keeps_sudo=old is not None and sudo is not None and sudo == old.sudo,
             node=node,
         )
 
@@ -142,8 +147,23 @@ class Login:
         """What a secret must have been stored for, to open for this login."""
         return binding_of(self.uri, self.host_key.fingerprint if self.host_key is not None else "")
 
-    def secret_to_keep(self) -> SecretFor | None:
-        """What is stored: nothing for nodeadmin's own key, which has a row of its own."""
+    def secrets_to_keep(self) -> dict[str, SecretFor | None]:
+        """What is stored of the secrets, by the Credential's fields. One that is stored already is left out:
+        sealed anew, it would look like another one. Raises CredentialNotForTarget where it is for another
+        target."""
+        found: dict[str, SecretFor | None] = {}
+        if not self.keeps_secret:
+            found["secret"] = self._secret_to_keep()
+        elif self.secret is not None:
+            self.secret.check(self.binding)
+        if not self.keeps_sudo:
+            found["sudo_secret"] = self.sudo_to_keep()
+        elif self.sudo is not None:
+            self.sudo.check(self.binding)
+        return found
+
+    def _secret_to_keep(self) -> SecretFor | None:
+        """Nothing for nodeadmin's own key, which has a row of its own."""
         if self.kind == CredentialKind.NODEADMIN_KEY or self.secret is None:
             return None
         secret = self.secret.open_for(self.binding)
@@ -199,7 +219,7 @@ class Login:
     def _jump(self, keys: OwnKeys) -> JumpTarget | None:
         if self.jump_host is None or self.uri.transport != "ssh":
             return None
-        return jump_target(self.jump_host, keys)
+        return jump_target(self.jump_host, keys, [self.node] if self.node is not None else [])
 
 
 def _removed() -> UnknownNode:
@@ -273,9 +293,9 @@ def _credential(
     return None
 
 
-def jump_target(row: JumpHost, keys: OwnKeys | None = None) -> JumpTarget:
-    """How a jump host is entered, with those in front of it. Raises CredentialNotForTarget,
-    CredentialUnreadable."""
+def jump_target(row: JumpHost, keys: OwnKeys | None = None, nodes: Collection[Node] = ()) -> JumpTarget:
+    """How a jump host is entered, with those in front of it, on the way to the nodes. It is noted as a use.
+    Raises CredentialNotForTarget, CredentialUnreadable."""
     keys = keys or OwnKeys()
     found: JumpTarget | None = None
     for link in reversed(row.chain()):
@@ -292,6 +312,8 @@ def jump_target(row: JumpHost, keys: OwnKeys | None = None) -> JumpTarget:
             jump=found,
             rules=network_rules(),
         )
+        if found.credential is not None:
+            credential_use.note_jump_host(link, nodes)
     assert found is not None  # noqa: S101 - a chain has its own row at least
     return found
 
@@ -565,6 +587,9 @@ def try_jump_host(
         jump=front,
         rules=network_rules(),
     )
+    secret: Any = row.secret
+    if isinstance(secret, BoundSecret):  # the stored one, which is kept
+        credential_use.note_jump_host(row, ())
     share = max(1.0, clock.left)
     limits = replace(DEFAULT, connect_s=share / 2, handshake_s=share / 2, auth_s=share)
     with connect_once(target, limits) as connection:

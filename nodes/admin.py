@@ -218,11 +218,11 @@ class NodeAdmin(GuardedModelAdmin):
         return self._guarded(request, super().obj_perms_manage_group_view, object_pk, group_id)
 
     def _guarded(self, request: HttpRequest, view: Any, *args: Any) -> Any:
-        """Superusers alone give rights: who may change a node could else grant themselves its power."""
+        """Superusers alone grant permissions: who may change a node could else grant themselves its power."""
         if not request.user.is_superuser:
             node = Node.objects.filter(pk=args[0]).first()
             note_denial(request.user, GRANT, node)  # type: ignore[arg-type]
-            self.message_user(request, _("Only superusers give rights on nodes."), messages.ERROR)
+            self.message_user(request, _("Only superusers grant permissions on nodes."), messages.ERROR)
             return HttpResponseRedirect("../")
         if first := factor_first(request):
             return first

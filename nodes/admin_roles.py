@@ -95,7 +95,7 @@ class RoleAssignmentForm(forms.ModelForm):
 
 @admin.register(RoleAssignment)
 class RoleAssignmentAdmin(GrantersAdmin):
-    """Given and taken, never changed: what somebody had and when is then in the record."""
+    """Granted and revoked, never changed: what somebody had and when is then in the record."""
 
     form = RoleAssignmentForm
     list_display = ("role", "holder", "scope_words", "granted_by", "created_at", "expires_at")

@@ -1,7 +1,7 @@
 """Openings of secrets: of a person, an event each; of nodeadmin itself, a count a node, kind and day.
 
 Whoever acts for somebody says so with :func:`asked_by`; what is opened inside of it is that person's. One
-request or operation leaves one event for a node, however many connections it needs.
+request or operation leaves one event for a node and kind of secret, however many connections it needs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery, Sum
 from django.utils.translation import gettext as _
 
-from nodes.events import Actor, record
-from nodes.models import Credential, CredentialUse, Node, Operation
+from nodes.events import Actor, Target, record
+from nodes.models import Credential, CredentialUse, JumpHost, Node, Operation
+from nodes.models.credential_use import SecretKind
 
 log = structlog.get_logger(__name__)
 
@@ -33,12 +34,13 @@ _CHUNK = 500
 
 @dataclass(slots=True)
 class Request:
-    """What somebody has asked for, and for which nodes its event has been written."""
+    """What somebody has asked for, and of which secrets (kind and node, or jump host) the opening has been
+    told."""
 
     actor: Callable[[], Actor]
     purpose: Callable[[], str]
     operation: Operation | None = None
-    noted: set[int | None] = field(default_factory=set)
+    noted: set[tuple[str, int | None]] = field(default_factory=set)
 
 
 _request: ContextVar[Request | None] = ContextVar("credential_use", default=None)
@@ -66,11 +68,35 @@ def note(nodes: Collection[Node], kind: str, *, node_name: str = "") -> None:
     if request is None or actor is None or actor.user is None:
         _counts.add((node.pk for node in nodes), kind)
         return
-    fresh = [node for node in nodes if node.pk not in request.noted]
-    if (nodes and not fresh) or (not nodes and None in request.noted):
+    fresh = [node for node in nodes if (kind, node.pk) not in request.noted]
+    if (nodes and not fresh) or (not nodes and (kind, None) in request.noted):
         return
-    request.noted |= {node.pk for node in fresh} or {None}
+    request.noted |= {(kind, node.pk) for node in fresh} or {(kind, None)}
     _record(request, actor, fresh, kind)
+
+
+def note_jump_host(row: JumpHost, nodes: Collection[Node]) -> None:
+    """The credential of a jump host was opened, on the way to the nodes; none of them: to try the jump host
+    itself, or for a host that is no node yet."""
+    request = _request.get()
+    actor = request.actor() if request is not None else None
+    if request is None or actor is None or actor.user is None:
+        _counts.add((node.pk for node in nodes), SecretKind.JUMP_HOST)
+        return
+    key = (str(SecretKind.JUMP_HOST), row.pk)
+    if key in request.noted:
+        return
+    request.noted.add(key)
+    purpose = request.purpose()
+    record(
+        "credential_opened",
+        _("Credential of the jump host %(name)s opened for %(purpose)s.")
+        % {"name": row.name, "purpose": purpose},
+        actor=actor,
+        operation=request.operation,
+        target=Target("jump_host", str(row.pk or ""), row.name),
+        data={"kind": row.credential_kind, "purpose": purpose},
+    )
 
 
 def _record(request: Request, actor: Actor, nodes: list[Node], kind: str) -> None:

@@ -47,7 +47,7 @@ class Actor:
     of the API token, where there was one. The system itself has neither user nor address.
 
     ``session_key`` is of the login that the request came with, "" with a token; ``factor`` is the second
-    factor that came with it.
+    factor that came with it. ``operation`` is what is carried out for them.
     """
 
     user: User | None = None
@@ -56,6 +56,7 @@ class Actor:
     token_name: str = ""
     session_key: str = field(default="", repr=False)
     factor: GivenFactor = GivenFactor()
+    operation: Operation | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -188,11 +189,12 @@ def record(
 ) -> Event:
     """Write one event. ``kind`` is a stable word such as ``node_added``; ``data`` must hold no secret.
 
-    Without ``actor`` it is :func:`current_actor`. It is an entry of the audit log where anybody but the
-    system itself is behind it, or ``category`` says so. ``node_name`` and ``node_ref`` (its UUID) are for a
-    node that is gone or going.
+    Without ``actor`` it is :func:`current_actor`, without ``operation`` what is carried out for them. It is
+    an entry of the audit log where anybody but the system itself is behind it, or ``category`` says so.
+    ``node_name`` and ``node_ref`` (its UUID) are for a node that is gone or going.
     """
     actor = current_actor() if actor is None else actor
+    operation = operation or actor.operation
     target = target or Target("", "", "")
     details = dict(data or {})
     if actor.via == Via.COMMAND:

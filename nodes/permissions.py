@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.contrib.auth.models import Permission
-from django.db.models import CharField, Exists, JSONField, OuterRef, Q, QuerySet, Value
+from django.db.models import CharField, Exists, JSONField, OuterRef, Q, Value
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext as _
 
@@ -32,7 +32,7 @@ from nodes.models import (
     TokenScope,
     User,
 )
-from nodes.models.event import Category
+from nodes.models.event import Category, EventQuerySet
 from nodes.models.lookups import LabelText
 from nodes.models.node import NodeQuerySet
 from nodes.models.operation import OperationQuerySet
@@ -319,9 +319,9 @@ def require(user: User, permission: str, node: Node | None = None) -> None:
         listener(user, permission, node)
     if limits_of(user) is not None:
         raise PermissionDenied(
-            _("The API token does not give the permission “%(permission)s” here.")
+            _("The API token does not have the permission “%(permission)s” here.")
             % {"permission": permission},
-            remedy=_("Use a token that gives it, of a user who has it."),
+            remedy=_("Use a token that has it, of a user who has it."),
         )
     raise PermissionDenied(
         _("This needs the permission “%(permission)s”. Ask an administrator to grant it.")
@@ -377,7 +377,7 @@ def operations_for(user: User) -> OperationQuerySet:
     return operations.filter(_seen(user) | own)
 
 
-def events_for(user: User) -> QuerySet[Event]:
+def events_for(user: User) -> EventQuerySet:
     """Events of the nodes that the user may see; of those that concern no node their own, those of the
     monitor for who may see all nodes, and entries of the audit log (sign-ins, users, roles, tokens …) with
     the permission to read it."""

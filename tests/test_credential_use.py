@@ -12,8 +12,9 @@ from nodes.engine.purge import purge
 from nodes.engine.submit import submit
 from nodes.events import SYSTEM
 from nodes.hosts.target import HostKey
-from nodes.models import CredentialUse, Event, Node
+from nodes.models import Credential, CredentialUse, Event, JumpHost, Node
 from nodes.models.event import Via
+from nodes.models.sealed import SecretFor
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
 from tests.factories import make_credential, make_node
@@ -59,6 +60,46 @@ def test_an_operation_of_a_person_leaves_one_event_however_often_it_opens_the_se
     (ended,) = run_queued()
     (event,) = openings()
     assert (event.operation, event.user_name, event.data["purpose"]) == (ended, "ada", "refresh-node")
+
+
+@pytest.fixture
+def behind(db: None) -> Node:
+    """A node with a password, a sudo password, and a jump host that has a password of its own."""
+    node = closed_node("kvm-01")
+    row = Credential.objects.get(node=node)
+    row.sudo_secret = SecretFor(access.binding_of_node(node), {"sudo_password": "hunter2hunter2"})
+    row.save()
+    jump = JumpHost(name="bastion", host="127.0.0.1", port=1, user="jump", credential_kind="password")
+    jump.host_key, jump.host_key_fingerprint = HOST_KEY.to_text(), HOST_KEY.fingerprint
+    jump.secret = SecretFor(access.binding_of_jump_host(jump), {"password": "hunter2hunter2"})
+    jump.save()
+    node.jump_host = jump
+    node.save()
+    return node
+
+
+def test_every_secret_that_a_person_has_opened_is_named(administrator, behind):
+    for _round in range(2):
+        assert Api(administrator)("refresh-node", {"node": "kvm-01"})[0] == 202
+        (ended,) = run_queued()
+        found = {(row.data["kind"], row.target_name, row.operation) for row in openings()}
+        assert found == {
+            ("password", "bastion", ended),
+            ("password", "", ended),
+            ("sudo_password", "", ended),
+        }
+        assert len(openings()) == 3
+        assert "hunter2" not in f"{list(Event.objects.values())}"
+        Event.objects.all().delete()
+
+
+def test_a_jump_hosts_credential_that_nobody_asked_for_is_counted_for_the_node(behind):
+    access.targets_for([behind])
+    access.target_for(behind)
+    credential_use.flush()
+    counts = CredentialUse.objects.values_list("kind", "count")
+    assert set(counts) == {("password", 2), ("sudo_password", 2), ("jump_host", 2)}
+    assert openings() == []
 
 
 def test_a_secret_that_is_given_for_a_new_host_is_noted_under_its_name(administrator):

@@ -359,7 +359,7 @@ class EventAnswer:
             event.via,
             event.token_name or None,
             TargetAnswer.of(event),
-            event.operation_id,
+            UUID(event.operation_ref) if event.operation_ref else event.operation_id,
             event.message,
             event.data,
         )

@@ -329,6 +329,7 @@ class ListEventsInput(PageInput):
     target_type = Strict(max_length=32, required=False)
     target = Strict(max_length=255, required=False, help_text="The name of what was changed.")
     source_ip = serializers.IPAddressField(required=False)
+    operation = serializers.UUIDField(required=False, help_text="What an operation has done.")
     number_from = WholeNumber(
         min_value=1, max_value=2**63 - 1, required=False, help_text="Entries of the audit log from it on."
     )

@@ -37,8 +37,18 @@ from nodes.engine.submit import cancel, retry, wait_for
 from nodes.engine.waits import waiting
 from nodes.errors import InvalidInput, UnknownOperation
 from nodes.events import Actor
-from nodes.models import ApiToken, Bmc, Credential, HeldAutostart, Node, Operation, SnapshotSection, User
-from nodes.models.event import Via
+from nodes.models import (
+    ApiToken,
+    Bmc,
+    Credential,
+    Event,
+    HeldAutostart,
+    Node,
+    Operation,
+    SnapshotSection,
+    User,
+)
+from nodes.models.event import Category, Via
 from nodes.operations.registry import kind_of
 from nodes.permissions import events_for, get_node, nodes_for, operations_for, permissions_on, require
 from nodes.selection import order_nodes, select_nodes
@@ -384,6 +394,7 @@ EVENT_FILTERS = {
     "target_type": "target_type",
     "target": "target_name",
     "source_ip": "source_ip",
+    "operation": "operation_ref",
 }
 """By parameter of list-events, the column that equals it."""
 
@@ -396,11 +407,14 @@ class EventEndpoints(Endpoints):
         example={"node": "kvm-01", "since": "2026-01-01T00:00:00Z"},
         description="Events of the nodes that you may see, your own, and with the permission "
         "`view_audit_log` all entries of the audit log that concern no node. `number` counts the entries of "
-        "the audit log without a gap; `data` says what was before and after a change.",
+        "the audit log without a gap; with the category `audit` they come in its order. `data` says what was "
+        "before and after a change, `operation` what it was done by.",
     )
     def list_events(self, request: Request) -> Response:
         data = self.read(inputs.ListEventsInput)
-        rows = events_for(self.user)
+        seen = events_for(self.user)
+        entries = data.get("category") == Category.AUDIT
+        rows: QuerySet[Event] = seen.newest_first() if entries else seen
         if "node" in data:
             rows = rows.filter(node=get_node(self.user, data["node"]))
         rows = within(rows, data, EVENT_FILTERS)

@@ -14,5 +14,8 @@ PROGRAMS = ("manage.py", "django-admin")
 
 
 def install() -> None:
-    if Path(sys.argv[0]).name in PROGRAMS and len(sys.argv) > 1 and sys.argv[1] not in SERVERS:
+    program = Path(sys.argv[0])
+    # ``python -m django`` is another name of django-admin.
+    known = program.name in PROGRAMS or program.parts[-2:] == ("django", "__main__.py")
+    if known and len(sys.argv) > 1 and sys.argv[1] not in SERVERS:
         set_process_actor(Actor(via=Via.COMMAND))

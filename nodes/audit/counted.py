@@ -23,8 +23,9 @@ from nodes.models.event import Category, Severity
 
 WINDOW = timedelta(minutes=10)
 MOST_KEYS = 200
-"""Subjects that are counted apart in one window. Those beyond it are counted together: an attack from
-thousands of addresses is one entry as well."""
+"""Subjects of one kind, and of one user, that are counted apart in one window. Those beyond it are counted
+together: an attack from thousands of addresses is one entry as well. What one user is denied hides nothing of
+what another one is."""
 AT_ONCE = 200
 
 
@@ -38,15 +39,21 @@ def count(
     target: Target | None = None,
     severity: str = Severity.WARNING,
     data: Mapping[str, Any] | None = None,
+    crowd: Mapping[str, Any] | None = None,
     window: timedelta = WINDOW,
 ) -> None:
-    """Write the entry, or count it where one with the same ``kind`` and ``key`` was written in the window."""
+    """Write the entry, or count it where one with the same ``kind`` and ``key`` was written in the window.
+
+    ``crowd`` is what is still told apart, beside kind and user, of too many for it.
+    """
     now = timezone.now()
+    user_id = actor.user.pk if actor.user is not None else None
+    together = _digest("crowd", kind, str(user_id or ""), canonical(dict(crowd or {})))
     facts: dict[str, Any] = {
         "kind": kind,
         "message": message,
         "severity": str(severity),
-        "user_id": actor.user.pk if actor.user is not None else None,
+        "user_id": user_id,
         "source_ip": plain_address(actor.source_ip),
         "via": str(actor.via),
         "token": actor.token_name,
@@ -54,16 +61,18 @@ def count(
         "node_name": node.name if node is not None else "",
         "target": [target.type, target.id, target.name] if target is not None else None,
         "data": dict(data or {}),
+        "crowd": together,
     }
     with transaction.atomic():
         digest = _digest(kind, *key)
         if _add(digest, now):
             return
-        if CountedEntry.objects.filter(until__gt=now).count() >= MOST_KEYS:
-            digest = _digest(kind)
+        if CountedEntry.objects.filter(until__gt=now, facts__crowd=together).count() >= MOST_KEYS:
+            digest = together
             if _add(digest, now):
                 return
-            facts |= {"message": _crowd(kind), "source_ip": None, "user_id": None, "target": None, "data": {}}
+            facts |= {"message": _crowd(kind, actor), "source_ip": None, "token": "", "target": None}
+            facts |= {"node": "", "node_name": "", "data": dict(crowd or {})}
         ended = CountedEntry.objects.select_for_update().filter(pk=digest).first()
         if ended is not None:
             _tell(ended)
@@ -124,7 +133,10 @@ def _write(facts: Mapping[str, Any], message: str, data: Mapping[str, Any]) -> N
     )
 
 
-def _crowd(kind: str) -> str:
+def _crowd(kind: str, actor: Actor) -> str:
+    if actor.user is not None:
+        words = _("“%(kind)s” of %(user)s comes in so many ways that it is counted for all of them together.")
+        return words % {"kind": kind, "user": actor.name}
     words = _("“%(kind)s” comes from so many addresses or users that it is counted for all of them together.")
     return words % {"kind": kind}
 

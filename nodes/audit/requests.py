@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from nodes.audit.counted import count
+from nodes.audit.counted import count, network_of
 from nodes.events import Actor, Target, acting
 from nodes.models import ApiToken, Node, User
 from nodes.models.event import Via
 
 API = "/api/"
 MOST_DENIALS = 20
-"""Of one request; a bulk action on a thousand nodes is not to write a thousand entries."""
+"""Of one request that are entries of their own; a bulk action on a thousand nodes is not to write a thousand.
+Those beyond it are one entry."""
+MOST_NAMES = 1000
+"""Nodes that one entry names."""
 
 
 def address_of(request: HttpRequest) -> str | None:
@@ -59,7 +63,7 @@ _denials: ContextVar[list[Denial] | None] = ContextVar("nodeadmin_denials", defa
 def note_denial(user: User, permission: str, node: Node | None) -> None:
     """Called where a permission is missing; told when the request is over, outside of what is rolled back."""
     noted = _denials.get()
-    if noted is not None and len(noted) < MOST_DENIALS:
+    if noted is not None:
         noted.append(Denial(user, permission, node))
 
 
@@ -74,23 +78,43 @@ def noting_denials() -> Iterator[list[Denial]]:
 
 
 def tell_denials(noted: list[Denial], actor: Actor, action: str) -> None:
-    """Entries of what was denied, counted by user, action, permission and node."""
-    for denial in noted:
-        words = _("Permission denied: %(action)s needs the permission “%(permission)s”.")
-        count(
-            "permission_denied",
-            words % {"action": action, "permission": denial.permission},
-            key=(
-                str(denial.user.pk),
-                action,
-                denial.permission,
-                str(denial.node.uuid) if denial.node else "",
-            ),
-            actor=Actor(denial.user, actor.source_ip, actor.via, actor.token_name),
-            node=denial.node,
-            target=Target("permission", denial.permission, denial.permission),
-            data={"action": action, "permission": denial.permission},
-        )
+    """Entries of what was denied, counted by who, from where and how, action, permission and node."""
+    further: dict[tuple[User, str], list[Node | None]] = {}
+    for number, denial in enumerate(noted):
+        if number < MOST_DENIALS:
+            _tell_denial(denial.user, denial.permission, [denial.node], actor, action)
+        else:
+            further.setdefault((denial.user, denial.permission), []).append(denial.node)
+    for (user, permission), nodes in further.items():
+        _tell_denial(user, permission, nodes, actor, action)
+
+
+def _tell_denial(
+    user: User, permission: str, nodes: Sequence[Node | None], actor: Actor, action: str
+) -> None:
+    words = _("Permission denied: %(action)s needs the permission “%(permission)s”.")
+    told = {"action": action, "permission": permission}
+    named = [node.name for node in nodes if node is not None]
+    data: dict[str, Any] = dict(told)
+    if len(nodes) > 1:
+        words = _("Permission denied on %(count)d nodes: %(action)s needs the permission “%(permission)s”.")
+        data |= {"nodes": named[:MOST_NAMES], "node_count": len(named)}
+    count(
+        "permission_denied",
+        words % {**told, "count": len(named)},
+        key=(*_who(user, actor), action, permission, *(str(node.uuid) if node else "" for node in nodes)),
+        actor=Actor(user, actor.source_ip, actor.via, actor.token_name),
+        node=nodes[0] if len(nodes) == 1 else None,
+        target=Target("permission", permission, permission),
+        data=data,
+        crowd={"permission": permission},
+    )
+
+
+def _who(user: User | None, actor: Actor) -> tuple[str, ...]:
+    """What an entry says of who it was: somebody else's or from elsewhere is another one."""
+    pk = str(user.pk) if user is not None else ""
+    return (pk, network_of(actor.source_ip), str(actor.via), actor.token_name)
 
 
 def tell_refusal(actor: Actor, action: str) -> None:
@@ -98,10 +122,16 @@ def tell_refusal(actor: Actor, action: str) -> None:
     count(
         "permission_denied",
         _("Permission denied: %(action)s.") % {"action": action},
-        key=(str(actor.user.pk) if actor.user is not None else "", actor.token_name, action),
+        key=(*_who(actor.user, actor), action),
         actor=actor,
         data={"action": action},
     )
+
+
+def tell_refused_token(actor: Actor) -> None:
+    """Of a token that nobody has (any more)."""
+    words = _("A request with an API token was refused: the token is unknown, expired or revoked.")
+    count("token_refused", words, key=(network_of(actor.source_ip),), actor=actor)
 
 
 class ActorMiddleware:
@@ -129,8 +159,7 @@ class ActorMiddleware:
         elif response.status_code == 403 and actor.user is not None and not _has_expired_form(request):
             tell_refusal(actor, action.removeprefix("api-"))
         elif response.status_code == 401 and "HTTP_AUTHORIZATION" in request.META:
-            words = _("A request with an API token was refused: the token is unknown, expired or revoked.")
-            count("token_refused", words, key=(address_of(request) or "",), actor=actor)
+            tell_refused_token(actor)
 
 
 def _has_expired_form(request: HttpRequest) -> bool:

@@ -14,7 +14,7 @@ from django.db.models import Count, Max
 from django.utils import timezone
 
 from nodes.audit.sealer import lock, seal
-from nodes.events import SYSTEM, record
+from nodes.events import record
 from nodes.models import AuditCheckpoint, Event
 from nodes.models.audit import CheckpointKind
 from nodes.models.event import Category
@@ -84,7 +84,6 @@ def _purge_up_to(kept: int) -> int:
     record(
         "audit_log_purged",
         f"Retention removed the entries {first} to {last} of the audit log.",
-        actor=SYSTEM,
         category=Category.AUDIT,
         data={"first_number": first, "last_number": last, "count": len(doomed)},
     )

@@ -2,19 +2,21 @@
 
 The state before is read from the database, and the entry is written in the transaction of the change: Django
 sends ``pre_save`` and ``post_save`` outside of the one that ``save`` makes, so ``save_base`` itself is
-wrapped in one here. Deletions and many-to-many fields have their signals inside of theirs.
+wrapped in one here. Deletions and many-to-many fields have their signals inside of theirs; so have the rows
+of fixtures, which ``loaddata`` saves past ``save_base`` of their class.
 ``QuerySet.update`` and ``bulk_create`` pass all of this by; tests/audit/test_bypass.py finds any such use.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from django.contrib.auth.hashers import identify_hasher
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models, router, transaction
-from django.db.models.signals import m2m_changed, pre_delete
+from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 
 from nodes.audit.watched import LISTS, WATCHED, Watched, WatchedList, Words, installed
 from nodes.events import Target, is_told, record
@@ -25,6 +27,9 @@ from nodes.models.sealed import SealedField
 Values = dict[str, Any]
 MOST_MEMBERS = 200
 """Names of a list that an entry shows."""
+MOST_TEXT = 1000
+"""Characters of a value that an entry shows."""
+_BEFORE = "_audit_before"
 SET, NOT_SET = "set", "not set"
 
 
@@ -34,6 +39,10 @@ def install() -> None:
         model = installed(watched.model)
         if model is not None and not getattr(model.save_base, "watched", False):
             _wrap_save(model, watched)
+            pre_save.connect(_loading, sender=model, dispatch_uid=watched.model)
+            post_save.connect(
+                functools.partial(_loaded, watched), sender=model, weak=False, dispatch_uid=watched.model
+            )
             pre_delete.connect(
                 functools.partial(_deleting, watched), sender=model, weak=False, dispatch_uid=watched.model
             )
@@ -46,6 +55,12 @@ def install() -> None:
                 weak=False,
                 dispatch_uid=f"{watched_list.model}.{watched_list.field}",
             )
+            pre_delete.connect(
+                functools.partial(_member_goes, watched_list),
+                sender=model._meta.get_field(watched_list.field).related_model,
+                weak=False,
+                dispatch_uid=f"members of {watched_list.model}.{watched_list.field}",
+            )
 
 
 def _wrap_save(model: type[models.Model], watched: Watched) -> None:
@@ -55,7 +70,7 @@ def _wrap_save(model: type[models.Model], watched: Watched) -> None:
     def save_base(self: models.Model, *args: Any, **kwargs: Any) -> None:
         names = kwargs.get("update_fields")
         columns = _columns(self, watched, frozenset(names) if names is not None else None)
-        if is_told() or not columns:
+        if is_told() or not columns or kwargs.get("raw"):
             original(self, *args, **kwargs)
             return
         database = kwargs.get("using") or router.db_for_write(type(self), instance=self)
@@ -66,6 +81,18 @@ def _wrap_save(model: type[models.Model], watched: Watched) -> None:
 
     save_base.watched = True  # type: ignore[attr-defined]
     model.save_base = save_base  # type: ignore[method-assign]
+
+
+def _loading(sender: Any, instance: models.Model, raw: bool = False, **_more: Any) -> None:
+    if raw:
+        instance.__dict__[_BEFORE] = _stored(instance)
+
+
+def _loaded(watched: Watched, sender: Any, instance: models.Model, raw: bool = False, **_more: Any) -> None:
+    """A row of a fixture is in the database."""
+    if raw and not is_told():
+        before = instance.__dict__.pop(_BEFORE, None)
+        _saved(watched, instance, before, _columns(instance, watched, None))
 
 
 def _columns(row: models.Model, watched: Watched, names: frozenset[str] | None) -> tuple[str, ...]:
@@ -99,17 +126,20 @@ def _saved(
     for column in columns:
         old, new = getattr(before, column), _now(row, column)
         if _is_secret(watched, row, column):
-            if not _same_secret(old, new) and not _is_rehashed(row, column, old, new):
+            if not _same_secret(old, new) and not _is_rehashed(row, column):
                 changes[column] = (
                     SET if old else NOT_SET,
                     "changed" if new and old else SET if new else NOT_SET,
                 )
-        elif _plain(row, column, old) != _plain(row, column, new):
-            changes[column] = (_plain(row, column, old), _plain(row, column, new))
+        elif (plain_old := _plain(row, column, old)) != (plain_new := _plain(row, column, new)):
+            path = next((one for one in watched.paths if one.partition(".")[0] == _shown(row, column)), "")
+            changes[column] = (
+                (_at(before, path), _at(row, path)) if path else (_cut(plain_old), _cut(plain_new))
+            )
     if changes:
         data = {
-            "before": {_shown(name): old for name, (old, _new) in changes.items()},
-            "after": {_shown(name): new for name, (_old, new) in changes.items()},
+            "before": {_shown(row, name): old for name, (old, _new) in changes.items()},
+            "after": {_shown(row, name): new for name, (_old, new) in changes.items()},
         }
         _write(watched, watched.changed, row, data, data["after"])
 
@@ -145,9 +175,9 @@ def _values(watched: Watched, row: models.Model, columns: tuple[str, ...]) -> Va
     for column in columns:
         value = _now(row, column)
         if _is_secret(watched, row, column):
-            found[_shown(column)] = SET if value else NOT_SET
+            found[_shown(row, column)] = SET if value else NOT_SET
         else:
-            found[_shown(column)] = _plain(row, column, value)
+            found[_shown(row, column)] = _cut(_plain(row, column, value))
     for path in watched.paths:
         found[path.partition(".")[0]] = _at(row, path)
     return found
@@ -160,11 +190,11 @@ def _is_secret(watched: Watched, row: models.Model, column: str) -> bool:
 
 def _field(row: models.Model, column: str) -> Any:
     """``group_id`` is the column of the field ``group``."""
-    return row._meta.get_field(column.removesuffix("_id") if column.endswith("_id") else column)
+    return next(field for field in row._meta.concrete_fields if field.attname == column)
 
 
-def _shown(column: str) -> str:
-    return column.removesuffix("_id")
+def _shown(row: models.Model, column: str) -> str:
+    return str(_field(row, column).name)
 
 
 def _plain(row: models.Model, column: str, value: Any) -> Any:
@@ -175,7 +205,12 @@ def _plain(row: models.Model, column: str, value: Any) -> Any:
     value = field.to_python(value) if not field.is_relation else value
     if value is None or isinstance(value, bool | int | float | dict | list):
         return value
-    return str(value.isoformat() if hasattr(value, "isoformat") else value)[:1000]
+    return str(value.isoformat() if hasattr(value, "isoformat") else value)
+
+
+def _cut(plain: Any) -> Any:
+    """As much of a value as an entry shows."""
+    return plain[:MOST_TEXT] if isinstance(plain, str) else plain
 
 
 def _same_secret(old: Any, new: Any) -> bool:
@@ -184,22 +219,24 @@ def _same_secret(old: Any, new: Any) -> bool:
     return bool(stored[0] == stored[1])
 
 
-def _is_rehashed(row: models.Model, column: str, old: Any, new: Any) -> bool:
-    """Whether Django has only hashed the same password anew, as it does at a sign-in after an update."""
-    if column != "password" or getattr(row, "_password", None) is not None or not old or not new:
-        return False
-    try:
-        if identify_hasher(old).algorithm == identify_hasher(new).algorithm:
-            return str(old).split("$")[:2] != str(new).split("$")[:2]
-    except ValueError:
-        return False
-    return True
+def _is_rehashed(row: models.Model, column: str) -> bool:
+    """Whether Django has only hashed the same password anew, as it does at a sign-in after an update. By the
+    hashes alone another password could pass for that."""
+    return column == "password" and getattr(row, "checks_password", False)
 
 
 def _at(row: Any, path: str) -> Any:
     for name in path.split("."):
-        row = getattr(row, name, None)
+        row = _related(row, name)
     return None if row is None else str(row)
+
+
+def _related(row: Any, name: str) -> Any:
+    """None for what is not there (yet): a fixture may have a row before the one that it points to."""
+    try:
+        return getattr(row, name, None)
+    except ObjectDoesNotExist:
+        return None
 
 
 def _write(
@@ -211,11 +248,13 @@ def _write(
     *,
     going: bool = False,
 ) -> None:
-    about = getattr(row, watched.target) if watched.target else row
-    node: Node | None = getattr(row, watched.node) if watched.node else None
-    name = (
-        str(getattr(about, watched.name)) if watched.name else (node.name if node is not None else str(about))
-    )
+    about = (_related(row, watched.target) or row) if watched.target else row
+    pk = getattr(row, f"{watched.target}_id") if watched.target else row.pk
+    node: Node | None = _related(row, watched.node) if watched.node else None
+    if watched.name:
+        name = _at(about, watched.name) or ""
+    else:
+        name = node.name if node is not None else str(about)
     kind, message = words
     told = {
         "name": name,
@@ -231,7 +270,7 @@ def _write(
         node=None if going else node,
         node_name=node.name if node is not None else "",
         node_ref=str(node.uuid) if node is not None else "",
-        target=Target(watched.type, str(about.pk), name),
+        target=Target(watched.type, str(pk), name),
         severity=Severity.WARNING if warns else Severity.INFO,
         data=data,
         category=Category.AUDIT,
@@ -269,6 +308,18 @@ def _list_changes(
             _write_list(watched, owner, before, after)
 
 
+def _member_goes(watched: WatchedList, sender: Any, instance: models.Model, **_more: Any) -> None:
+    """A group that is deleted leaves its members without it, of which Django sends no other signal."""
+    if is_told():
+        return
+    name = str(_at(instance, watched.path))
+    for owner in _owners(watched, instance):
+        before = _members(watched, owner)
+        after = list(before)
+        after.remove(name)  # one of it: permissions of two models may have the same codename
+        _write_list(watched, owner, before, after)
+
+
 def _owners(watched: WatchedList, member: models.Model) -> models.QuerySet[Any]:
     model = installed(watched.model)
     if model is None:
@@ -287,8 +338,8 @@ def _write_list(watched: WatchedList, owner: models.Model, before: list[str], af
     data = {
         "before": {watched.field: before[:MOST_MEMBERS]},
         "after": {watched.field: after[:MOST_MEMBERS]},
-        "added": sorted(set(after) - set(before))[:MOST_MEMBERS],
-        "removed": sorted(set(before) - set(after))[:MOST_MEMBERS],
+        "added": sorted((Counter(after) - Counter(before)).elements())[:MOST_MEMBERS],
+        "removed": sorted((Counter(before) - Counter(after)).elements())[:MOST_MEMBERS],
     }
     target = Target(watched.type, str(owner.pk), name)
     record(kind, str(message) % {"name": name}, target=target, data=data, category=Category.AUDIT)

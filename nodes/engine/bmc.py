@@ -102,7 +102,7 @@ def keep_bmc(actor: Actor, node: Node, target: BmcTarget, system: System) -> Bmc
                     "certificate_fingerprint": target.fingerprint,
                 },
             )
-        details = {"before": _told(before), "after": _told(kept)}
+        details = {"before": _told(before), "after": _told(kept, before)}
         text = _("%(name)s: BMC set to %(url)s") % {"name": node.name, "url": kept.url}
         record("node_bmc_set", text, node=node, actor=actor, data=details)
         publish(NodeChanged(str(node.uuid), node.name))
@@ -161,13 +161,16 @@ def _fingerprint(text: str) -> str:
         ) from None
 
 
-def _told(bmc: Bmc | None) -> dict[str, str] | None:
-    """What the record says of a BMC: everything but the password."""
+def _told(bmc: Bmc | None, before: Bmc | None = None) -> dict[str, str] | None:
+    """What the record says of a BMC; of its password, which is given anew each time and compared with the one
+    ``before`` by nobody, whether there is one."""
     if bmc is None:
         return None
+    set_anew = "changed" if before is not None and before.secret else "set"
     return {
         "url": bmc.url,
         "user": bmc.user,
+        "password": set_anew if bmc.secret else "not set",
         "system": bmc.system_path,
         "certificate_fingerprint": bmc.certificate_fingerprint,
     }

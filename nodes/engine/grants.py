@@ -1,4 +1,4 @@
-"""Roles made and given, by those who may grant, and never more than they have themselves."""
+"""Roles made and granted, by those who may grant, and never more than they have themselves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from nodes.trusted_labels import hold_labels
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a role is given for: one node, the nodes with all of some labels, or all nodes (neither)."""
+    """What a role is granted for: one node, the nodes with all of some labels, or all nodes (neither)."""
 
     node: Node | None = None
     labels: Mapping[str, str] | None = None
@@ -93,7 +93,7 @@ def change_role(actor: Actor, role: Role, *, name: str, permissions: Iterable[st
 
 
 def remove_role(actor: Actor, role: Role) -> None:
-    """Remove a role, and take it from all who have it. Raises PermissionDenied, InvalidInput for a built-in
+    """Remove a role, and revoke it from all who have it. Raises PermissionDenied, InvalidInput for a built-in
     one."""
     remove_roles(actor, [role])
 
@@ -121,10 +121,10 @@ def _remove(actor: Actor, role: Role) -> None:
 def assign_role(
     actor: Actor, role: Role, holder: User | Group, scope: Scope, *, expires_at: datetime | None = None
 ) -> RoleAssignment:
-    """Give the role to a user, or to the members of a group. The labels of the scope can from then on be
+    """Grant the role to a user, or to the members of a group. The labels of the scope can from then on be
     changed by those alone who may grant.
 
-    Raises PermissionDenied also where the actor does not have for the scope what the role gives there,
+    Raises PermissionDenied also where the actor does not have for the scope what the role grants there,
     InvalidInput for labels that are none, an end that is past, and a role that the holder has already.
     """
     check_assignment(actor, role, scope, expires_at=expires_at)
@@ -148,13 +148,13 @@ def assign_role(
         raise InvalidInput(
             _("%(holder)s has the role “%(role)s” for that already.")
             % {"holder": assignment.holder, "role": role.name},
-            remedy=_("Revoke it first, to give it with another end."),
+            remedy=_("Revoke it first, then grant it with another end."),
             field="role",
         ) from None
     words = {"role": role.name, "holder": assignment.holder, "scope": assignment.scope_words}
     record(
         "role_assigned",
-        _("Role “%(role)s” given to %(holder)s for %(scope)s") % words,
+        _("Role “%(role)s” granted to %(holder)s for %(scope)s") % words,
         node=scope.node,
         actor=actor,
         target=_of_holder(assignment),
@@ -165,7 +165,7 @@ def assign_role(
 
 
 def revoke_role(actor: Actor, assignment: RoleAssignment) -> None:
-    """Take a role from its holder. Raises PermissionDenied, SecondFactorRequired."""
+    """Revoke a role from its holder. Raises PermissionDenied, SecondFactorRequired."""
     revoke_roles(actor, [assignment])
 
 
@@ -186,7 +186,7 @@ def _revoke(actor: Actor, assignment: RoleAssignment) -> None:
     }
     record(
         "role_revoked",
-        _("Role “%(role)s” taken from %(holder)s for %(scope)s") % words,
+        _("Role “%(role)s” revoked from %(holder)s for %(scope)s") % words,
         node=assignment.node,
         actor=actor,
         target=_of_holder(assignment),
@@ -201,7 +201,7 @@ def check_assignment(actor: Actor, role: Role, scope: Scope, *, expires_at: date
     """Raise as :func:`assign_role`, and change nothing."""
     user = _require_granting(actor)
     if scope.node is not None and scope.labels is not None:
-        raise InvalidInput(_("A role is given for one node or for labels, not for both."), field="scope")
+        raise InvalidInput(_("A role is granted for one node or for labels, not for both."), field="scope")
     if scope.labels is not None:
         try:
             check_selector(scope.labels)
@@ -270,9 +270,9 @@ def _require_granting(actor: Actor) -> User | None:
 def _refuse_missing(missing: list[str], where: str) -> None:
     if missing:
         raise PermissionDenied(
-            _("You do not have “%(permission)s” for %(where)s, and cannot give it.")
+            _("You do not have “%(permission)s” for %(where)s, and cannot grant it.")
             % {"permission": missing[0], "where": where},
-            remedy=_("Ask a superuser, or give a role without it."),
+            remedy=_("Ask a superuser, or grant a role without it."),
             field="role",
         )
 

@@ -218,17 +218,15 @@ def update(
             changed = {name: value for name, value in after.items() if value != before[name]}
             if credential is not None:
                 changed["credential"] = "replaced"
-            text = _("Jump host %(name)s: changed %(what)s") % {
-                "name": draft.name,
-                "what": ", ".join(changed) or "–",
-            }
-            record(
-                "jump_host_changed",
-                text,
-                actor=actor,
-                target=_target(draft),
-                data={"before": {name: before.get(name) for name in changed}, "after": changed},
-            )
+            if changed:
+                text = _("Jump host %(name)s: changed %(what)s")
+                record(
+                    "jump_host_changed",
+                    text % {"name": draft.name, "what": ", ".join(changed)},
+                    actor=actor,
+                    target=_target(draft),
+                    data={"before": {name: before.get(name) for name in changed}, "after": changed},
+                )
     except IntegrityError:
         _refuse_taken(name)
         raise

@@ -55,7 +55,13 @@ class OperationRun:
 
     def __init__(self, operation: Operation, held: Claim) -> None:
         self.operation = operation
-        self.actor = Actor(operation.requester, operation.source_ip, operation.via, operation.token_name)
+        self.actor = Actor(
+            operation.requester,
+            operation.source_ip,
+            operation.via,
+            operation.token_name,
+            operation=operation,
+        )
         self.resumed = operation.started_at is not None
         self._claim = held
         self.lost = threading.Event()
@@ -207,9 +213,7 @@ def _check_rights(run: OperationRun, kind: OperationKind) -> None:
     except PermissionDenied:
         if not (run.resumed and kind.denied(run)):
             raise
-        run.log(
-            _("The rights for this were withdrawn; what is left of it is owed, and done."), LogLevel.WARNING
-        )
+        run.log(_("The permission for this was revoked; what was begun is completed."), LogLevel.WARNING)
 
 
 def _require_rights(run: OperationRun, kind: OperationKind) -> None:

@@ -140,7 +140,7 @@ def _checked_permissions(
     held = held_anywhere(user)
     for one in given:
         if one not in held:
-            words = _("You do not have “%s” on any node, and cannot give it to a token.")
+            words = _("You do not have “%s” on any node, and cannot grant it to a token.")
             raise InvalidInput(words % one, field="permissions")
         if read_only and one not in READING_PERMISSIONS:
             words = _("“%s” is more than reading.")

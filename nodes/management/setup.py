@@ -16,8 +16,9 @@ from django.db import transaction
 
 from nodes.engine.grants import ensure_roles
 from nodes.engine.submit import submit
-from nodes.events import SYSTEM, record
+from nodes.events import SYSTEM, record, target_of
 from nodes.models import Node, Operation, User
+from nodes.models.event import Category
 from nodes.permissions import DECLARE_STORAGE, FLEET_PERMISSIONS, MAINTAIN, NODE_PERMISSIONS, VIEW, VIEW_LOGS
 
 ADMIN = "admin"
@@ -63,7 +64,8 @@ def ensure_administrator(show: Callable[[str], None]) -> None:
     password = secrets.token_urlsafe(15)
     user = User.objects.create_superuser(ADMIN, password=password)
     user.groups.set(Group.objects.filter(name="administrators"))
-    record("administrator_created", "The first administrator was created.", actor=SYSTEM)
+    words = "The first administrator was created."
+    record("administrator_created", words, target=target_of(user), category=Category.AUDIT)
     show(password)
 
 

@@ -14,6 +14,7 @@ class SecretKind(models.TextChoices):
     NODEADMIN_KEY = "nodeadmin_key", _("nodeadmin's own key")
     SUDO_PASSWORD = "sudo_password", _("sudo password")
     BMC_PASSWORD = "bmc_password", _("BMC password")
+    JUMP_HOST = "jump_host", _("Login of a jump host")
 
 
 class CredentialUse(models.Model):

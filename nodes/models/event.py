@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -52,6 +52,17 @@ class EventQuerySet(models.QuerySet["Event"]):
     def sealed(self) -> EventQuerySet:
         """Entries that have their number, in the order of the chain."""
         return self.filter(number__isnull=False).order_by("number")
+
+    def newest_first(self) -> EventQuerySet:
+        """Entries by their number, whose order is that of the chain: their times may be the same, and of two
+        transactions the later one may end first. Those that get their number in a moment come first, those
+        from before the log was authenticated last."""
+        return self.order_by(
+            Case(When(UNSEALED, then=0), default=1),
+            F("number").desc(nulls_last=True),
+            "-created_at",
+            "-pk",
+        )
 
     def unsealed(self) -> EventQuerySet:
         """Authenticated entries that have no number yet, oldest first."""

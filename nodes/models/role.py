@@ -105,9 +105,9 @@ class RoleAssignment(models.Model):
         null=True,
         editable=False,
         related_name="+",
-        verbose_name=_("given by"),
+        verbose_name=_("granted by"),
     )
-    created_at = models.DateTimeField(_("given"), auto_now_add=True)
+    created_at = models.DateTimeField(_("granted"), auto_now_add=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
 
     objects = RoleAssignmentQuerySet.as_manager()

@@ -23,6 +23,8 @@ class User(AbstractUser):
     token_limits: TokenLimits | None = None
     superuser_by_account = False
     """Whether the account of a user with limits is a superuser's."""
+    checks_password = False
+    """Whether a password is being checked: what is then saved is the same one, hashed anew."""
 
     class Meta(AbstractUser.Meta):
         verbose_name = _("user")  # type: ignore[assignment]
@@ -53,6 +55,20 @@ class User(AbstractUser):
         if self.token_limits is not None:
             raise TypeError("a user with a token's limits is not what the account is, and cannot be saved")
         super().save(*args, **options)
+
+    def check_password(self, raw_password: str | None) -> bool:
+        self.checks_password = True
+        try:
+            return super().check_password(raw_password)
+        finally:
+            self.checks_password = False
+
+    async def acheck_password(self, raw_password: str | None) -> bool:
+        self.checks_password = True
+        try:
+            return await super().acheck_password(raw_password)
+        finally:
+            self.checks_password = False
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         return self.token_limits is None and super().has_perm(perm, obj)

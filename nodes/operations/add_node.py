@@ -118,11 +118,7 @@ class AddNode(OperationKind):
                 node.save()
                 if login.kind:
                     Credential.objects.create(
-                        node=node,
-                        kind=login.kind,
-                        secret=login.secret_to_keep(),
-                        own_key_id=login.own_key,
-                        sudo_secret=login.sudo_to_keep(),
+                        node=node, kind=login.kind, own_key_id=login.own_key, **login.secrets_to_keep()
                     )
                 store_snapshot(node, taken)
                 note_contact(node)

@@ -81,7 +81,7 @@ def _write_and_try(
 
 
 def _by_key(login: access.Login, pair: OwnKeyPair) -> access.Login:
-    return replace(login, kind=CredentialKind.NODEADMIN_KEY, secret=None, own_key=pair.pk)
+    return replace(login, kind=CredentialKind.NODEADMIN_KEY, secret=None, keeps_secret=False, own_key=pair.pk)
 
 
 def taking_key_back(run: Run, work: Callable[[], T]) -> T:

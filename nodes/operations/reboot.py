@@ -193,4 +193,5 @@ def owes(run: Run) -> bool:
     back = WayBack(work)
     if back.begun or PowerSteps(work).sent:
         return True
-    raise back.go(PermissionDenied(_("The rights for this were withdrawn while nobody went on with it.")))
+    words = _("The permission for this was revoked while the operation was interrupted.")
+    raise back.go(PermissionDenied(words))

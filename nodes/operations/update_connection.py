@@ -105,15 +105,8 @@ class UpdateConnection(OperationKind):
             node.jump_host = login.jump_host
             node.save(update_fields=["uri", "host_key", "host_key_fingerprint", "jump_host", "updated_at"])
             if login.kind:
-                Credential.objects.update_or_create(
-                    node=node,
-                    defaults={
-                        "kind": login.kind,
-                        "secret": login.secret_to_keep(),
-                        "own_key_id": login.own_key,
-                        "sudo_secret": login.sudo_to_keep(),
-                    },
-                )
+                defaults = {"kind": login.kind, "own_key_id": login.own_key, **login.secrets_to_keep()}
+                Credential.objects.update_or_create(node=node, defaults=defaults)
             else:
                 Credential.objects.filter(node=node).delete()
             # In the row alone: the step at hand is written also where this transaction fails.

@@ -22,8 +22,11 @@ from django.utils.module_loading import import_string
 
 from nodeadmin.callers import OUTCOME, Outcome
 from nodes import events, second_factor
+from nodes.audit.requests import tell_refused_token
+from nodes.events import Actor
 from nodes.login_age import ended
 from nodes.models import ApiToken, User
+from nodes.models.event import Via
 
 Scope = Mapping[str, Any]
 _PAGES = {"ws": "http", "wss": "https"}
@@ -53,22 +56,33 @@ class Caller:
         if not is_own_page(headers, scope.get("scheme", "ws")):
             return cls()
         cookies = parse_cookie(headers.get("cookie", ""))
-        return cls(session_key=cookies.get(settings.SESSION_COOKIE_NAME, ""))
+        return cls(session_key=cookies.get(settings.SESSION_COOKIE_NAME, ""), address=address_of(scope))
 
     def user(self) -> User | None:
-        """The user, read from the database at each call, with the limits of their token; None where there is
-        none any more."""
-        user = self._user()
-        self.outcome.known = user is not None
-        return user
+        """As :meth:`actor`, without where they are and how they came."""
+        found = self.actor()
+        return found.user if found is not None else None
 
-    def _user(self) -> User | None:
+    def actor(self) -> Actor | None:
+        """Who it is, read from the database at each call, with the limits of their token; None where there is
+        nobody any more."""
+        found = self._by_token() if self.token else self._by_session()
+        self.outcome.known = found is not None
+        return found
+
+    def tell_refused(self) -> None:
+        """An entry of a token that opened no socket. Who has no login at all leaves none."""
         if self.token:
-            found = ApiToken.find(self.token, self.address)
-            if found is None:
-                return None
-            found.touch(self.address)
-            return found.user
+            tell_refused_token(Actor(source_ip=self.address, via=Via.API))
+
+    def _by_token(self) -> Actor | None:
+        found = ApiToken.find(self.token, self.address)
+        if found is None or not isinstance(found.user, User):
+            return None
+        found.touch(self.address)
+        return Actor(found.user, self.address, Via.API, found.name)
+
+    def _by_session(self) -> Actor | None:
         if not self.session_key:
             return None
         store: type[SessionBase] = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
@@ -77,7 +91,9 @@ class Caller:
         if ended(request.session) or not second_factor.may_use(request.session):
             return None
         user = auth.get_user(request)
-        return user if isinstance(user, User) and user.is_active else None
+        if not isinstance(user, User) or not user.is_active:
+            return None
+        return Actor(user, self.address, Via.PAGE, session_key=self.session_key)
 
 
 class Recheck:

@@ -54,6 +54,7 @@ class FleetConsumer(AsyncWebsocketConsumer):
         self._sent_operations: dict[str, OperationLine] = {}
         self._whole = True
         if not await self._check():
+            await database_sync_to_async(self._caller.tell_refused)()
             # Accepted first: before that a browser is not told the code.
             await self.accept()
             await self.close(UNAUTHENTICATED)

@@ -59,7 +59,6 @@ from nodes.hosts.log_query import LogPage, LogProblem, query
 from nodes.hosts.shared_pool import SharedPool
 from nodes.hosts.stop_signal import stopped_by
 from nodes.models import Node, User
-from nodes.models.event import Via
 from nodes.permissions import VIEW_LOGS, get_node, require_starting
 from nodes.realtime.access import Caller, Recheck
 from nodes.realtime.log_hub import Joined, LogHub, Viewer
@@ -149,31 +148,29 @@ class LogConsumer(AsyncWebsocketConsumer):
         try:
             found = await database_sync_to_async(self._rights)()
             if found is None:
+                await database_sync_to_async(self._caller.tell_refused)()
                 await self._refuse("not_authenticated", _("Sign in first."), UNAUTHENTICATED)
                 return False
-            user, self._node = found
+            user, asking, self._node = found
             self._recheck.user_id = user.pk
             hub().admit(user.pk, settings.NODEADMIN_LOG_SOCKETS_PER_USER)
             self._user = user
-            client = self.scope.get("client") or [None]
-            asking = Actor(user, client[0], Via.PAGE)
             self._asked = credential_use.Request(lambda: asking, lambda: "live-logs")
         except NodeAdminError as error:
             await self._fail(error)
             return False
         return True
 
-    def _rights(self) -> tuple[User, Node] | None:
-        """The user and the node as they are now. Raises UnknownNode, PermissionDenied."""
-        user = self._caller.user()
-        if user is None:
+    def _rights(self) -> tuple[User, Actor, Node] | None:
+        """The user, how they came, and the node as they are now. Raises UnknownNode, PermissionDenied."""
+        actor = self._caller.actor()
+        if actor is None or actor.user is None:
             return None
-        client = self.scope.get("client") or ("",)
-        actor = Actor(user, client[0], Via.API if self._caller.token else Via.PAGE)
+        user = actor.user
         with noting_denials() as denials:
             try:
                 require_starting(user)
-                return user, get_node(user, self._name, VIEW_LOGS)
+                return user, actor, get_node(user, self._name, VIEW_LOGS)
             except PermissionDenied:
                 if not denials:
                     tell_refusal(actor, "node-logs")
@@ -306,7 +303,7 @@ class LogConsumer(AsyncWebsocketConsumer):
                 if time.monotonic() - checked_at < CHECK_S + UNKNOWN_S:
                     continue
                 self._stop_viewing()
-                words = _("Your rights could not be checked.")
+                words = _("Your permissions could not be checked.")
                 await self._refuse("internal_error", words, FAILED, retryable=True)
                 return
             if found is None:

@@ -54,6 +54,8 @@ class Frame:
             (_("Settings"), "settings", reverse("settings")),
         )
         root = reverse("dashboard")
+        if path.startswith(reverse("token-list")):
+            path = reverse("account")  # whatever its address says, it is a page of the account
         return tuple(
             Entry(label, icon, url, path == url or (url != root and path.startswith(url)))
             for label, icon, url in entries

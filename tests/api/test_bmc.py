@@ -63,6 +63,11 @@ def test_a_bmc_is_tried_kept_and_described_without_its_password(administrator, a
     assert Node.objects.get().notes == "n"
     event = Event.objects.get(kind="node_bmc_set")
     assert event.data["after"]["url"] == bmc.address.url
+    assert (event.data["before"], event.data["after"]["password"]) == (None, "set")
+    # Given again: that it was is all that anybody can say of it.
+    assert call("update-node", {"node": "kvm-01", "bmc": settings_of(bmc)})[0] == 200
+    again = Event.objects.filter(kind="node_bmc_set").latest("pk")
+    assert (again.data["before"]["password"], again.data["after"]["password"]) == ("set", "changed")
     told = json.dumps([body, event.data, event.message, call("list-events")[1]])
     assert PASSWORD not in told
     assert bytes(PASSWORD, "ascii") not in bytes(Bmc.objects.values_list("secret", flat=True).get()._token)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from nodes.events import Actor, Target, record
@@ -21,7 +23,7 @@ def call(administrator, api):
     actor = Actor(administrator, "192.0.2.7", Via.API, "ci")
     record("user_changed", "x", actor=actor, target=Target("user", "9", "eve"), data=data, severity="warning")
     record("host_rebooted", "x", node=node)
-    Event.objects.filter(kind="user_changed").update(number=7)
+    Event.objects.filter(kind="user_changed").update(number=7, operation_ref=str(UUID(int=7)))
     return client
 
 
@@ -38,6 +40,8 @@ def call(administrator, api):
         ({"number_from": 7, "number_to": 7}, {"user_changed"}),
         ({"number_from": 8}, set()),
         ({"node": "kvm-01"}, {"host_rebooted"}),
+        ({"operation": str(UUID(int=7))}, {"user_changed"}),
+        ({"operation": str(UUID(int=8))}, set()),
         ({"user": "ada", "kind": "user_changed"}, {"user_changed"}),
     ],
 )
@@ -53,6 +57,7 @@ def test_an_entry_says_who_how_whom_and_what_was_before_and_after(call):
         *(7, "ada", "192.0.2.7"),
         *("api", "ci"),
     )
+    assert row["operation"] == str(UUID(int=7))  # of one that is purged, too
     assert row["target"] == {"type": "user", "id": "9", "name": "eve"}
     assert row["data"] == {"before": {"is_staff": False}, "after": {"is_staff": True}}
 
@@ -77,3 +82,15 @@ def test_entries_that_concern_no_node_are_not_for_everybody(call, stranger, api)
     client = api(stranger)
     kinds = {row["kind"] for row in client("list-events", {})[1]["results"]}
     assert "user_changed" not in kinds
+
+
+def test_entries_come_in_the_order_of_their_numbers(call):
+    """Of one moment as well, and where a later one ended first."""
+    [first] = Event.objects.filter(number=7)
+    for number in (9, 8):
+        row = record("signed_in", "x", category="audit")
+        Event.objects.filter(pk=row.pk).update(number=number, created_at=first.created_at)
+    pages = [
+        call("list-events", {"category": "audit", "page": page, "page_size": 1})[1] for page in (1, 2, 3)
+    ]
+    assert [page["results"][0]["number"] for page in pages] == [9, 8, 7]

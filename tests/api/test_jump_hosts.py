@@ -153,6 +153,17 @@ def test_a_stored_secret_is_sent_nowhere_but_where_it_was_given_for(
     assert event.data["after"]["credential"] == "replaced"
 
 
+def test_what_is_given_as_it_is_leaves_no_entry_and_the_stored_secret_as_it_is(administrator, api, bastion):
+    call = api(administrator)
+    call("add-jump-host", body(bastion))
+    Event.objects.all().delete()
+    same = {"jump_host": "bastion", "name": "bastion", "host_key_fingerprint": bastion.host_key().fingerprint}
+    assert call("update-jump-host", same)[0] == 200
+    assert call("update-jump-host", {"jump_host": "bastion", "name": "renamed"})[0] == 200
+    [entry] = Event.objects.filter(kind__startswith="jump_host")
+    assert (entry.data["before"], entry.data["after"]) == ({"name": "bastion"}, {"name": "renamed"})
+
+
 def test_a_change_that_does_not_work_leaves_what_was_in_force(administrator, api, bastion, tmp_path: Path):
     call = api(administrator)
     call("add-jump-host", body(bastion))

@@ -88,6 +88,14 @@ def test_the_command_line_is_named_with_the_user_of_the_operating_system(monkeyp
     assert (entry.data["os_user"], entry.data["sudo_user"]) == (getpass.getuser(), "alice")
 
 
+@pytest.mark.parametrize("program", ["manage.py", "/usr/bin/django-admin", "/lib/django/__main__.py"])
+def test_each_name_of_the_command_line_is_one(monkeypatch, program):
+    monkeypatch.setattr(events, "_of_process", SYSTEM)
+    monkeypatch.setattr("sys.argv", [program, "changepassword"])
+    command_line.install()
+    assert current_actor().via == Via.COMMAND
+
+
 @pytest.mark.parametrize("argv", [["manage.py", "serve"], ["manage.py"], ["pytest", "x"], ["uvicorn", "x"]])
 def test_a_server_is_not_the_command_line(monkeypatch, argv):
     monkeypatch.setattr(events, "_of_process", SYSTEM)

@@ -195,13 +195,13 @@ def test_live_logs_that_are_denied_are_an_entry(operator, read_only):
     grant(operator, node, "view_node")
     _token, text = ApiToken.make(operator, "ci", timezone.now() + timedelta(hours=1), read_only=read_only)
     socket = LogConsumer()
-    socket.scope = {"client": ("192.0.2.7", 40000)}
-    socket._caller, socket._name = Caller(token=text), "kvm-09"
+    socket._caller, socket._name = Caller(token=text, address="192.0.2.7"), "kvm-09"
     for _round in range(2):
         with pytest.raises(PermissionDenied):
             socket._rights()
     [entry] = entries("permission_denied")
     assert (entry.user_name, entry.source_ip, entry.via) == ("otto", "192.0.2.7", "api")
+    assert entry.token_name == "ci"
     if not read_only:  # which is refused for what it is, whatever the node
         assert (entry.node, entry.data["permission"]) == (node, "view_node_logs")
 

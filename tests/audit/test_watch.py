@@ -3,10 +3,18 @@ after."""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -14,7 +22,7 @@ from guardian.shortcuts import assign_perm, remove_perm
 
 from nodes.audit.verification import verify
 from nodes.events import Actor, acting, told
-from nodes.models import ApiToken, Bmc, Credential, Event, Node, User
+from nodes.models import ApiToken, Bmc, Credential, Event, JumpHost, Node, User
 from nodes.models.event import Via
 from tests.factories import make_node, make_user
 
@@ -196,7 +204,7 @@ def test_a_stored_credential_is_told_and_sealed_anew_it_is_not():
     stored = Event.objects.get(kind="credential_stored")
     assert (stored.node, stored.data["after"]) == (
         node,
-        {"kind": "nodeadmin_key", "secret": "not set", "sudo_secret": "not set"},
+        {"node": "kvm-09", "kind": "nodeadmin_key", "secret": "not set", "sudo_secret": "not set"},
     )
     Credential.objects.get(pk=row.pk).save()
     assert not Event.objects.filter(kind="credential_changed").exists()
@@ -282,3 +290,123 @@ def test_a_node_is_deleted_through_its_entry_and_leaves_the_log_whole():
     assign_perm("power_node", make_user(), node)
     Node.objects.filter(pk=node.pk).delete()
     assert Event.objects.filter(kind="access_withdrawn", node=None).count() == 2
+
+
+def test_another_password_does_not_pass_for_the_same_one_hashed_anew(settings):
+    """As a fixture or a shell sets it: a hash of another kind, or of the same with other parameters."""
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+        "django.contrib.auth.hashers.MD5PasswordHasher",
+    ]
+    otto = make_user("otto")
+    otto.refresh_from_db()
+    for rounds in (5, 6):
+        otto.password = PBKDF2PasswordHasher().encode(f"stolen-{rounds}", "salt", rounds)
+        otto.save()
+    assert [entry.data["after"] for entry in Event.objects.filter(kind="user_changed")] == [
+        {"password": "changed"},
+        {"password": "changed"},
+    ]
+
+
+def test_what_is_handed_to_somebody_else_is_told_with_both():
+    otto, eve, node, other = make_user("otto"), make_user("eve"), make_node("a"), make_node("b")
+    token, _text = ApiToken.make(otto, "ci", timezone.now() + timedelta(days=1), read_only=True)
+    link = SocialAccount.objects.create(user=otto, provider="keycloak", uid="7")
+    email = EmailAddress.objects.create(user=otto, email="otto@example.org")
+    factor = Authenticator.objects.create(user=otto, type="totp", data={})
+    credential = Credential.objects.create(node=node, kind="nodeadmin_key")
+    bmc = Bmc.objects.create(node=node, url="https://192.0.2.9", system_path="/x")
+    Event.objects.all().delete()
+    for row in (token, link, email, factor):
+        row.user = eve
+        row.save()
+    for row in (credential, bmc):
+        row.node = other
+        row.save()
+    found = Event.objects.values_list("kind", "data__before", "data__after")
+    assert {(kind, *before.values(), *after.values()) for kind, before, after in found} == {
+        ("token_changed", "otto", "eve"),
+        ("sign_in_link_changed", "otto", "eve"),
+        ("email_changed", "otto", "eve"),
+        ("second_factor_changed", "otto", "eve"),
+        ("credential_changed", "a", "b"),
+        ("node_bmc_set", "a", "b"),
+    }
+
+
+def test_a_change_far_into_a_long_value_is_one():
+    row = JumpHost.objects.create(name="bastion", host="b", host_key="x" * 1500)
+    row.host_key = "x" * 1400 + "y" * 100
+    row.save()
+    assert Event.objects.filter(kind="jump_host_changed").exists()
+
+
+def test_who_loses_a_group_or_a_permission_with_its_deletion_is_told():
+    otto, group = make_user("otto"), Group.objects.create(name="admins")
+    kinds = ContentType.objects.get_for_model(Node), ContentType.objects.get_for_model(Bmc)
+    one, alike = (Permission.objects.create(content_type=kind, codename="x", name="x") for kind in kinds)
+    otto.groups.add(group, Group.objects.create(name="other"))
+    otto.user_permissions.add(one, alike)
+    group.permissions.add(one)
+    Event.objects.all().delete()
+    one.delete()
+    changed = {entry.kind: entry.data for entry in Event.objects.all()}
+    assert changed["user_permissions_changed"] == {
+        "before": {"user_permissions": ["x", "x"]},
+        "after": {"user_permissions": ["x"]},
+        "added": [],
+        "removed": ["x"],
+    }
+    assert changed["group_permissions_changed"]["removed"] == ["x"]
+    Group.objects.filter(pk=group.pk).delete()
+    entry = Event.objects.get(kind="user_groups_changed")
+    assert (entry.target_name, entry.data["before"], entry.data["after"]) == (
+        "otto",
+        {"groups": ["admins", "other"]},
+        {"groups": ["other"]},
+    )
+
+
+def test_a_sign_in_provider_in_the_database_is_told_without_its_secret():
+    SocialApp.objects.create(
+        provider="openid_connect", name="Evil", client_id="id", secret="hunter2", settings={"x": "hunter2"}
+    )
+    entry = Event.objects.get(kind="sign_in_provider_added")
+    assert (entry.target_name, entry.data["after"]["secret"]) == ("Evil", "set")
+    assert "hunter2" not in str(entry.__dict__)
+
+
+def load(path: Path, *rows: dict[str, object]) -> None:
+    path.write_text(json.dumps(rows))
+    with acting(Actor(via=Via.COMMAND)):
+        call_command("loaddata", path, verbosity=0)
+
+
+def test_what_a_fixture_brings_is_told_as_any_other_change(tmp_path):
+    otto, group = make_user("otto"), Group.objects.create(name="admins")
+    Event.objects.all().delete()
+    fields = {"username": "otto", "password": "!", "is_superuser": True, "groups": [group.pk]}
+    fields |= {"date_joined": otto.date_joined.isoformat()}
+    row = {"model": "nodes.user", "pk": otto.pk, "fields": fields}
+    load(tmp_path / "fixture.json", row)
+    found = {(entry.kind, entry.via, str(entry.data["after"])) for entry in Event.objects.all()}
+    assert found == {
+        ("user_changed", "command", "{'password': 'changed', 'is_superuser': True}"),
+        ("user_groups_changed", "command", "{'groups': ['admins']}"),
+    }
+    load(tmp_path / "fixture.json", row)
+    assert Event.objects.count() == 2
+
+
+def test_a_fixture_may_have_a_row_before_the_one_that_it_points_to(tmp_path):
+    email = {"user": 900, "email": "late@example.org", "verified": True, "primary": True}
+    late = {"username": "late", "password": "!", "date_joined": timezone.now().isoformat()}
+    load(
+        tmp_path / "fixture.json",
+        {"model": "account.emailaddress", "pk": 1, "fields": email},
+        {"model": "nodes.user", "pk": 900, "fields": late},
+    )
+    entries = Event.objects.order_by("pk")
+    assert [entry.kind for entry in entries] == ["email_added", "user_created"]
+    assert (entries[0].target_id, entries[0].data["after"]["email"]) == ("900", "late@example.org")

@@ -19,7 +19,7 @@ from nodes.engine.claim import expire_all
 from nodes.errors import CredentialUnreadable, LibvirtUnavailable
 from nodes.models import Credential, Event, Node, Operation, OperationStatus, Snapshot
 from nodes.models.credential import CredentialKind
-from nodes.models.sealed import BoundSecret
+from nodes.models.sealed import BoundSecret, SecretFor
 from nodes.operations import add_node, refresh_node
 from nodes.operations.base import ClaimLost
 from tests.api.conftest import Api
@@ -336,6 +336,29 @@ def test_a_changed_host_key_is_refused_until_it_is_confirmed(administrator, tmp_
         assert updated.status == OperationStatus.SUCCEEDED, updated.error
         node.refresh_from_db()
         assert (node.host_key_fingerprint, node.status) == (after, "online")
+
+
+def test_a_kept_secret_is_not_told_as_changed_when_the_connection_is_replaced(wizard):
+    wizard.add()
+    row = Credential.objects.get()
+    row.sudo_secret = SecretFor(access.binding_of_node(row.node), {"sudo_password": "of the user"})
+    row.save()
+    sealed = Credential.objects.values_list("secret", "sudo_secret").get()
+    Event.objects.all().delete()
+    body = {"node": "kvm-01", "host_key_fingerprint": wizard.sshd.host_key().fingerprint}
+    assert wizard.api("update-node", body)[0] == 202
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert Credential.objects.values_list("secret", "sudo_secret").get() == sealed
+    assert not Event.objects.filter(kind="credential_changed").exists()
+    # The sudo password goes on with a new key, and the key alone is told as changed.
+    assert wizard.api("update-node", body | {"credential": wizard.body()["credential"]})[0] == 202
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert Credential.objects.values_list("sudo_secret", flat=True).get() == sealed[1]
+    entry = Event.objects.get(kind="credential_changed")
+    assert entry.data == {"before": {"secret": "set"}, "after": {"secret": "changed"}}
+    assert (entry.operation, entry.user_name) == (ended, ended.requested_by_name)
 
 
 def test_a_wrong_new_credential_leaves_the_old_one_in_force(wizard, tmp_path):

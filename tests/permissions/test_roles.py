@@ -8,13 +8,14 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from guardian.shortcuts import remove_perm
 
 from nodes import permissions
 from nodes.engine import grants
 from nodes.engine.grants import Scope
 from nodes.errors import InvalidInput, PermissionDenied, UnknownNode
 from nodes.events import Actor
-from nodes.management.setup import ensure_groups
+from nodes.management.setup import ensure_administrator, ensure_groups
 from nodes.models import Event, Node, Role, RoleAssignment, User
 from nodes.models.event import Via
 from nodes.permissions import ADD, CHANGE, GRANT, MAINTAIN, POWER, VIEW, VIEW_LOGS
@@ -290,3 +291,27 @@ def test_the_built_in_roles_are_what_the_code_says():
 def test_every_permission_that_the_code_knows_is_one_that_django_has():
     known = Permission.objects.filter(content_type__app_label="nodes").values_list("codename", flat=True)
     assert set(permissions.ALL_PERMISSIONS) <= set(known)
+
+
+def test_what_is_granted_and_revoked_is_told_in_these_words_whichever_way_it_is_done():
+    viewer, otto, node = Role.objects.get(name="viewer"), make_user("otto"), make_node("kvm-09")
+    command = Actor(via=Via.COMMAND)
+    Event.objects.all().delete()
+    grants.revoke_role(command, grants.assign_role(command, viewer, otto, Scope(node=node)))
+    RoleAssignment.objects.create(role=viewer, user=otto, scope="all").delete()
+    grant(otto, node, "view_node")
+    remove_perm("view_node", otto, node)
+    assert list(Event.objects.order_by("pk").values_list("message", flat=True)) == [
+        "Role “viewer” granted to otto for kvm-09",
+        "Role “viewer” revoked from otto for kvm-09",
+        "Role “viewer” granted.",
+        "Role “viewer” revoked.",
+        "Access to kvm-09 granted to user “otto”.",
+        "Access to kvm-09 revoked from user “otto”.",
+    ]
+
+
+def test_the_first_administrator_is_an_entry_of_the_audit_log():
+    ensure_administrator(lambda _password: None)
+    entry = Event.objects.get(kind="administrator_created")
+    assert (entry.category, entry.target_name, entry.is_authentic) == ("audit", "admin", True)

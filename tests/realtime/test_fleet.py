@@ -14,7 +14,7 @@ from django.utils import timezone
 from nodes.engine.logins import password_changed
 from nodes.events import Actor
 from nodes.login_age import USED
-from nodes.models import ApiToken, Connection, Node, User
+from nodes.models import ApiToken, Connection, Event, Node, User
 from nodes.models.event import Via
 from nodes.realtime import fleet
 from nodes.realtime.feed import FleetFeed, Watcher, open_sockets
@@ -52,6 +52,8 @@ async def test_a_token_needs_no_origin_and_a_revoked_one_is_none() -> None:
     await sync_to_async(ApiToken.objects.filter(pk=row.pk).update)(revoked_at=timezone.now())
     async with opened(FLEET, [(b"authorization", f"Bearer {text}".encode())]) as socket:
         assert await socket.close_code() == fleet.UNAUTHENTICATED
+    refused = await sync_to_async(Event.objects.get)(kind="token_refused")
+    assert (refused.via, text in str(refused.__dict__)) == (Via.API, False)
 
 
 async def test_changes_follow_the_state_with_the_next_version() -> None:

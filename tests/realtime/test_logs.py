@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import OperationalError
+from django.utils import timezone
 
 from nodes import access
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import query
-from nodes.models import NodeUserObjectPermission
+from nodes.models import ApiToken, Event, NodeUserObjectPermission
 from nodes.permissions import VIEW, VIEW_LOGS
 from nodes.realtime import fleet, logs
 from tests.api.test_logs import node_of
@@ -264,6 +267,23 @@ async def test_a_permission_that_is_withdrawn_closes_the_socket_and_ends_the_pro
         assert message["code"] == "permission_denied"
         assert await socket.close_code() == logs.FORBIDDEN
     assert await sync_to_async(host.rests)()
+
+
+async def test_with_a_token_it_opens_the_credential_by_the_api_and_is_denied_in_the_tokens_name(host) -> None:
+    await viewer(host, VIEW)
+    user = await sync_to_async(make_user)(is_superuser=True)
+    end = timezone.now() + timedelta(hours=1)
+    for name, permissions in (("reader", [VIEW, VIEW_LOGS]), ("short", [VIEW])):
+        make = partial(ApiToken.make, user, name, end, read_only=False, permissions=permissions)
+        _row, text = await sync_to_async(make)()
+        async with opened(LOGS, [(b"authorization", f"Bearer {text}".encode())]) as socket:
+            await subscribe(socket, backlog=1)
+            await socket.message()
+    entries = await sync_to_async(list)(Event.objects.filter(user=user).order_by("pk"))
+    assert [(row.kind, row.via, row.token_name) for row in entries] == [
+        ("credential_opened", "api", "reader"),
+        ("permission_denied", "api", "short"),
+    ]
 
 
 async def test_rights_are_looked_at_again_after_a_look_has_failed(host, monkeypatch) -> None:

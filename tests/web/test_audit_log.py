@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from nodes.audit.verification import verify
 from nodes.events import Actor, Target, record
 from nodes.models import Event, ExportCursor
 from nodes.models.event import Via
 from nodes.web.display.entry_changes import changes_of
-from tests.factories import grant, make_node
+from tests.factories import grant, make_node, make_operation
 
 pytestmark = pytest.mark.django_db
 ADDRESS = "/audit-log/"
@@ -133,3 +134,51 @@ def test_events_of_hosts_do_not_push_those_of_people_off_the_dashboard(admin_pag
         record("host_rebooted", "kvm-01 has rebooted.", node=log)
     shown = {event.kind for event in admin_page.get(reverse("dashboard")).context["events"]}
     assert shown == {"host_rebooted", "node_updated", "signed_in", "user_changed"}
+
+
+def numbers(response):
+    return [event.number for event in response.context["listing"].page]
+
+
+def sealed_at_one_moment(count):
+    """Entries of one moment, which got their numbers in another order than they were begun."""
+    moment = timezone.now()
+    Event.objects.all().delete()
+    rows = [record("signed_in", f"Signed in {number}.", category="audit") for number in range(count)]
+    for number, row in enumerate(reversed(rows), start=1):
+        Event.objects.filter(pk=row.pk).update(created_at=moment, number=number)
+
+
+def test_entries_of_one_moment_come_in_the_order_of_their_numbers(admin_page, log):
+    sealed_at_one_moment(120)
+    seen = [n for page in (1, 2, 3) for n in numbers(admin_page.get(ADDRESS, {"page": page}))]
+    assert seen == list(range(120, 0, -1))
+    assert numbers(admin_page.get(ADDRESS, {"number": "30-90", "page": 2})) == list(range(40, 29, -1))
+    assert numbers(admin_page.get(ADDRESS, {"order_by": "-time"}))[:3] == [120, 119, 118]
+    exported = admin_page.get(ADDRESS, {"format": "json"}).json()
+    assert [row["number"] for row in exported] == list(range(120, 0, -1))
+
+
+def test_what_has_no_number_yet_comes_first_and_what_never_gets_one_last(admin_page, log):
+    sealed_at_one_moment(2)
+    old = record("signed_in", "Before the log was authenticated.", category="audit")
+    Event.objects.filter(pk=old.pk).update(content_mac="")
+    record("signed_out", "Not sealed yet.", category="audit")
+    assert numbers(admin_page.get(ADDRESS)) == [None, 2, 1, None]
+    assert kinds(admin_page.get(ADDRESS))[0] == "signed_out"
+
+
+def test_the_operation_of_an_entry_is_named_and_linked_until_it_is_purged(admin_page, log):
+    operation = make_operation(log)
+    record("credential_opened", "Opened.", node=log, category="audit", operation=operation)
+    record("signed_in", "Signed in.", category="audit")
+    address = reverse("operation-detail", args=[operation.pk])
+    assert address in admin_page.get(ADDRESS).content.decode()
+    assert kinds(admin_page.get(ADDRESS, {"operation": str(operation.pk)})) == ["credential_opened"]
+    [row] = admin_page.get(ADDRESS, {"operation": str(operation.pk), "format": "json"}).json()
+    assert row["operation"] == str(operation.pk)
+    number = str(operation.pk)
+    operation.delete()
+    page = admin_page.get(ADDRESS, {"operation": number})
+    assert kinds(page) == ["credential_opened"]
+    assert address not in page.content.decode() and number[:8] in page.content.decode()

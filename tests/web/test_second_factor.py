@@ -473,6 +473,9 @@ def test_the_secrets_of_factors_are_sealed_and_rotated(administrator, settings, 
     assert app.secret not in str(row.data)
     old, new = settings.NODEADMIN_SEAL_KEYS, Fernet.generate_key().decode()
     settings.NODEADMIN_SEAL_KEYS = f"{new},{old}"
+    Event.objects.all().delete()
     call_command("rotate_keys")
+    # No secret has changed, and it is on record that all were encrypted anew.
+    assert list(Event.objects.values_list("kind", "category")) == [("secrets_reencrypted", "audit")]
     settings.NODEADMIN_SEAL_KEYS = new
     assert second_factor.verify_code(administrator, app.code()) is not None

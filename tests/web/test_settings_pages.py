@@ -176,3 +176,13 @@ def test_a_new_connection_is_checked_by_an_operation(admin_page):
     assert answer["HX-Redirect"] == reverse("operation-detail", args=[operation.pk])
     node.refresh_from_db()
     assert node.uri == "qemu+ssh://root@192.0.2.1/system"
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [("settings", ["Settings"]), ("jump-hosts", ["Settings"]), ("token-list", []), ("usersessions_list", [])],
+)
+def test_the_navigation_shows_what_a_page_belongs_to(admin_page, name, here):
+    """A page of the account belongs to none of it, whatever its address says."""
+    navigation = admin_page.get(reverse(name)).context["frame"].navigation
+    assert [entry.label for entry in navigation if entry.here] == here

@@ -1,4 +1,4 @@
-"""``manage.py roles``: who has which role, and giving and taking them, for who has a shell on the server."""
+"""``manage.py roles``: who has which role; granted and revoked by who has a shell on the server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACTOR = Actor(via=Via.COMMAND)
 
 
 class Command(BaseCommand):
-    help = "List roles and their assignments, make roles, give and revoke them."
+    help = "List roles and their assignments, make roles, grant and revoke them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -28,9 +28,9 @@ class Command(BaseCommand):
         make = actions.add_parser("make", help="make a role of one's own")
         make.add_argument("name")
         make.add_argument("permissions", nargs="+", metavar="permission")
-        remove = actions.add_parser("remove", help="remove an own role, and take it from all who have it")
+        remove = actions.add_parser("remove", help="remove an own role, and revoke it from all who have it")
         remove.add_argument("name")
-        give = actions.add_parser("assign", help="give a role to a user or a group")
+        give = actions.add_parser("assign", help="grant a role to a user or a group")
         give.add_argument("role")
         holder = give.add_mutually_exclusive_group(required=True)
         holder.add_argument("--user")
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         scope.add_argument("--node", help="for this node alone")
         scope.add_argument("--label", action="append", metavar="KEY=VALUE", help="for nodes that have all")
         give.add_argument("--until", help="ISO 8601, such as 2027-01-31T18:00Z")
-        revoke = actions.add_parser("revoke", help="take a role from its holder")
+        revoke = actions.add_parser("revoke", help="revoke a role from its holder")
         revoke.add_argument("number", type=int, help="as list prints it")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -10,7 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import models, transaction
 
 from nodes.errors import CredentialUnreadable
+from nodes.events import record, told
 from nodes.models import Bmc, Credential, JumpHost, Operation, OwnKeyPair
+from nodes.models.event import Category
 from nodes.models.sealed import SealedField
 
 
@@ -24,7 +26,10 @@ class Command(BaseCommand):
         holders: tuple[type[models.Model], ...] = (Credential, Bmc, JumpHost, OwnKeyPair, Operation)
         try:
             with transaction.atomic():
-                total = sum(self._seal_again(model) for model in holders) + self._seal_factors()
+                with told():  # below: no secret has changed
+                    total = sum(self._seal_again(model) for model in holders) + self._seal_factors()
+                words = "Stored secrets encrypted again under the first key: %d."
+                record("secrets_reencrypted", words % total, category=Category.AUDIT, data={"count": total})
         except CredentialUnreadable as error:
             raise CommandError(
                 f"{error.message} Put the old key behind the new one. Nothing was changed."

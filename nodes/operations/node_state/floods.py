@@ -16,7 +16,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.functional import Promise
 
-from nodes.events import NodeChanged, publish, record
+from nodes.events import SYSTEM, NodeChanged, publish, record
 from nodes.models import Event, FloodKind, HostFlood, Node, Operation
 from nodes.models.event import Severity
 from nodes.operations.node_state.flood_words import begun, ended, lasting
@@ -40,12 +40,13 @@ def record_of_host(
     operation: Operation | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> bool:
-    """:func:`nodes.events.record` for what a host causes. False where it was only counted."""
+    """:func:`nodes.events.record` for what a host causes: its own, also where somebody's operation has found
+    it out. False where it was only counted."""
     if not _has_room(node, kind):
         flood = FloodKind.CONNECTION if kind in _OF_CONNECTION else FloodKind.EVENTS
         note(node, flood, 1)
         return False
-    record(kind, message, node=node, severity=severity, operation=operation, data=data)
+    record(kind, message, node=node, actor=SYSTEM, severity=severity, operation=operation, data=data)
     return True
 
 
@@ -75,7 +76,7 @@ def note(node: Node, kind: FloodKind, count: int, seconds: float | None = None) 
         due = HostFlood.objects.filter(pk=row.pk, told_at__lt=now - TOLD_EVERY)
         if due.update(told_at=now):
             row.refresh_from_db()
-            record("host_flood", lasting(node, row), node=node, severity=Severity.WARNING, data=_data(row))
+            _tell(node, "host_flood", lasting(node, row), row)
 
 
 def end_quiet(floods: QuerySet[HostFlood] | None = None) -> int:
@@ -89,14 +90,19 @@ def end_quiet(floods: QuerySet[HostFlood] | None = None) -> int:
             if not HostFlood.objects.filter(pk=row.pk, last_at__lt=now - QUIET).delete()[0]:
                 continue
             gone += 1
-            record("host_flood_ended", ended(row.node, row), node=row.node, data=_data(row))
+            _tell(row.node, "host_flood_ended", ended(row.node, row), row)
             _mark(row.node)
     return gone
 
 
 def _begin(node: Node, row: HostFlood) -> None:
-    record("host_flood", begun(node, row), node=node, severity=Severity.WARNING, data=_data(row))
+    _tell(node, "host_flood", begun(node, row), row)
     _mark(node)
+
+
+def _tell(node: Node, kind: str, message: str, row: HostFlood) -> None:
+    severity = Severity.INFO if kind == "host_flood_ended" else Severity.WARNING
+    record(kind, message, node=node, actor=SYSTEM, severity=severity, data=_data(row))
 
 
 def _mark(node: Node) -> None:

@@ -41,7 +41,7 @@ PERMISSION_WORDS = {
     DELETE: _("Remove nodes"),
     ADD: _("Add nodes"),
     SCAN: _("Scan hosts for their host keys"),
-    GRANT: _("Give roles, revoke tokens"),
+    GRANT: _("Grant roles, revoke tokens"),
     AUDIT: _("Read the audit log"),
     MANAGE_SSH: _("Manage jump hosts and nodeadmin's key pair"),
     "add_declaredsharedstorage": _("Declare shared storage"),

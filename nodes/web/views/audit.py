@@ -21,18 +21,24 @@ from nodes.web.views.events import moment_of, record, severity_chips
 
 FILTERS = (
     *("severity", "kind", "via", "node", "user", "token", "target_type", "target", "source_ip"),
-    *("since", "until", "number", "find"),
+    *("since", "until", "number", "operation", "find"),
 )
-EQUAL = {"severity": "severity", "kind": "kind", "via": "via", "target_type": "target_type"}
+EQUAL = {
+    "severity": "severity",
+    "kind": "kind",
+    "via": "via",
+    "target_type": "target_type",
+    "operation": "operation_ref",
+}
 NAMED = {"node": "node_name", "user": "user_name", "token": "token_name", "target": "target_name"}
-HIDDEN = ("severity", "target_type", "order_by")
+HIDDEN = ("severity", "target_type", "operation", "order_by")
 LARGEST = 2**63 - 1
 
 
 def columns() -> tuple[Column, ...]:
     return (
         Column(_("No."), "number", ("number",), css="num", descending=True),
-        Column(_("Time"), "time", ("created_at",), descending=True),
+        Column(_("Time"), "time", ("created_at", "number"), descending=True),
         Column("", css="narrow"),
         Column(_("Entry")),
         Column(_("User"), "user", ("user_name",)),
@@ -48,7 +54,7 @@ def audit_log(request: HttpRequest) -> HttpResponse:
     everything = events_for(user).filter(category=Category.AUDIT)
     filters = {name: request.GET.get(name, "").strip()[:255] for name in FILTERS}
     shown = columns()
-    rows = order_rows(_filtered(everything, filters), shown, wanted_order(request, shown))
+    rows = order_rows(_filtered(everything, filters).newest_first(), shown, wanted_order(request, shown))
     exported = export_rows(request, "audit-log", rows, record)
     if exported is not None:
         return exported

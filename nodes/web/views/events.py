@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.dateparse import parse_date, parse_datetime
@@ -39,7 +40,7 @@ def event_list(request: HttpRequest) -> HttpResponse:
     """Events that the user may see, newest first."""
     everything = events_for(user_of(request))
     filters = {name: request.GET.get(name, "").strip()[:120] for name in FILTERS}
-    rows = everything
+    rows: QuerySet[Event] = everything
     for name in ("category", "severity", "kind"):
         if filters[name]:
             rows = rows.filter(**{name: filters[name]})
@@ -117,6 +118,6 @@ def record(event: Event) -> Mapping[str, Any]:
         "target_id": event.target_id,
         "target": event.target_name,
         "message": event.message,
-        "operation": str(event.operation_id) if event.operation_id else None,
+        "operation": event.operation_ref or (str(event.operation_id) if event.operation_id else None),
         "data": event.data,
     }
