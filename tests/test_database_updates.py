@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from cryptography.fernet import Fernet
@@ -11,10 +12,15 @@ from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 
 from nodes import access
+from nodes.audit.verification import verify
 from nodes.errors import CredentialNotForTarget, CredentialUnreadable
-from nodes.models import Credential, Node, Operation
+from nodes.events import record
+from nodes.models import ApiToken, Credential, Event, Node, Operation, User
+from nodes.models.token import digest
+from tests.factories import secret_given, secret_of
 
 BEFORE, AFTER = [("nodes", "0006_unattended")], [("nodes", "0007_node_types")]
 
@@ -127,3 +133,68 @@ def test_stored_secrets_are_bound_to_the_address_and_host_key_that_their_node_ha
     finally:
         executor.loader.build_graph()
         executor.migrate(latest)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_all_that_was_stored_before_secrets_were_bound_and_the_audit_log_began_goes_on():
+    pinned = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGvR1DBmLSHEPCZWGmDJRUXGZAvBX9BqPWKUJCXnH7iX"
+    tokens = {"na_for-reading": True, "na_for-all": False}
+    executor = MigrationExecutor(connection)
+    latest = executor.loader.graph.leaf_nodes("nodes")
+    old = executor.migrate([("nodes", "0012_migration_address")]).apps
+    try:
+        ada = old.get_model("nodes", "User").objects.create(username="ada", is_active=True)
+        pair = old.get_model("nodes", "OwnKeyPair").objects.create(
+            id=1, public_key="ssh-ed25519 own", secret={"private_key": "own"}
+        )
+        for kind, secret in (("password", {"password": "of a"}), ("nodeadmin_key", None)):
+            uri, name = "qemu+ssh://root@kvm/system", kind.replace("_", "-")
+            node = old.get_model("nodes", "Node").objects.create(
+                name=name, uuid=uuid.uuid4(), uri=uri, host_key=pinned
+            )
+            old.get_model("nodes", "Credential").objects.create(node=node, kind=kind, secret=secret)
+        for text, read_only in tokens.items():
+            old.get_model("nodes", "ApiToken").objects.create(
+                user=ada,
+                name=text,
+                digest=digest(text),
+                read_only=read_only,
+                expires_at=timezone.now() + timedelta(days=1),
+            )
+        params = {"uri": "qemu+ssh://root@c:2222/system", "fingerprint": "SHA256:" + "A" * 43}
+        old.get_model("nodes", "Operation").objects.create(
+            kind="add-node", requested_by=ada, node_name="c", params=params, secret={"password": "of c"}
+        )
+        events = old.get_model("nodes", "Event").objects
+        for kind, user, by in (
+            ("node_added", ada, "ada"),
+            ("node_added", None, "gone"),
+            ("signed_in", None, ""),
+        ):
+            events.create(kind=kind, node_name="a", user=user, user_name=by, message="long ago")
+        events.create(kind="node_online", node=node, node_name=node.name, message="long ago")
+    finally:
+        executor.loader.build_graph()
+        executor.migrate(latest)
+
+    assert secret_of(Node.objects.get(name="password")) == {"password": "of a"}
+    assert secret_given(Operation.objects.get(node_name="c")) == {"password": "of c"}
+    assert Credential.objects.get(node__name="nodeadmin-key").own_key_id == pair.pk
+    found = {text: ApiToken.find(text) for text in tokens}
+    assert {text: token and token.user.username for text, token in found.items()} == dict.fromkeys(
+        tokens, "ada"
+    )
+    assert [token.name for token in found.values() if token and "power_node" in token.permissions] == [
+        "na_for-all"
+    ]
+    assert not ApiToken.objects.filter(with_factor=True).exists()
+    assert list(Event.objects.entries().order_by("pk").values_list("kind", "user__username", "number")) == [
+        ("node_added", "ada", None),
+        ("node_added", None, None),
+        ("signed_in", None, None),
+    ]
+    assert verify().is_clean
+    User.objects.get(username="ada").groups.create(name="auditors")
+    record("node_updated", "The first entry.", category="audit")
+    assert Event.objects.get(number=1).data["older_entries"] == 3
+    assert verify().is_clean

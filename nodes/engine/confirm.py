@@ -29,7 +29,7 @@ from nodes.operations.plans import Action, Plan, Reason, VmDecision
 LIVES_S = 300
 SALT = "nodeadmin.confirmation"
 PLAIN_SALT = "nodeadmin.confirmation.plain"
-FORM = 2
+FORM = 3
 """Of what a token carries: one of another version is refused, whatever its members mean there."""
 
 

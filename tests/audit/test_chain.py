@@ -157,6 +157,16 @@ def test_old_events_are_named_by_the_first_entry_and_not_authenticated():
     assert any("1 entries" in note for note in found.notes)
 
 
+def test_old_events_are_no_problem_before_the_first_entry_and_one_once_it_is_gone():
+    Event.objects.create(kind="node_added", category="audit", user_name="ada", message="long ago")
+    found = verify()
+    assert found.is_clean
+    assert found.notes == ["1 entries are from before the log and are not authenticated."]
+    entry()
+    Event.objects.sealed().delete()
+    assert {problem.code for problem in verify().problems} == {"cut", "inserted"}
+
+
 def test_retention_leaves_a_signed_checkpoint_and_a_log_that_verifies(settings):
     later = timezone.now() + timedelta(days=settings.NODEADMIN_AUDIT_DAYS + 1)
     for _round in range(4):

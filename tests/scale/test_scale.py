@@ -76,5 +76,6 @@ def test_claims_fences_and_constraints_hold_on_postgresql_as_on_sqlite(running: 
         "operations/test_slots.py",
         "permissions/test_roles.py",
         "permissions/test_trusted_labels.py",
+        "test_database_updates.py",
     )
     run_tests(running, *(f"tests/{part}" for part in parts), **WITH_EMBEDDED_ENGINE)
