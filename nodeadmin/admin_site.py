@@ -31,6 +31,11 @@ class NodeadminAdminSite(AdminSite):
         if admin_class is None or not admin_class.__module__.startswith("allauth."):
             super().register(model_or_iterable, admin_class, **options)
 
+    def get_urls(self) -> list[Any]:
+        """Without the address that looks up any row of any model: none of them has a page to lead to, and
+        whether there is one is told to who may see it."""
+        return [found for found in super().get_urls() if getattr(found, "name", "") != "view_on_site"]
+
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """One login for all, so that there is one record of it; who is signed in and no staff is refused."""
         # Not at the top: this module is read before there are models.
@@ -42,3 +47,9 @@ class NodeadminAdminSite(AdminSite):
         if request.user.is_authenticated:
             raise PermissionDenied
         return redirect_to_login(request.GET.get("next") or index, reverse("login"))
+
+    def password_change(  # type: ignore[override]
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """One page for all: it bounds how often the current password may be tried, and ends sessions."""
+        return redirect("account_change_password")

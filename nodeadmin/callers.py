@@ -5,7 +5,9 @@ A request counts where it turns out that nobody was signed in: a page of the log
 at once, but those that come with a session or a token that was seen to count a moment ago: who is signed in
 is not held up by others behind the same address. What is remembered is bounded.
 
-Requests that run at once are bounded as well: each takes a thread, and with PostgreSQL a connection.
+Requests that run at once are bounded as well: each takes a thread, and with PostgreSQL a connection. One
+whose body is still on its way is among them: so a caller has a quarter of the places at most, and all unknown
+ones have half of them together.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import hashlib
 import ipaddress
 import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -79,7 +81,9 @@ class BoundedCallers:
         self._application = application
         self._buckets = Buckets(rate)
         self._at_once = at_once
-        self._running = 0
+        self._share = max(1, at_once // 4)
+        self._running: Counter[bytes | str] = Counter()
+        self._unknown = 0
         self._free = free
         self._cookie = cookie
         self._known: OrderedDict[bytes | None, float] = OrderedDict()
@@ -94,17 +98,22 @@ class BoundedCallers:
         if paid and (wait_s := self._buckets.take(key)):
             await refuse(scope, receive, send, 429, wait_s)
             return
-        if scope["type"] == "http" and self._running >= self._at_once:
+        counted = scope["type"] == "http"
+        caller = key if paid or credential is None else credential
+        if counted and not self._has_place(caller, unknown=paid):
             await refuse(scope, receive, send, 503, 1)
             return
         outcome = Outcome()
         scope = {**scope, OUTCOME: outcome}
-        counted = scope["type"] == "http"
-        self._running += counted
+        self._running[caller] += counted
+        self._unknown += counted and paid
         try:
             await self._application(scope, receive, send)
         finally:
-            self._running -= counted
+            self._running[caller] -= counted
+            self._unknown -= counted and paid
+            if not self._running[caller]:
+                del self._running[caller]
             if not outcome.known:
                 # A session that ended, or a token that was revoked, opens nothing any more.
                 self._known.pop(credential, None)
@@ -112,6 +121,11 @@ class BoundedCallers:
                 self._remember(credential)
                 if paid:
                     self._buckets.give_back(key)
+
+    def _has_place(self, caller: bytes | str, *, unknown: bool) -> bool:
+        if self._running[caller] >= self._share or (unknown and self._unknown >= self._at_once // 2):
+            return False
+        return self._running.total() < self._at_once
 
     def _credential(self, scope: Scope) -> bytes | None:
         """A digest of the token or the session that the request comes with; None where it has neither."""

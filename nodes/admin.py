@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
 from guardian.admin import GuardedModelAdmin
 
-from nodes.admin_access import ReadOnlyAdmin, actor_of, factor_first, use_factor
+from nodes.admin_access import OfferedFilters, ReadOnlyAdmin, actor_of, factor_first, use_factor
 from nodes.audit.requests import note_denial
 from nodes.engine import requests, shared_storage
 from nodes.errors import NodeAdminError
@@ -129,7 +129,7 @@ class CredentialInline(admin.StackedInline):
 
 
 @admin.register(Node)
-class NodeAdmin(GuardedModelAdmin):
+class NodeAdmin(OfferedFilters, GuardedModelAdmin):  # type: ignore[misc]
     """Name, type, labels, notes and migration address can be changed; all else is what the host says."""
 
     list_display = ("name", "status_shown", "node_type", "connection_reason", "last_seen_at", "observed_at")
@@ -279,7 +279,7 @@ class SharedStorageForm(forms.ModelForm):
 
 
 @admin.register(DeclaredSharedStorage)
-class SharedStorageAdmin(admin.ModelAdmin):
+class SharedStorageAdmin(OfferedFilters):
     """Through the same calls as the API's, so that each is checked and recorded alike."""
 
     form = SharedStorageForm

@@ -9,7 +9,7 @@ from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from guardian.shortcuts import assign_perm
 
@@ -302,3 +302,40 @@ def test_a_lost_second_factor_is_removed_by_who_may_grant_alone(root, operator):
     assert not Authenticator.objects.filter(pk=factor.pk).exists()
     event = Event.objects.get(kind="second_factor_removed")
     assert (event.user_name, event.target_name) == ("root", "otto")
+
+
+def test_nobody_finds_out_the_key_of_anothers_session_by_filtering(root, operator):
+    """Who may grant sees that superusers have sessions; with the key of one they would be a superuser."""
+    give(operator, GRANT)
+    key = root.session.session_key
+    owner = User.objects.get(username="root")
+    UserSession.objects.create(user=owner, session_key=key, ip="192.0.2.1", user_agent="x")
+    client, address = staff(operator), reverse("admin:usersessions_usersession_changelist")
+    assert ">root<" in client.get(address).content.decode()
+    for lookup in ("session_key__startswith", "session_key", "session_key__gte", "data__contains"):
+        answers = [client.get(address, {lookup: value}) for value in (key[:1], "-")]
+        assert [answer.status_code for answer in answers] == [400, 400], lookup
+
+
+def test_no_list_of_the_admin_is_filtered_by_what_it_does_not_offer(root):
+    request = RequestFactory().get("/")
+    request.user = User.objects.get(username="root")
+    own = {model: found for model, found in admin.site._registry.items() if model._meta.app_label != "axes"}
+    assert UserSession in own
+    for model, found in own.items():
+        offered = {*found.list_filter, found.date_hierarchy, model._meta.pk.name}
+        for column in model._meta.concrete_fields:
+            allowed = found.lookup_allowed(f"{column.name}__gte", "x", request)
+            assert not allowed or column.name in offered, f"{model.__name__}.{column.name}"
+        for name in found.list_filter:
+            assert found.lookup_allowed(f"{name}__exact", "x", request), f"{model.__name__}.{name}"
+
+
+def test_the_admin_has_no_page_of_its_own_for_ones_password(root):
+    """It would let the current one be tried as often as one likes, and leave other sessions listed."""
+    form = {"old_password": "x", "new_password1": "y", "new_password2": "y"}
+    for answer in (
+        root.get(reverse("admin:password_change")),
+        root.post(reverse("admin:password_change"), form),
+    ):
+        assert (answer.status_code, answer["Location"]) == (302, reverse("account_change_password"))

@@ -366,8 +366,9 @@ NODEADMIN_TRUSTED_PROXIES = env.words("NODEADMIN_TRUSTED_PROXIES")
 # first is empty, all but link-local and metadata addresses (nodes/hosts/network_rules.py).
 NODEADMIN_ALLOWED_NETWORKS = env.words("NODEADMIN_ALLOWED_NETWORKS")
 NODEADMIN_DENIED_NETWORKS = env.words("NODEADMIN_DENIED_NETWORKS")
-# In each web process: requests without a login from one address (an IPv6 /64); requests at once; connections
-# in all and from one address, of which trusted proxies may have any number (nodeadmin/callers.py).
+# In each web process: requests without a login from one address (an IPv6 /64); requests at once, of
+# which one login or address has a quarter; connections in all and from one address, of which trusted proxies
+# may have any number (nodeadmin/callers.py).
 NODEADMIN_ANONYMOUS_RATE = env.rate("NODEADMIN_ANONYMOUS_RATE", "240/min")
 NODEADMIN_REQUESTS = env.integer("NODEADMIN_REQUESTS", 128, minimum=4)
 NODEADMIN_CONNECTIONS = env.integer("NODEADMIN_CONNECTIONS", 2000, minimum=10)

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and 
 
 READ_S = 1.0
 MOST_HELD = 256 << 20
-"""Of this process, libvirt's own library included: 32 MiB of descriptions, an error of some MiB for each reader,
-and copies of them, which in a process with much else wait long for Python to collect them."""
+"""Of this process, libvirt's own library included: 32 MiB of descriptions, an error of some MiB for each
+reader, and copies of them, which in a process with much else wait long for Python to collect them."""
 NAMES = tuple(source.name for source in all_libvirt_sources(SECTIONS))
 
 

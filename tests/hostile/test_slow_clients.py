@@ -3,15 +3,19 @@ the server's own process."""
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
+from nodeadmin.callers import OUTCOME, BoundedCallers
+from nodes.rate_limit import Rate
 from tests.browser.serving import Server
 from tests.patience import Deadline
 
@@ -104,6 +108,84 @@ def test_half_a_request_is_dropped_after_ten_seconds_and_others_are_served(serve
     assert slowest < 5
     for peer in open_now.values():
         peer.close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With few places, which a single address can have connections for."""
+    environment = {"NODEADMIN_REQUESTS": "16", "NODEADMIN_MONITOR": "separate"}
+    with Server(tmp_path_factory.mktemp("small"), environment) as running:
+        yield running
+
+
+@pytest.mark.parametrize("sent", ["Content-Length: 2000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"])
+def test_bodies_that_are_on_their_way_take_nobody_elses_place(small: Server, sent: str) -> None:
+    """As fast as they may be slow: each holds a place for a minute, and the next one follows."""
+    enemy = Client(small, "127.0.0.15")
+    token = {"Authorization": f"Bearer {small.token()}", "Content-Type": "application/json"}
+    user, guest = Client(small, "127.0.0.16", token), Client(small, "127.0.0.17")
+    assert user.ask("POST", "/api/list-nodes", "{}").status == 200
+    held = [enemy.connect() for _ in range(24)]
+    for peer in held:
+        peer.sendall(HEAD + sent.encode())
+    deadline = Deadline(10)
+    while enemy.ask("GET", "/login/").status != 503 and not deadline.over():
+        time.sleep(0.1)
+    assert enemy.ask("GET", "/login/").status == 503, "what one address may have is used up"
+    assert user.ask("POST", "/api/list-nodes", "{}").status == 200
+    assert guest.ask("GET", "/login/").status == 200
+    for peer in held:
+        peer.close()
+
+
+class Held:
+    """An application whose answers wait until they are let go, to callers who are known by a token."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.bounded = BoundedCallers(self._answer, Rate(1000, 1000), 16, free=(), cookie="session")
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/wait":
+            await self.go.wait()
+        scope[OUTCOME].known = any(name == b"authorization" for name, _value in scope["headers"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ask(self, address: str, path: str = "/", token: str = "") -> int:
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        headers = [(b"authorization", token.encode())] if token else []
+        scope = {"type": "http", "path": path, "client": (address, 1), "headers": headers}
+        await self.bounded(scope, None, send)  # type: ignore[arg-type]
+        return statuses[0]
+
+    def hold(self, count: int, address: str, token: str = "") -> list[asyncio.Task[int]]:
+        return [asyncio.create_task(self.ask(address, "/wait", token)) for _ in range(count)]
+
+
+async def test_nobody_has_more_than_a_share_of_the_requests_that_run_at_once() -> None:
+    server = Held()
+    for token in ("one", "two"):
+        assert await server.ask("10.0.0.1", token=token) == 200
+    held = server.hold(6, "10.0.0.1")
+    await asyncio.sleep(0)
+    assert await server.ask("10.0.0.1") == 503, "an address has a quarter"
+    assert await server.ask("10.0.0.2") == 200
+    assert await server.ask("10.0.0.1", token="one") == 200, "a login behind it has its own"
+    held += server.hold(6, "10.0.0.2") + server.hold(6, "10.0.0.3")
+    await asyncio.sleep(0)
+    assert await server.ask("10.0.0.4") == 503, "all who are not signed in have half"
+    held += server.hold(6, "10.0.0.1", "one")
+    await asyncio.sleep(0)
+    assert await server.ask("10.0.0.5", token="one") == 503, "a login has a quarter, wherever it comes from"
+    assert await server.ask("10.0.0.5", token="two") == 200
+    server.go.set()
+    assert sorted(await asyncio.gather(*held)) == [200] * 12 + [503] * 12
+    assert await server.ask("10.0.0.1") == 200
+    assert await server.ask("10.0.0.1", token="one") == 200, "places are given back"
 
 
 def _has_ended(peer: socket.socket, more: bytes) -> bool:

@@ -434,7 +434,6 @@ ADMIN = {
     "logout": EVERYBODY,
     **dict.fromkeys(("index", "password_change", "password_change_done", "jsi18n", "app_list"), STAFF),
     "autocomplete": NOBODY,
-    "view_on_site": NOBODY,
     **_rows("nodes_node", NODE, NOBODY, NOBODY),
     "nodes_node_permissions": SUPERUSERS,
     "nodes_node_permissions_manage_user": SUPERUSERS,

@@ -296,8 +296,6 @@ def admin_arguments(world: World, name: str) -> list[Any]:
         return ["nodes"]
     if name.startswith("password"):
         return []
-    if name == "view_on_site":
-        return [1, node.pk]
     if name == "nodes_node_permissions":
         return [node.pk]
     if name.startswith("nodes_node_permissions_manage"):
@@ -322,7 +320,7 @@ def admin_arguments(world: World, name: str) -> list[Any]:
     return [world.rows["a"].get(model) or keys.get(model) or 1]
 
 
-ENDS_OR_HAS_NO_ROW = re.compile("login|logout|password_change_done|axes_.*_(change|history|delete)$")
+ENDS_OR_HAS_NO_ROW = re.compile("login|logout|^password_change|axes_.*_(change|history|delete)$")
 """Addresses that lead away whoever asks, and rows of which there are none."""
 
 
