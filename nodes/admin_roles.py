@@ -37,6 +37,9 @@ class RoleAdmin(GrantersAdmin):
     list_display = ("name", "builtin", "permissions_shown")
     search_fields = ("name",)
 
+    class Media:
+        css = {"all": ("css/admin.css",)}
+
     @admin.display(description=_("permissions"))
     def permissions_shown(self, role: Role) -> str:
         return ", ".join(role.permissions)

@@ -230,8 +230,8 @@ def _notes(kind: str, options: Options) -> tuple[str, ...]:
     if options.remove_key:
         return (
             _(
-                "nodeadmin's own key is removed from authorized_keys on the host. The node's credential and "
-                "inventory are deleted; events stay."
+                "nodeadmin's own key is removed from authorized_keys on the host if the host answers. The "
+                "node's credential and inventory are deleted; events stay."
             ),
         )
     return (_("The host is left as it is. The node's credential and inventory are deleted; events stay."),)

@@ -55,6 +55,7 @@ def ask_for_factor(
     action: str,
     back: str,
     words: str = "",
+    dangerous: bool = False,
 ) -> HttpResponse:
     """The answer to a button without a field for the factor: a page that has one, and the same button."""
     given = bool(actor_of(request).factor)
@@ -64,5 +65,6 @@ def ask_for_factor(
         "words": words,
         "action": action,
         "back": back,
+        "dangerous": dangerous,
     }
     return render(request, "account/factor_for.html", context, status=error.http_status)

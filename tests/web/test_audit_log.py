@@ -47,6 +47,15 @@ def test_it_shows_entries_and_no_events_of_hosts(admin_page, log):
     assert kinds(admin_page.get(ADDRESS)) == ["node_updated", "signed_in", "user_changed"]
 
 
+def test_by_which_way_somebody_came_is_left_open_for_events_that_were_stored_without_it(admin_page, log):
+    of_ada = {"category": "audit", "user_name": "ada", "source_ip": "203.0.113.9"}
+    Event.objects.create(kind="node_removed", message="Long ago.", **of_ada)
+    page = admin_page.get(ADDRESS, {"source_ip": "203.0.113.9"}).content.decode()
+    cell = page[page.index('<td class="source-cell">') :].partition("</td>")[0]
+    assert "203.0.113.9" in cell
+    assert "nodeadmin itself" not in cell
+
+
 def test_who_may_not_read_it_sees_their_own_and_those_of_their_nodes(operator_page, operator, log):
     response = operator_page.get(ADDRESS)
     assert kinds(response) == ["signed_in"]

@@ -78,6 +78,7 @@ class PasswordAgainForm(Dressed, AllauthReauthenticateForm):
         super().__init__(*args, **kwargs)
         self.dress()
         self.fields["password"].help_text = ""
+        self.fields["password"].widget.attrs |= {"autofocus": True}
 
 
 class _CountsOnce(Dressed):

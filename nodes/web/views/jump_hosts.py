@@ -120,6 +120,7 @@ def remove(request: HttpRequest, pk: int) -> HttpResponse:
             title=_("Remove the jump host “%s”?") % row.name,
             action=_("Remove"),
             back=reverse("jump-hosts"),
+            dangerous=True,
         )
     except JumpHostInUse as error:
         messages.error(request, error.detail())
