@@ -7,21 +7,41 @@ from collections.abc import Iterable
 
 from allauth.usersessions.models import UserSession
 from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user
+from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from nodes import second_factor
 from nodes.engine.submit import asking_user
 from nodes.engine.tokens import end_token
 from nodes.events import Actor, LoginsEnded, publish, record, target_of
+from nodes.login_age import ended
 from nodes.models import ApiToken, User
 from nodes.permissions import GRANT, require
 
 MOST_SESSIONS = 200
+
+
+def user_of_session(key: str) -> User | None:
+    """The active user of a login that still holds, as the database has it now, for what goes on after the
+    request that began it; None where it has ended, or lacks the second factor that is required."""
+    request = HttpRequest()
+    request.session = _store(key)
+    if ended(request.session) or not second_factor.may_use(request.session):
+        return None
+    user = get_user(request)
+    return user if isinstance(user, User) and user.is_active else None
+
+
+def _store(key: str | None = None) -> SessionBase:
+    store: type[SessionBase] = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
+    return store(key)
 
 
 def sessions_of(user: User) -> list[UserSession]:
@@ -61,7 +81,7 @@ def end_sessions(actor: Actor, user: User, rows: Iterable[UserSession], *, reaso
     ended = [row for row in rows if row.user_id == user.pk]
     if not ended:
         return 0
-    store = import_string(f"{settings.SESSION_ENGINE}.SessionStore")()
+    store = _store()
     with transaction.atomic():
         for row in ended:
             store.delete(row.session_key)

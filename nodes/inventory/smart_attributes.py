@@ -16,6 +16,8 @@ from nodes.inventory.smart_tree import Tree, branch, first, rows, truth, whole, 
 ENDURANCE = "Percentage Used Endurance Indicator"
 _PERCENT_HIGH = 255
 """The highest that one byte can say; beyond it no percentage is meant."""
+_LONGEST_NAME = 100
+"""Characters; those of smartctl's drive database have at most 40."""
 
 _USED = re.compile(r"life.*used|used.*life|^percentage_used$")
 _REMAINING = re.compile(
@@ -77,7 +79,7 @@ def _attributes(tree: Tree) -> Iterator[SmartAttribute]:
         threshold = whole(row.get("thresh"), 0, 255)
         yield SmartAttribute(
             id=number,
-            name=words(row.get("name")) or f"Attribute_{number}",
+            name=(words(row.get("name")) or f"Attribute_{number}")[:_LONGEST_NAME],
             value=value,
             worst=worst,
             threshold=threshold,

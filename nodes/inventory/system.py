@@ -60,7 +60,7 @@ _CLOCK = re.compile(r"(\d{1,11})(?:\.(\d{1,9}))? ([+-])(\d\d)(\d\d) ?(\S{0,32})"
 _ZONE = re.compile(r"-> [^>]{0,256}?/zoneinfo/(?:posix/|right/)?([A-Za-z0-9_+/-]{1,64})")
 _SECRET = re.compile(r"passw|passphrase|secret|token|passwd", re.IGNORECASE)
 _PARAMETER = re.compile(r"(?<!\S)[^\s=]+=\S+")
-_LOGIN = re.compile(r"([\w.+-]{1,64}=(?:iscsi|nfs|https?|ftp):(?://)?)[^@]+@", re.IGNORECASE)
+_SOURCE = re.compile(r"[\w.+-]{1,64}=(?:iscsi|nfs|https?|ftp):(?://)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,11 @@ def _without_secret(found: re.Match[str]) -> str:
     inner, equals, _ = value.rpartition("=")
     if equals and _SECRET.search(inner):
         return f"{name}={inner}=…"
-    return _LOGIN.sub(r"\1…@", found.group(), count=1)
+    source = _SOURCE.search(found.group())
+    if source is None:
+        return found.group()
+    _login, at, rest = found.group()[source.end() :].partition("@")
+    return f"{found.group()[: source.end()]}…@{rest}" if at else found.group()
 
 
 def _kernel(files: Files) -> KernelFacts:

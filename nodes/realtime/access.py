@@ -13,18 +13,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.contrib import auth
-from django.contrib.sessions.backends.base import SessionBase
-from django.http import HttpRequest
 from django.http.cookie import parse_cookie
 from django.http.request import validate_host
-from django.utils.module_loading import import_string
 
 from nodeadmin.callers import OUTCOME, Outcome
-from nodes import events, second_factor
+from nodes import events
 from nodes.audit.requests import tell_refused_token
+from nodes.engine.logins import user_of_session
 from nodes.events import Actor
-from nodes.login_age import ended
 from nodes.models import ApiToken, User
 from nodes.models.event import Via
 
@@ -83,15 +79,8 @@ class Caller:
         return Actor(found.user, self.address, Via.API, found.name)
 
     def _by_session(self) -> Actor | None:
-        if not self.session_key:
-            return None
-        store: type[SessionBase] = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
-        request = HttpRequest()
-        request.session = store(self.session_key)
-        if ended(request.session) or not second_factor.may_use(request.session):
-            return None
-        user = auth.get_user(request)
-        if not isinstance(user, User) or not user.is_active:
+        user = user_of_session(self.session_key) if self.session_key else None
+        if user is None:
             return None
         return Actor(user, self.address, Via.PAGE, session_key=self.session_key)
 

@@ -23,7 +23,8 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from nodes import access, credential_use
-from nodes.errors import NodeAdminError, RateLimited, UnknownNode
+from nodes.engine.logins import user_of_session
+from nodes.errors import NodeAdminError, RateLimited
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.deadlines import Clock, run_within
 from nodes.hosts.journal import MAX_LIMIT, absolute
@@ -62,6 +63,7 @@ class Download:
     """One file on its way, as the content of a response, which closes it. Begun by :func:`begin`."""
 
     user: User
+    session_key: str
     node: Node
     form: Form
     page: LogPage
@@ -79,7 +81,8 @@ class Download:
     asked: credential_use.Request | None = field(default_factory=credential_use.current)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The file. It ends early where a bound is met, the host is lost, or the right is withdrawn."""
+        """The file. It ends early where a bound is met, the host is lost, the session has
+        ended, or the right is withdrawn."""
         clock = Clock(MAX_S)
         self._count()
         try:
@@ -124,9 +127,11 @@ class Download:
         start = self.page.cursor
         self.page = replace(self.page, entries=[], problems=())
         try:
-            user = User.objects.filter(pk=self.user.pk, is_active=True).first()
+            user = user_of_session(self.session_key)
             if user is None:
-                raise UnknownNode(_("The user has been removed."))
+                self.cut = "not_authenticated"
+                self.problems[self.cut] = _("The session has ended.")
+                return
             node = get_node(user, str(self.node.uuid), VIEW_LOGS)
             with credential_use.asked_by(self.asked):
                 connection = access.connect(access.target_for(node))
@@ -210,7 +215,7 @@ def _line(value: Any) -> bytes:
     return visible_json(msgspec.json.encode(value).decode()).encode() + b"\n"
 
 
-def begin(user: User, node: Node, start: LogCursor, form: Form) -> Download:
+def begin(user: User, session_key: str, node: Node, start: LogCursor, form: Form) -> Download:
     """The first page, so that what is wrong with the host or the query is said in place of a file.
 
     Raises RateLimited, and what :func:`nodes.hosts.log_query.query` raises.
@@ -227,7 +232,7 @@ def begin(user: User, node: Node, start: LogCursor, form: Form) -> Download:
     start = _fixed(start, connection, clock)
     page = query(connection, start, limit=MAX_LIMIT, timeout_s=clock.left)
     command = shown_command(start.filters)
-    return Download(user, node, form, page, command, translation.get_language() or "en")
+    return Download(user, session_key, node, form, page, command, translation.get_language() or "en")
 
 
 def _fixed(start: LogCursor, connection: HostConnection, clock: Clock) -> LogCursor:

@@ -61,7 +61,7 @@ def export(field: str, value: str, second: int = 1_700_000_000) -> bytes:
 
 def download(form: Form, entries: list[Entry]) -> bytes:
     page = LogPage(entries, LogCursor(read_filters({})), False, "", False, (), {})
-    file = Download(User(), Node(name="kvm-01"), form, page, "journalctl", "en")
+    file = Download(User(), "", Node(name="kvm-01"), form, page, "journalctl", "en")
     return file._head() + file._rendered() + file._tail()
 
 

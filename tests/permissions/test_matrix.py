@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -123,6 +124,12 @@ def test_every_endpoint_is_in_the_matrix():
 def test_every_address_is_in_the_matrix():
     served = {name for name, _pattern in addresses() if not name.startswith(("api-", "admin:"))}
     assert served == {*PAGES, *OPEN}, "add the page to tests/permissions/matrix.py"
+
+
+def test_no_two_addresses_have_one_name():
+    """Only one of them would be tried."""
+    counts = Counter(name for name, _pattern in addresses() if name.rpartition(":")[2])
+    assert [name for name, count in counts.items() if count > 1] == []
 
 
 def test_every_address_of_the_admin_is_in_the_matrix():

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 from asgiref.sync import sync_to_async
+from django.contrib.sessions.models import Session
 from django.test import AsyncClient, Client
 
 from nodeadmin.asgi import application
@@ -89,7 +90,7 @@ async def test_the_text_is_all_that_the_query_finds_with_boots_and_an_end(reader
 def test_nothing_in_the_text_speaks_to_a_terminal() -> None:
     row = Entry(None, None, None, "x\x1b[2J", None, "a\x1b]0;title\x07\tb\r\nc\rd\x9b", None, "")
     page = LogPage([], LogCursor(read_filters({})), False, "", False, (), {})
-    file = log_download.Download(User(), Node(), "text", page, "", "en")
+    file = log_download.Download(User(), "", Node(), "text", page, "", "en")
     assert file._text([row]) == b"- x\\x1b[2J: a\\x1b]0;title\\x07\tb\\x0d\\x0ac\\x0dd\\x9b\n"
 
 
@@ -172,6 +173,17 @@ async def test_a_right_that_is_withdrawn_ends_the_file(reader, monkeypatch) -> N
         found += [piece async for piece in pieces]
     lines = b"".join(found).splitlines()
     assert json.loads(lines[-1])["cut"] == "permission_denied"
+    assert len(lines) < LINES
+
+
+async def test_a_session_that_is_ended_ends_the_file(reader, monkeypatch) -> None:
+    monkeypatch.setattr(log_download, "MAX_LIMIT", 20)
+    async with aclosing(pieces_of(reader)) as pieces:
+        found = [await anext(pieces), await anext(pieces)]
+        await sync_to_async(Session.objects.all().delete)()
+        found += [piece async for piece in pieces]
+    lines = b"".join(found).splitlines()
+    assert json.loads(lines[-1])["cut"] == "not_authenticated"
     assert len(lines) < LINES
 
 

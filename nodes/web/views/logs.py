@@ -37,7 +37,8 @@ def download(request: HttpRequest, name: str) -> StreamingHttpResponse:
     if form not in log_download.FORMS:
         raise InvalidInput(_("format is text or json."), field="format")
     start = LogCursor(_filters(request.GET))
-    file = log_download.begin(user, node, start, cast(log_download.Form, form))
+    session_key = request.session.session_key or ""
+    file = log_download.begin(user, session_key, node, start, cast(log_download.Form, form))
     media_type, ending = log_download.FORMS[form]
     stamp = timezone.now().strftime("%Y%m%dT%H%M%SZ")
     return StreamingHttpResponse(
