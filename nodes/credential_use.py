@@ -2,14 +2,16 @@
 
 Whoever acts for somebody says so with :func:`asked_by`; what is opened inside of it is that person's. One
 request or operation leaves one event for a node and kind of secret, however many connections it needs.
+Requests that repeat themselves, as those of a script that reads journals do, leave one in ten minutes; the
+others are counted as nodeadmin's own. An operation leaves its event always.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -29,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 FLUSH_S = 60.0
 """Counts are written at most this often, and when the process ends; one that is killed loses those since."""
+REPEATED_S = 600.0
+"""The same login that opens the same secret for the same purpose is told once in so long."""
+_MOST_LATELY = 10_000
 _CHUNK = 500
 
 
@@ -72,7 +77,12 @@ def note(nodes: Collection[Node], kind: str, *, node_name: str = "") -> None:
     if (nodes and not fresh) or (not nodes and (kind, None) in request.noted):
         return
     request.noted |= {(kind, node.pk) for node in fresh} or {(kind, None)}
-    _record(request, actor, fresh, kind)
+    repeated = {node.pk for node in fresh if lately.has(request, actor, kind, node)}
+    _counts.add(repeated, kind)
+    told = [node for node in fresh if node.pk not in repeated]
+    if told or not nodes:
+        _record(request, actor, told, kind)
+        transaction.on_commit(lambda: lately.add(request, actor, kind, told))
 
 
 def note_jump_host(row: JumpHost, nodes: Collection[Node]) -> None:
@@ -123,6 +133,44 @@ def with_uses_today(credentials: QuerySet[Credential]) -> QuerySet[Credential, A
     return credentials.annotate(uses_today=Subquery(total))
 
 
+class _Lately:
+    """Which openings have been told in the last :data:`REPEATED_S`, in this process."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._told: OrderedDict[tuple[object, ...], float] = OrderedDict()
+
+    def has(self, request: Request, actor: Actor, kind: str, node: Node) -> bool:
+        if request.operation is not None:
+            return False
+        at = self._told.get(self._key(request, actor, kind, node))
+        return at is not None and time.monotonic() - at < REPEATED_S
+
+    def add(self, request: Request, actor: Actor, kind: str, nodes: Collection[Node]) -> None:
+        """Once the entry is in the database: one that was rolled back tells nothing."""
+        if request.operation is not None:
+            return
+        with self._guard:
+            for node in nodes:
+                key = self._key(request, actor, kind, node)
+                self._told[key] = time.monotonic()
+                self._told.move_to_end(key)
+            while len(self._told) > _MOST_LATELY:
+                self._told.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._guard:
+            self._told.clear()
+
+    def _key(self, request: Request, actor: Actor, kind: str, node: Node) -> tuple[object, ...]:
+        user = actor.user.pk if actor.user is not None else None
+        login = (user, actor.source_ip, actor.via, actor.token_name, actor.session_key)
+        return (*login, request.purpose(), kind, node.pk)
+
+
+lately = _Lately()
+
+
 class _Counts:
     """What this process has counted and not yet written."""
 
@@ -131,7 +179,7 @@ class _Counts:
         self._waiting: Counter[tuple[int, str, date]] = Counter()
         self._flushed_at = time.monotonic()
 
-    def add(self, nodes: Iterator[int], kind: str) -> None:
+    def add(self, nodes: Iterable[int], kind: str) -> None:
         today = datetime.now(UTC).date()
         with self._guard:
             for node in nodes:

@@ -55,7 +55,7 @@ def _fresh_process_state() -> object:
     if "nodes.access" in sys.modules:
         from django.core.cache import cache
 
-        from nodes import access, password_hashing
+        from nodes import access, credential_use, password_hashing
         from nodes.audit.head_file import head_path
         from nodes.engine import scans, waits
 
@@ -64,6 +64,7 @@ def _fresh_process_state() -> object:
         waits.waits.cache_clear()
         password_hashing.hashing.cache_clear()
         access.close_pool()
+        credential_use.lately.clear()
         # It belongs to a database that is empty again, and would say that entries of the next one are
         # missing.
         head_path().unlink(missing_ok=True)

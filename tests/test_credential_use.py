@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
+from django.utils import timezone
 
 from nodes import access, credential_use
 from nodes.engine.purge import purge
 from nodes.engine.submit import submit
-from nodes.events import SYSTEM
+from nodes.events import SYSTEM, Actor
 from nodes.hosts.target import HostKey
-from nodes.models import Credential, CredentialUse, Event, JumpHost, Node
+from nodes.models import ApiToken, Credential, CredentialUse, Event, JumpHost, Node
 from nodes.models.event import Via
 from nodes.models.sealed import SecretFor
 from tests.api.conftest import Api
@@ -52,6 +54,46 @@ def test_a_request_of_a_person_leaves_one_event_that_says_who_and_for_what(admin
     assert "hunter2" not in f"{event.message} {event.data}"
     credential_use.flush()
     assert not CredentialUse.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_calls_that_repeat_themselves_leave_one_event_and_a_count(administrator, monkeypatch):
+    closed_node("kvm-01")
+    closed_node("kvm-02")
+    calls = Api(administrator)
+    for _time in range(3):
+        calls("describe-node-logs", {"node": "kvm-01"})
+    assert len(openings()) == 1
+    credential_use.flush()
+    assert list(CredentialUse.objects.values_list("node__name", "count")) == [("kvm-01", 2)]
+    calls("list-log-sources", {"node": "kvm-01"})
+    calls("describe-node-logs", {"node": "kvm-02"})
+    other = Api(None)
+    _row, text = ApiToken.make(administrator, "other", timezone.now() + timedelta(hours=1), read_only=False)
+    other.headers["Authorization"] = f"Bearer {text}"
+    other("describe-node-logs", {"node": "kvm-01"})
+    found = [(event.node_name, event.token_name, event.data["purpose"]) for event in openings()[1:]]
+    assert found == [
+        ("kvm-01", "test", "list-log-sources"),
+        ("kvm-02", "test", "describe-node-logs"),
+        ("kvm-01", "other", "describe-node-logs"),
+    ]
+    monkeypatch.setattr(credential_use, "REPEATED_S", 0.0)
+    calls("describe-node-logs", {"node": "kvm-01"})
+    assert len(openings()) == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_that_was_rolled_back_counts_for_nothing(administrator):
+    node = closed_node("kvm-01")
+    actor = Actor(administrator, "192.0.2.1", Via.API, "test")
+    for _time in range(2):
+        with suppress(InterruptedError), transaction.atomic():
+            with credential_use.asked_by(credential_use.Request(lambda: actor, lambda: "describe-node-logs")):
+                access.target_for(node)
+            assert len(openings()) == 1
+            raise InterruptedError
+    assert openings() == []
 
 
 def test_an_operation_of_a_person_leaves_one_event_however_often_it_opens_the_secret(administrator):
