@@ -301,6 +301,9 @@ def get_node(user: User, name_or_uuid: str, permission: str = VIEW, *, columns: 
     found = nodes_for(user).named(name_or_uuid).order_by().only(*columns)[:1]
     node = next(iter(found), None)
     if node is None:
+        hidden = Node.objects.named(name_or_uuid).order_by().first()
+        if hidden is not None:
+            _tell_denied(user, VIEW, hidden)
         raise UnknownNode(
             _("There is no node “%(name)s”, or you may not see it.") % {"name": name_or_uuid}, field="node"
         )
@@ -315,8 +318,7 @@ def require(user: User, permission: str, node: Node | None = None) -> None:
         return
     if node is not None and permission in permissions_on(user, node):
         return
-    for listener in tuple(_denied_listeners):
-        listener(user, permission, node)
+    _tell_denied(user, permission, node)
     if limits_of(user) is not None:
         raise PermissionDenied(
             _("The API token does not have the permission “%(permission)s” here.")
@@ -333,8 +335,14 @@ DeniedListener = Callable[[User, str, Node | None], None]
 _denied_listeners: list[DeniedListener] = []
 
 
+def _tell_denied(user: User, permission: str, node: Node | None) -> None:
+    for listener in tuple(_denied_listeners):
+        listener(user, permission, node)
+
+
 def on_denied(listener: DeniedListener) -> None:
-    """Have ``listener(user, permission, node)`` called whenever :func:`require` refuses."""
+    """Have ``listener(user, permission, node)`` called whenever :func:`require` refuses, and
+    of a node that :func:`get_node` hides from its user."""
     if listener not in _denied_listeners:
         _denied_listeners.append(listener)
 

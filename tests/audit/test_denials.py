@@ -13,7 +13,8 @@ from nodes.audit.requests import Denial, tell_denials, tell_refusal
 from nodes.events import Actor
 from nodes.models import CountedEntry, Event, Node, User
 from nodes.models.event import Via
-from nodes.permissions import POWER, VIEW_LOGS
+from nodes.permissions import POWER, VIEW, VIEW_LOGS
+from tests.api.conftest import Api
 from tests.factories import make_node, make_user
 
 pytestmark = pytest.mark.django_db
@@ -78,3 +79,15 @@ def test_of_a_bulk_action_every_node_is_named():
     assert (rest.data["node_count"], rest.data["permission"]) == (30, POWER)
     named = {*rows.exclude(node=None).values_list("node_name", flat=True), *rest.data["nodes"]}
     assert named == {node.name for node in nodes}
+
+
+def test_a_node_that_they_may_not_see_is_named_to_the_auditors_alone():
+    otto, node = make_user("otto"), make_node("hidden")
+    answers = [Api(otto)("reboot-node", {"node": name}) for name in ("hidden", "nowhere")]
+    assert {status for status, _body in answers} == {404}
+    [entry] = Event.objects.filter(kind="permission_denied")
+    assert (entry.node, entry.user, entry.data) == (
+        node,
+        otto,
+        {"action": ACTION, "permission": VIEW},
+    )
