@@ -319,8 +319,12 @@ def jump_target(row: JumpHost, keys: OwnKeys | None = None, nodes: Collection[No
 
 
 def binding_of_jump_host(row: JumpHost) -> Binding:
-    """What the secret of a jump host is for: the row as it is."""
-    return Binding("ssh", row.host, row.port, row.user or DEFAULT_USER, row.host_key_fingerprint)
+    """What the secret of a jump host is for: the row as it is, and the very key that it must show.
+
+    The fingerprint beside the key is for people to read; the two may differ, and a target is made of the key.
+    """
+    proof = HostKey.parse(row.host_key).fingerprint
+    return Binding("ssh", row.host, row.port, row.user or DEFAULT_USER, proof)
 
 
 def binding_of(uri: NodeUri, fingerprint: str) -> Binding:
@@ -345,6 +349,17 @@ def bmc_binding(address: BmcAddress, user: str, certificate_fingerprint: str) ->
 def pinned_host_key(node: Node) -> HostKey | None:
     """The key that the node's host must show; None for local and test nodes."""
     return HostKey.parse(node.host_key) if node.host_key else None
+
+
+def confirmed_fingerprint(row: Node | JumpHost) -> str:
+    """The fingerprint of the key that the row's host must show, for what is given without one; "" where there
+    is none. Also where the row shows people another fingerprint than that of its key: which of the two
+    somebody has compared is not known, and a new secret would go to the other one."""
+    try:
+        pinned = HostKey.parse(row.host_key)
+    except ValueError:
+        return ""
+    return pinned.fingerprint if pinned.fingerprint == row.host_key_fingerprint else ""
 
 
 def pin(node: Node, key: HostKey | None) -> None:

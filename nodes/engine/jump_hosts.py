@@ -181,7 +181,8 @@ def update(
         raise _fingerprint_missing(uri.host)
     if fingerprint:
         _check_fingerprint(fingerprint)
-    rekeyed = bool(fingerprint) and fingerprint != row.host_key_fingerprint
+    confirmed = fingerprint or access.confirmed_fingerprint(row)
+    rekeyed = bool(fingerprint) and fingerprint != access.confirmed_fingerprint(row)
     kept_secret = credential is None and row.credential_kind != CredentialKind.NODEADMIN_KEY
     if kept_secret and (moved or rekeyed or uri.user != row.user):
         raise InvalidInput(
@@ -190,7 +191,6 @@ def update(
             field="credential",
         )
     draft = JumpHost.objects.get(pk=row.pk)
-    confirmed = fingerprint or row.host_key_fingerprint
     secret: Any = draft.secret if credential is None else _secret(credential, uri, confirmed)
     kind = credential["kind"] if credential is not None else row.credential_kind
     if kind != draft.credential_kind or moved:
@@ -199,6 +199,7 @@ def update(
     front_before = before["jump_host"]
     entrance = moved or rekeyed or credential is not None or uri.user != row.user
     if entrance or (front.name if front is not None else None) != front_before:
+        _check_fingerprint(confirmed)
         _try(draft, confirmed, key_type)
     try:
         with transaction.atomic():

@@ -11,7 +11,7 @@ import pytest
 from nodes import access
 from nodes.hosts.target import HostKey
 from nodes.models import Event, JumpHost, Node, Operation
-from tests.factories import grant, make_credential, make_node
+from tests.factories import NOBODYS_KEY, grant, make_credential, make_node
 from tests.sshd import ME, LoopbackSshd, free_port, make_key
 
 pytestmark = pytest.mark.django_db
@@ -40,8 +40,8 @@ def make_jump_host(name: str = "bastion", **fields: Any) -> JumpHost:
         **{
             "name": name,
             "host": "192.0.2.1",
-            "host_key": "ssh-ed25519 AAAA",
-            "host_key_fingerprint": "SHA256:" + "A" * 43,
+            "host_key": NOBODYS_KEY.to_text(),
+            "host_key_fingerprint": NOBODYS_KEY.fingerprint,
             "credential_kind": "nodeadmin_key",
         }
         | fields
