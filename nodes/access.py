@@ -403,27 +403,6 @@ def pinned_target(login: Login, host_key: str) -> HostTarget:
     return replace(login, host_key=HostKey.parse(host_key) if host_key else login.host_key).target()
 
 
-def user_of_own_key(target: HostTarget, but: Node | None = None) -> str:
-    """The name of a jump host or node, other than ``but``, that logs in with nodeadmin's key as the target's
-    user of its host; "" where there is none."""
-    jump = JumpHost.objects.filter(
-        host=target.host,
-        port=target.port,
-        user=target.user,
-        credential_kind=CredentialKind.NODEADMIN_KEY,
-    ).first()
-    if jump is not None:
-        return jump.name
-    others = Node.objects.filter(uri__icontains=target.host, credential__kind=CredentialKind.NODEADMIN_KEY)
-    if but is not None:
-        others = others.exclude(pk=but.pk)
-    for name, text in others.order_by("name").values_list("name", "uri").iterator():
-        uri = parse_uri(text, allow_test=True)  # whatever the path behind the host
-        if (uri.host, uri.port, uri.user or DEFAULT_USER) == (target.host, target.port, target.user):
-            return str(name)
-    return ""
-
-
 def key_options() -> KeyOptions:
     """What the lines of nodeadmin's key allow, by the settings."""
     return KeyOptions(sources=tuple(settings.NODEADMIN_KEY_FROM))
@@ -462,6 +441,11 @@ def _rules_of(allowed: tuple[str, ...], denied: tuple[str, ...]) -> NetworkRules
 def read_uri(text: str) -> NodeUri:
     """The address, checked by what the settings allow. Raises InvalidUri."""
     return parse_uri(text, allow_test=settings.NODEADMIN_ALLOW_TEST_URI)
+
+
+def stored_uri(text: str) -> NodeUri:
+    """The address of a row, which was checked when it was stored."""
+    return parse_uri(text, allow_test=True)
 
 
 def with_user(uri: NodeUri, user: str) -> NodeUri:
