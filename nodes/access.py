@@ -29,6 +29,7 @@ from nodes.hosts.jump import jump_hosts
 from nodes.hosts.keypair import generate_key_pair
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.network_rules import NetworkRules, parse_networks
+from nodes.hosts.scan_answer import ssh_told_alike
 from nodes.hosts.target import Credential as HostCredential
 from nodes.hosts.target import HostKey, HostTarget, JumpTarget, PasswordCredential, SshKeyCredential
 from nodes.hosts.uri import NodeUri, parse_uri
@@ -560,19 +561,21 @@ def try_jump_host(
     """Reach the jump host of an unsaved row and log in; gives the host key with this ``fingerprint``, and the
     key pair of nodeadmin that it let in, None for other credentials.
 
-    The credential is sent only once the host has proved that key. Raises HostKeyMismatch, HostError.
+    The credential is sent only once the host has proved that key. What is told of an address without an SSH
+    server is the same for all of them, and comes when the time is over. Raises HostKeyMismatch, HostError.
     """
     clock = Clock(timeout_s)
     front = jump_target(row.jump_host) if row.jump_host is not None else None
-    scan = find_host_key(
-        row.host,
-        row.port,
-        fingerprint,
-        rules=network_rules(),
-        key_type=key_type,
-        timeout_s=clock.left * 0.6,
-        jump=front,
-    )
+    with ssh_told_alike(row.host, row.port, clock, field="host"):
+        scan = find_host_key(
+            row.host,
+            row.port,
+            fingerprint,
+            rules=network_rules(),
+            key_type=key_type,
+            timeout_s=clock.left * 0.6,
+            jump=front,
+        )
     pinned = chosen_key(scan, fingerprint, key_type)
     binding = Binding("ssh", row.host, row.port, row.user or DEFAULT_USER, pinned.fingerprint)
     target = HostTarget(
