@@ -79,7 +79,7 @@ def test_nothing_is_contacted_without_a_fingerprint(administrator, api, bastion)
 
 
 def test_a_jump_host_that_shows_another_key_or_refuses_the_login_is_not_kept(
-    administrator, api, bastion, tmp_path: Path
+    administrator, api, bastion, settings, tmp_path: Path
 ):
     call = api(administrator)
     wrong = body(bastion, host_key_fingerprint="SHA256:" + "A" * 43)
@@ -87,6 +87,7 @@ def test_a_jump_host_that_shows_another_key_or_refuses_the_login_is_not_kept(
     key = make_key(tmp_path / "stranger").read_text()
     refused = body(bastion, credential={"kind": "ssh_key", "user": ME, "private_key": key})
     assert call("add-jump-host", refused)[1]["code"] == "authentication_failed"
+    settings.NODEADMIN_HOST_TIMEOUT_S = 2.0
     assert call("add-jump-host", body(bastion, port=free_port()))[0] == 502
     assert not JumpHost.objects.exists()
     assert not Event.objects.filter(kind="jump_host_added").exists()
