@@ -29,6 +29,7 @@ from nodes.hosts.jump import jump_hosts
 from nodes.hosts.keypair import generate_key_pair
 from nodes.hosts.libvirt_facts import LastGood
 from nodes.hosts.network_rules import NetworkRules, parse_networks
+from nodes.hosts.scan_answer import ssh_told_alike
 from nodes.hosts.target import Credential as HostCredential
 from nodes.hosts.target import HostKey, HostTarget, JumpTarget, PasswordCredential, SshKeyCredential
 from nodes.hosts.uri import NodeUri, parse_uri
@@ -319,8 +320,12 @@ def jump_target(row: JumpHost, keys: OwnKeys | None = None, nodes: Collection[No
 
 
 def binding_of_jump_host(row: JumpHost) -> Binding:
-    """What the secret of a jump host is for: the row as it is."""
-    return Binding("ssh", row.host, row.port, row.user or DEFAULT_USER, row.host_key_fingerprint)
+    """What the secret of a jump host is for: the row as it is, and the very key that it must show.
+
+    The fingerprint beside the key is for people to read; the two may differ, and a target is made of the key.
+    """
+    proof = HostKey.parse(row.host_key).fingerprint
+    return Binding("ssh", row.host, row.port, row.user or DEFAULT_USER, proof)
 
 
 def binding_of(uri: NodeUri, fingerprint: str) -> Binding:
@@ -345,6 +350,17 @@ def bmc_binding(address: BmcAddress, user: str, certificate_fingerprint: str) ->
 def pinned_host_key(node: Node) -> HostKey | None:
     """The key that the node's host must show; None for local and test nodes."""
     return HostKey.parse(node.host_key) if node.host_key else None
+
+
+def confirmed_fingerprint(row: Node | JumpHost) -> str:
+    """The fingerprint of the key that the row's host must show, for what is given without one; "" where there
+    is none. Also where the row shows people another fingerprint than that of its key: which of the two
+    somebody has compared is not known, and a new secret would go to the other one."""
+    try:
+        pinned = HostKey.parse(row.host_key)
+    except ValueError:
+        return ""
+    return pinned.fingerprint if pinned.fingerprint == row.host_key_fingerprint else ""
 
 
 def pin(node: Node, key: HostKey | None) -> None:
@@ -388,27 +404,6 @@ def pinned_target(login: Login, host_key: str) -> HostTarget:
     return replace(login, host_key=HostKey.parse(host_key) if host_key else login.host_key).target()
 
 
-def user_of_own_key(target: HostTarget, but: Node | None = None) -> str:
-    """The name of a jump host or node, other than ``but``, that logs in with nodeadmin's key as the target's
-    user of its host; "" where there is none."""
-    jump = JumpHost.objects.filter(
-        host=target.host,
-        port=target.port,
-        user=target.user,
-        credential_kind=CredentialKind.NODEADMIN_KEY,
-    ).first()
-    if jump is not None:
-        return jump.name
-    others = Node.objects.filter(uri__icontains=target.host, credential__kind=CredentialKind.NODEADMIN_KEY)
-    if but is not None:
-        others = others.exclude(pk=but.pk)
-    for name, text in others.order_by("name").values_list("name", "uri").iterator():
-        uri = parse_uri(text, allow_test=True)  # whatever the path behind the host
-        if (uri.host, uri.port, uri.user or DEFAULT_USER) == (target.host, target.port, target.user):
-            return str(name)
-    return ""
-
-
 def key_options() -> KeyOptions:
     """What the lines of nodeadmin's key allow, by the settings."""
     return KeyOptions(sources=tuple(settings.NODEADMIN_KEY_FROM))
@@ -447,6 +442,11 @@ def _rules_of(allowed: tuple[str, ...], denied: tuple[str, ...]) -> NetworkRules
 def read_uri(text: str) -> NodeUri:
     """The address, checked by what the settings allow. Raises InvalidUri."""
     return parse_uri(text, allow_test=settings.NODEADMIN_ALLOW_TEST_URI)
+
+
+def stored_uri(text: str) -> NodeUri:
+    """The address of a row, which was checked when it was stored."""
+    return parse_uri(text, allow_test=True)
 
 
 def with_user(uri: NodeUri, user: str) -> NodeUri:
@@ -561,19 +561,21 @@ def try_jump_host(
     """Reach the jump host of an unsaved row and log in; gives the host key with this ``fingerprint``, and the
     key pair of nodeadmin that it let in, None for other credentials.
 
-    The credential is sent only once the host has proved that key. Raises HostKeyMismatch, HostError.
+    The credential is sent only once the host has proved that key. What is told of an address without an SSH
+    server is the same for all of them, and comes when the time is over. Raises HostKeyMismatch, HostError.
     """
     clock = Clock(timeout_s)
     front = jump_target(row.jump_host) if row.jump_host is not None else None
-    scan = find_host_key(
-        row.host,
-        row.port,
-        fingerprint,
-        rules=network_rules(),
-        key_type=key_type,
-        timeout_s=clock.left * 0.6,
-        jump=front,
-    )
+    with ssh_told_alike(row.host, row.port, clock, field="host"):
+        scan = find_host_key(
+            row.host,
+            row.port,
+            fingerprint,
+            rules=network_rules(),
+            key_type=key_type,
+            timeout_s=clock.left * 0.6,
+            jump=front,
+        )
     pinned = chosen_key(scan, fingerprint, key_type)
     binding = Binding("ssh", row.host, row.port, row.user or DEFAULT_USER, pinned.fingerprint)
     target = HostTarget(

@@ -12,6 +12,7 @@ from django.utils import timezone
 from guardian.shortcuts import assign_perm
 
 from nodes import access
+from nodes.hosts.target import HostKey
 from nodes.inventory.build import build
 from nodes.inventory.document import HostDocument
 from nodes.models import (
@@ -31,6 +32,8 @@ from nodes.operations.snapshots import Taken, store_snapshot
 from tests.inventory.documents import host_document
 
 PASSWORD = "correct horse battery"
+NOBODYS_KEY = HostKey.from_blob(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + b"n" * 32)
+"""A host key for rows that nobody connects to."""
 _numbers = count(1)
 
 

@@ -25,7 +25,7 @@ from nodes.models import (
 )
 from nodes.models.sealed import SecretFor
 from nodes.permissions import GRANT, VIEW
-from tests.factories import ANYWHERE, make_credential, make_snapshot, secret_given, secret_of
+from tests.factories import ANYWHERE, NOBODYS_KEY, make_credential, make_snapshot, secret_given, secret_of
 from tests.permissions.people import give
 from tests.second_factors import App
 
@@ -36,7 +36,10 @@ SECRET = "an0ther-s3cret-passphrase"
 @pytest.fixture
 def node() -> Node:
     found = Node.objects.create(
-        name="one", uri="qemu+ssh://root@one/system", host_key_fingerprint="SHA256:" + "A" * 43
+        name="one",
+        uri="qemu+ssh://root@one/system",
+        host_key=NOBODYS_KEY.to_text(),
+        host_key_fingerprint=NOBODYS_KEY.fingerprint,
     )
     make_credential(found, "password", password=SECRET)
     make_snapshot(found)

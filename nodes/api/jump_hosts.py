@@ -56,6 +56,7 @@ REACHED = (
     (403, "permission_denied"),
     (409, "jump_host_exists, jump_host_in_use, host_key_mismatch, jump_host_key_mismatch"),
     (422, "host_key_required, authentication_failed, jump_host_auth_failed, jump_host_forwarding_refused"),
+    (429, "rate_limited"),
     (502, "host_unreachable, jump_host_unreachable, jump_host_failed"),
     (504, "timeout"),
 )

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 
 from nodes import access, events, second_factor
 from nodes.engine.submit import asking_user
+from nodes.engine.waits import waiting
 from nodes.errors import (
     HostKeyRequired,
     InvalidInput,
@@ -133,7 +134,7 @@ def add(
     row = JumpHost(name=name, credential_kind=wanted.kind)
     _refuse_taken(name)
     _fill(row, wanted, _secret(credential, wanted.uri, fingerprint))
-    _try(row, fingerprint, key_type)
+    _try(actor, row, fingerprint, key_type)
     try:
         with transaction.atomic():
             second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=ADDED)
@@ -181,7 +182,8 @@ def update(
         raise _fingerprint_missing(uri.host)
     if fingerprint:
         _check_fingerprint(fingerprint)
-    rekeyed = bool(fingerprint) and fingerprint != row.host_key_fingerprint
+    confirmed = fingerprint or access.confirmed_fingerprint(row)
+    rekeyed = bool(fingerprint) and fingerprint != access.confirmed_fingerprint(row)
     kept_secret = credential is None and row.credential_kind != CredentialKind.NODEADMIN_KEY
     if kept_secret and (moved or rekeyed or uri.user != row.user):
         raise InvalidInput(
@@ -190,7 +192,6 @@ def update(
             field="credential",
         )
     draft = JumpHost.objects.get(pk=row.pk)
-    confirmed = fingerprint or row.host_key_fingerprint
     secret: Any = draft.secret if credential is None else _secret(credential, uri, confirmed)
     kind = credential["kind"] if credential is not None else row.credential_kind
     if kind != draft.credential_kind or moved:
@@ -199,7 +200,8 @@ def update(
     front_before = before["jump_host"]
     entrance = moved or rekeyed or credential is not None or uri.user != row.user
     if entrance or (front.name if front is not None else None) != front_before:
-        _try(draft, confirmed, key_type)
+        _check_fingerprint(confirmed)
+        _try(actor, draft, confirmed, key_type)
     try:
         with transaction.atomic():
             second_factor.require_fresh(actor, second_factor.CREDENTIALS, about=about_update(row))
@@ -398,12 +400,13 @@ def _fill(row: JumpHost, wanted: _Wanted, secret: Any) -> None:
     row.jump_host = wanted.jump_host
 
 
-def _try(row: JumpHost, fingerprint: str, key_type: str) -> None:
+def _try(actor: Actor, row: JumpHost, fingerprint: str, key_type: str) -> None:
     """Reach the jump host of the unsaved ``row``, pin the key that was confirmed, and log in. Raises
-    HostError."""
-    pinned, own_key = access.try_jump_host(
-        row, fingerprint, key_type, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S - 1.0
-    )
+    HostError, RateLimited where too many calls wait for hosts."""
+    with waiting(actor):
+        pinned, own_key = access.try_jump_host(
+            row, fingerprint, key_type, timeout_s=settings.NODEADMIN_HOST_TIMEOUT_S - 1.0
+        )
     row.host_key, row.host_key_fingerprint = pinned.to_text(), pinned.fingerprint
     row.own_key = own_key
 

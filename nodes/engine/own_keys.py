@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from nodes import access, second_factor
 from nodes.engine import confirm
 from nodes.engine.submit import asking_user, submit
-from nodes.errors import ConfirmationRequired, InvalidInput, NodeBusy, OwnKeyNeeded, PlanChanged
+from nodes.errors import ConfirmationRequired, NodeBusy, PlanChanged
 from nodes.events import Actor
 from nodes.models import Credential, IdempotencyKey, JumpHost, Operation, OwnKeyPair, User
 from nodes.operations import own_keys
@@ -107,22 +107,22 @@ def retire(actor: Actor, *, force: bool = False, confirm_token: str = "") -> own
     _refuse_busy()
     old = own_keys.retiring()
     if old is None:
-        raise InvalidInput(
-            _("There is no old key pair."), remedy=_("Replace the current one first: rotate-own-key.")
-        )
+        raise own_keys.no_old_pair()
     current = access.own_key_pair()
     left = own_keys.lacking(current)
     if left.names and not force:
-        raise OwnKeyNeeded(
-            _("Hosts that lack the new key: %d.") % len(left.names),
-            remedy=_("Replace the key again once they answer; with force they are left without."),
-            extra={"lacking": left.names[:100], "lacking_count": len(left.names)},
-        )
+        raise own_keys.needed(left)
     _expect_factor(actor, confirm_token)
     with transaction.atomic():
+        _refuse_busy()
         _confirmed(user, f"{RETIRE} {force}", _plan(RETIRE, current, old, left), confirm_token)
         _use_factor(actor, confirm_token)
-        own_keys.drop_old(actor, old, None, forced=bool(left.names))
+        dropped = own_keys.drop_old(actor, old, None, forced=force)
+        if dropped != left:
+            raise PlanChanged(
+                _("Whom it concerns has changed since it was confirmed."),
+                remedy=_("Ask for the plan again, and confirm it."),
+            )
     access.close_pool()
     return left
 

@@ -217,7 +217,7 @@ def update_connection(
         wanted = access.with_user(bare, credential["user"])
     login_uri, fields, secret = _login(
         wanted.canonical(),
-        fingerprint or node.host_key_fingerprint,
+        fingerprint or access.confirmed_fingerprint(node),
         credential,
         required=not node.uri.startswith("qemu+ssh"),
     )

@@ -2,6 +2,9 @@
 
 A password is typed into the standard input of the command alone (sudo(8), -S). It stands in no argument and
 in no variable of an environment, on this machine or on the host, and sudo keeps no note of it (-k).
+
+Where the rules of the host ask for none (NOPASSWD), sudo leaves that input to the command, with the password
+in it. Commands that read none do not see it; of one that does it is found out first whether sudo asks.
 """
 
 from __future__ import annotations
@@ -9,10 +12,17 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
-from nodes.inventory.privileged import require_declared
+from nodes.inventory.privileged import reads_input, require_declared
 
 _FREE = "sudo -n --"
 _ASKING = 'sudo -S -k -p "" --'
+ASKS, RUNS = b"asks\n", b"runs\n"
+"""What :meth:`Elevation.announced` prints: sudo waits for the password, or the command runs without one."""
+# Tried without any input: whether the rules ask for a password, sudo tells by refusing to go on without.
+_ANNOUNCED = (
+    "export LC_ALL=C; case $(sudo -n -k -- {command} 2>&1 >/dev/null </dev/null) in "
+    '*" is required"*) echo asks; exec {asking} {command};; *) echo runs; exec {free} {command};; esac'
+)
 SUDO_FUNCTION = r"""
 as_root() {
   if [ "$na_password" ]; then printf '%s\n' "$na_password" | sudo -S -k -p "" "$@"
@@ -38,11 +48,26 @@ class Elevation:
     password: str | None = field(default=None, repr=False)
 
     def of(self, command: str) -> Elevated:
-        """``command``, a simple one, as root. Raises UndeclaredCommand for one that is not in the table."""
+        """``command``, a simple one, as root. Raises UndeclaredCommand for one that is not in the table,
+        ValueError for one that would read a password that sudo has not asked for."""
         if self.is_root:
             return Elevated(command)
         require_declared(command)
+        if self.typed and reads_input(command):
+            raise ValueError("it has to be announced whether sudo reads the password")
         return Elevated(f"{_ASKING if self.typed else _FREE} {command}", self.typed)
+
+    def announced(self, command: str) -> Elevated:
+        """``command``, which reads its standard input, as root. Where there is something to be typed, it
+        first prints :data:`ASKS` or :data:`RUNS`, and is to be typed into only after the former.
+
+        Raises UndeclaredCommand. To learn which, the host runs the command once with an empty input.
+        """
+        if not self.typed:
+            free = self.of(command)
+            return Elevated(f"exec {free.line}")
+        require_declared(command)
+        return Elevated(_ANNOUNCED.format(command=command, asking=_ASKING, free=_FREE), self.typed)
 
     @property
     def typed(self) -> bytes:

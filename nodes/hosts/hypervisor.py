@@ -19,7 +19,7 @@ from nodes.hosts.deadlines import Clock, run_within
 from nodes.hosts.elevation import Elevated
 from nodes.hosts.host_budget import HostBudget, budgets
 from nodes.hosts.libvirt_errors import ASKS_FOR_LOGIN, JOIN_GROUP, senseless, translate
-from nodes.hosts.sshshell import HeldChannel, SshShell, type_line
+from nodes.hosts.sshshell import HeldChannel, SshShell, type_where_asked
 from nodes.hosts.wire import ChannelRefused
 
 T = TypeVar("T")
@@ -289,13 +289,24 @@ def _open_by_helper(ssh: TunnelConnection, uri: str, clock: Clock, *, sudo: bool
     """libvirt through ``virt-ssh-helper`` on the host (https://libvirt.org/uri.html, proxy=native)."""
     as_root = sudo and not ssh.shell.is_root
     helper = f"virt-ssh-helper {shlex.quote(uri)}"
-    elevated = ssh.shell.elevation.of(helper) if sudo else Elevated(helper)
-    held = ssh.shell.relay(f"exec {elevated.line}", timeout_s=clock.left)
+    elevated = ssh.shell.elevation.announced(helper) if sudo else Elevated(f"exec {helper}")
+    held = ssh.shell.relay(elevated.line, timeout_s=clock.left)
     channel = held.channel
     if elevated.typed:
-        type_line(channel, elevated.typed, clock)
+        try:
+            type_where_asked(channel, elevated.typed, clock)
+        except BaseException:
+            held.close()
+            raise
     try:
         return _open_bridged(held, ssh, uri, clock)
+    except HostTimeout as error:
+        if b"try again" not in bytes(channel.errors):
+            raise
+        raise InsufficientRightsOnHost(
+            f"sudo on {ssh.address} does not take the stored sudo password of “{ssh.shell.user}”.",
+            remedy="Store the user's password there as the credential's sudo password.",
+        ) from error
     except (LibvirtUnavailable, InsufficientRightsOnHost) as error:
         if error.extra.get("reason") == ASKS_FOR_LOGIN:
             raise

@@ -23,9 +23,9 @@ _OF_SSH = frozenset({"no_common_algorithm", "name_unknown"})
 
 
 @contextmanager
-def ssh_told_alike(host: str, port: int, clock: Clock) -> Iterator[None]:
+def ssh_told_alike(host: str, port: int, clock: Clock, *, field: str = "uri") -> Iterator[None]:
     """Raise what happened inside only where an SSH server is there, and otherwise the one error for all
-    addresses where none is, when ``clock`` is over."""
+    addresses where none is, when ``clock`` is over. ``field`` is where the caller was given the address."""
     try:
         yield
     except HostError as error:
@@ -39,7 +39,7 @@ def ssh_told_alike(host: str, port: int, clock: Clock) -> Iterator[None]:
         f"No SSH server answered at {host}, port {port} within {clock.timeout_s:g} s.",
         remedy="Check the address and the port, that sshd runs on the host, and that no firewall is between. "
         "The server's log says what was found.",
-        field="uri",
+        field=field,
         extra={"reason": "no_ssh_server"},
     )
 

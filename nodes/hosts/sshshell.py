@@ -15,7 +15,7 @@ from nodes.errors import HostTimeout
 from nodes.hosts import login_shell, stop_signal
 from nodes.hosts.command_frame import CommandFrame, bounded, relayed, watched
 from nodes.hosts.deadlines import DEFAULT, Clock
-from nodes.hosts.elevation import Elevated, Elevation
+from nodes.hosts.elevation import ASKS, Elevated, Elevation
 from nodes.hosts.held_output import HeldOutput
 from nodes.hosts.host_budget import HostBudget, Meter
 from nodes.hosts.shell import (
@@ -358,6 +358,26 @@ def type_line(channel: WireChannel, line: bytes, clock: Clock) -> None:
     with contextlib.suppress(*_GONE):
         channel.settimeout(clock.left)
         channel.sendall(line)
+
+
+def type_where_asked(channel: WireChannel, line: bytes, clock: Clock) -> None:
+    """Write a line to the standard input of an announced command (:meth:`Elevation.announced`) once it has
+    said that sudo reads it, and nothing where the command itself would. Raises HostTimeout."""
+    said = b""
+    while len(said) < len(ASKS):
+        channel.settimeout(max(stop_signal.slice_of(clock.left), 0.001))
+        try:
+            more = channel.recv(len(ASKS) - len(said))
+        except TimeoutError:
+            stop_signal.check()
+            if clock.passed:
+                raise HostTimeout(f"sudo did not begin within {clock.timeout_s:g} s.") from None
+            continue
+        if not more:
+            return
+        said += more
+    if said == ASKS:
+        type_line(channel, line, clock)
 
 
 def _feed(channel: WireChannel, stdin: bytes, clock: Clock) -> None:

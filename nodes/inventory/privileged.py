@@ -52,12 +52,14 @@ class Privileged:
     """A program, and the pattern that its arguments have to fit as a whole; ``purpose`` for people.
 
     ``runs_others`` False: the program starts no other one, and sudo is to hold it to that (NOEXEC).
+    ``reads_input``: it reads its standard input, in which nothing may stand that is not its own.
     """
 
     path: str
     arguments: str
     purpose: str
     runs_others: bool = False
+    reads_input: bool = False
 
     @property
     def program(self) -> str:
@@ -74,9 +76,11 @@ def exactly(text: str) -> str:
     return "".join(f"[{c}]" if c in ".*+?(){}|$[" else c for c in text)
 
 
-def _whole(path: str, command: str, purpose: str, *, runs_others: bool = False) -> Privileged:
+def _whole(
+    path: str, command: str, purpose: str, *, runs_others: bool = False, reads_input: bool = False
+) -> Privileged:
     words = shlex.split(command)
-    return Privileged(path, exactly(" ".join(words[1:])), purpose, runs_others)
+    return Privileged(path, exactly(" ".join(words[1:])), purpose, runs_others, reads_input)
 
 
 PRIVILEGED = (
@@ -120,7 +124,7 @@ PRIVILEGED = (
     Privileged("/usr/bin/journalctl", f"--no-pager( +({_JOURNAL_WORD}))* *", "the journal"),
     _whole("/usr/bin/find", VM_LOG_LISTING, "logs of VMs"),
     Privileged("/usr/bin/tail", f"-c [+][0-9]{{1,19}} -- {VM_LOGS}/[^/ ]+", "logs of VMs"),
-    _whole("/usr/bin/virt-ssh-helper", LIBVIRT_SOCKET, "libvirt"),
+    _whole("/usr/bin/virt-ssh-helper", LIBVIRT_SOCKET, "libvirt", reads_input=True),
     Privileged(
         "/usr/sbin/sshd",
         "-T -C user=[A-Za-z0-9_.-]{1,64},host=localhost,addr=127[.]0[.]0[.]1",
@@ -134,6 +138,12 @@ def is_declared(command: str) -> bool:
     """Whether ``command``, a simple command of sh, is one that may be run as root."""
     words = shlex.split(command)
     return bool(words) and any(line.allows(words) for line in PRIVILEGED)
+
+
+def reads_input(command: str) -> bool:
+    """Whether ``command``, a declared one, reads its standard input."""
+    words = shlex.split(command)
+    return any(line.reads_input and line.allows(words) for line in PRIVILEGED)
 
 
 def require_declared(command: str) -> None:

@@ -59,7 +59,7 @@ def check_update(user: User, node: Node, params: JsonObject) -> None:
     fingerprint = params.get("fingerprint", "")
     if not fingerprint and (wanted.host, wanted.port) != (current.host, current.port):
         raise fingerprint_missing(wanted)
-    fingerprint = fingerprint or row.host_key_fingerprint
+    fingerprint = fingerprint or access.confirmed_fingerprint(row)
     check_fingerprint(wanted, fingerprint)
     if not params.get("credential_kind"):
         _check_stored(getattr(row, "credential", None), wanted, fingerprint)

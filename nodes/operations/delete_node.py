@@ -16,6 +16,7 @@ from nodes.operations.key_install import remove_own_keys
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.run.autostart import put_back_all
+from nodes.operations.same_account import others_on_account
 from nodes.operations.scheduling import cordon
 from nodes.operations.slots import in_use
 from nodes.operations.vm_steps import vm_step_plans
@@ -86,14 +87,17 @@ class DeleteNode(PlannedKind):
             if target.transport != "ssh":
                 step.skip(_("This kind of node has no authorized_keys."))
                 return ""
-            if user := access.user_of_own_key(target, node):
-                step.warn(_("The key stays on %(host)s: %(user)s needs it.") % {"host": where, "user": user})
+            if users := others_on_account(target, node):
+                step.warn(
+                    _("The key stays on %(host)s: %(user)s needs it.")
+                    % {"host": where, "user": ", ".join(users[:10])}
+                )
                 return where
             cut_off = bool(step.data.get("removing"))
             try:
                 access.connect_once(target).close()
                 step.report(_("Removing the key."), data={"removing": True})
-                count = remove_own_keys(target)
+                count = remove_own_keys(target, node)
             except NodeAdminError as failure:
                 if isinstance(failure, ClaimLost):
                     raise

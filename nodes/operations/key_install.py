@@ -8,14 +8,14 @@ a crash knows by it whether the key came with this operation.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from django.utils.translation import gettext as _
 
 from nodes import access
-from nodes.errors import AuthenticationFailed, HostError, NodeAdminError, by_code
+from nodes.errors import AuthenticationFailed, HostError, NodeAdminError, OwnKeyNeeded, by_code
 from nodes.hosts.authorize import authorize_key, explain_refused_key, key_lines, restore_key, revoke_key
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.target import HostTarget
@@ -23,9 +23,11 @@ from nodes.models import Node, Operation, OwnKeyPair, StepStatus
 from nodes.models.credential import CredentialKind
 from nodes.models.sealed import BoundSecret
 from nodes.operations.base import DATABASE_AWAY, ClaimLost, OperationCancelled, Run, StepHandle, StepPlan
+from nodes.operations.own_keys import INSTALL
+from nodes.operations.same_account import others_on_account
 
 T = TypeVar("T")
-STEP = "install_key"
+STEP = INSTALL
 _WORKS = "key_works"
 TAKE_BACK = "remove_key"
 
@@ -127,10 +129,14 @@ def take_back(run: Run) -> str:
         with run.step(TAKE_BACK, even_cancelled=True) as step:
             target = _target(run)
             where = f"{target.user}@{target.address}"
-            if user := access.user_of_own_key(target):
-                step.skip(_("%s logs in with it.") % user)
+            if users := others_on_account(target):
+                step.skip(_("%s logs in with it.") % users[0])
                 return ""
-            removed = _revoke(step, target, pair)
+            try:
+                removed = _revoke(step, target, pair)
+            except OwnKeyNeeded as needed:
+                step.skip(needed.message)
+                return ""
             step.report(_("Removed.") if removed else _("The key was not there."))
     except (ClaimLost, *DATABASE_AWAY):
         raise
@@ -146,7 +152,7 @@ def _revoke(step: StepHandle, target: HostTarget, pair: OwnKeyPair) -> bool:
     try:
         with _entered(target, pair) as connection:
             step.report(_("Removing the key."), data={"removing": True})
-            return revoke_key(connection, pair.public_key).changed
+            return _without(connection, target, None, [pair]) > 0
     except AuthenticationFailed:
         if cut_off and target.credential is None:
             return True  # by the run before: what else would have opened the host was forgotten by then
@@ -186,11 +192,24 @@ def _entered(target: HostTarget, pair: OwnKeyPair) -> HostConnection:
         return access.connect_once(target)
 
 
-def remove_own_keys(target: HostTarget) -> int:
+def remove_own_keys(target: HostTarget, node: Node) -> int:
     """Take all lines of nodeadmin's keys out of authorized_keys of the target's user; how many keys had one.
 
-    Raises HostError.
+    Raises HostError, OwnKeyNeeded where somebody has come to log in with them meanwhile.
     """
     with access.connect_once(target) as connection:
-        changes = [revoke_key(connection, pair.public_key) for pair in OwnKeyPair.objects.all()]
-    return sum(change.changed for change in changes)
+        return _without(connection, target, node, list(OwnKeyPair.objects.all()))
+
+
+def _without(
+    connection: HostConnection, target: HostTarget, node: Node | None, pairs: Sequence[OwnKeyPair]
+) -> int:
+    """Take the lines of the pairs out, and put them back where a node or jump host was stored meanwhile that
+    logs in by them: its login was tried while they were there."""
+    changes = [(pair, revoke_key(connection, pair.public_key)) for pair in pairs]
+    if users := others_on_account(target, node):
+        for pair, change in changes:
+            if change.changed:
+                restore_key(connection, pair.public_key, change.before)
+        raise OwnKeyNeeded(_("%s logs in with it.") % users[0])
+    return sum(change.changed for _pair, change in changes)

@@ -8,11 +8,15 @@ from django.db.models import Max, Q
 from django.utils.translation import gettext as _
 
 from nodes import access
+from nodes.errors import InvalidInput, OwnKeyNeeded
 from nodes.events import Actor, Target, record, told
 from nodes.hosts.keypair import generate_key_pair
-from nodes.models import Credential, JumpHost, KeyState, Operation, OwnKeyPair
+from nodes.models import Credential, JumpHost, KeyState, Operation, OperationStep, OwnKeyPair
 from nodes.models.credential import CredentialKind
+from nodes.models.operation import UNFINISHED
 
+INSTALL = "install_key"
+"""The step in which an operation installs the current pair, whose number is in its data as ``own_key``."""
 OWN = Q(kind=CredentialKind.NODEADMIN_KEY)
 OWN_JUMP = Q(credential_kind=CredentialKind.NODEADMIN_KEY)
 
@@ -23,10 +27,12 @@ class Lacking:
 
     nodes: tuple[tuple[int, str], ...] = ()
     jump_hosts: tuple[tuple[int, str], ...] = ()
+    joining: tuple[str, ...] = ()
+    """Hosts on which a running operation has installed another pair: it may know no other way in."""
 
     @property
     def names(self) -> list[str]:
-        return [name for _number, name in (*self.jump_hosts, *self.nodes)]
+        return [*(name for _number, name in (*self.jump_hosts, *self.nodes)), *self.joining]
 
 
 def retiring() -> OwnKeyPair | None:
@@ -38,10 +44,19 @@ def lacking(current: OwnKeyPair) -> Lacking:
     """Those that log in with nodeadmin's key, and not with this pair for all that is known."""
     credentials = Credential.objects.filter(OWN).exclude(own_key=current, own_key__isnull=False)
     jump_hosts = JumpHost.objects.filter(OWN_JUMP).exclude(own_key=current, own_key__isnull=False)
+    nodes = tuple(credentials.order_by("node__name").values_list("node_id", "node__name"))
     return Lacking(
-        tuple(credentials.order_by("node__name").values_list("node_id", "node__name")),
+        nodes,
         tuple(jump_hosts.order_by("name").values_list("pk", "name")),
+        tuple(sorted(_joining(current) - {name for _number, name in nodes})),
     )
+
+
+def _joining(current: OwnKeyPair) -> set[str]:
+    """On whose hosts an unfinished operation has installed another pair than this."""
+    steps = OperationStep.objects.filter(code=INSTALL, operation__status__in=UNFINISHED)
+    found = steps.filter(data__has_key="own_key").values_list("operation__node_name", "data")
+    return {name for name, data in found if data["own_key"] != current.pk}
 
 
 def old_lines(current: OwnKeyPair) -> Lacking:
@@ -93,9 +108,18 @@ def make_next(actor: Actor, operation: Operation | None) -> OwnKeyPair:
 
 def drop_old(actor: Actor, old: OwnKeyPair, operation: Operation | None, *, forced: bool) -> Lacking:
     """Within a transaction: destroy the retiring pair; gives who was still to lack the current one, which are
-    not known to let any pair in from now on."""
+    not known to let any pair in from now on.
+
+    Whom the caller has found to lack it may be outdated. So it is asked again here, where nobody else can
+    store a login by the old pair any more. Raises OwnKeyNeeded where somebody lacks the current one unless
+    ``forced``, InvalidInput where the pair is not the retiring one any more.
+    """
+    if not OwnKeyPair.objects.select_for_update().filter(pk=old.pk, state=KeyState.RETIRING).exists():
+        raise no_old_pair()
     current = access.own_key_pair()
     left = lacking(current)
+    if left.names and not forced:
+        raise needed(left)
     Credential.objects.filter(own_key=old).update(own_key=None)
     JumpHost.objects.filter(own_key=old).update(own_key=None)
     lines = old_lines(current)
@@ -110,9 +134,25 @@ def drop_old(actor: Actor, old: OwnKeyPair, operation: Operation | None, *, forc
         data={
             "before": {"fingerprint": old.fingerprint, "public_key": old.public_key},
             "after": {"fingerprint": current.fingerprint},
-            "forced": forced,
+            "forced": bool(left.names),
             "lacking": left.names[:500],
             "lines_left": lines.names[:500],
         },
     )
     return left
+
+
+def needed(left: Lacking) -> OwnKeyNeeded:
+    """The error of an old pair that some still need."""
+    return OwnKeyNeeded(
+        _("Hosts that lack the new key: %d.") % len(left.names),
+        remedy=_("Replace the key again once they answer; with force they are left without."),
+        extra={"lacking": left.names[:100], "lacking_count": len(left.names)},
+    )
+
+
+def no_old_pair() -> InvalidInput:
+    """The error where there is nothing to retire."""
+    return InvalidInput(
+        _("There is no old key pair."), remedy=_("Replace the current one first: rotate-own-key.")
+    )

@@ -7,7 +7,7 @@ pair is kept until nobody needs it. Asked for again, it goes on with what is mis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from django.utils import timezone
@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from nodes import access
-from nodes.errors import AuthenticationFailed, HostError, OwnKeyNotEverywhere
+from nodes.errors import AuthenticationFailed, HostError, NodeBusy, OwnKeyNeeded, OwnKeyNotEverywhere
 from nodes.events import Target, record
 from nodes.hosts.authorize import authorize_key, explain_refused_key, key_lines, restore_key, revoke_key
 from nodes.hosts.target import HostTarget
@@ -24,6 +24,7 @@ from nodes.models.credential import CredentialKind
 from nodes.operations import own_keys
 from nodes.operations.base import JsonObject, OperationKind, Run, StepHandle, StepPlan
 from nodes.operations.crew import Job, do_jobs
+from nodes.operations.same_account import others_on_account
 from nodes.permissions import MANAGE_SSH
 
 AT_ONCE = 8
@@ -92,14 +93,14 @@ class RotateOwnKey(OperationKind):
     def _end(self, run: Run, current: OwnKeyPair) -> JsonObject:
         old = own_keys.retiring()
         with run.step(RETIRE) as step:
+            _remove_late_lines(run, current)
             left, lines = own_keys.lacking(current), own_keys.old_lines(current)
             if old is None:
                 step.skip(_("There is none any more."))
-            elif left.names or lines.names:
+            elif left.names or lines.names or not _dropped(run, old):
+                left = own_keys.lacking(current)
                 step.skip(_("It is kept until no host needs it."))
             else:
-                with run.fenced():
-                    own_keys.drop_old(run.actor, old, run.operation, forced=False)
                 step.report(_("No host has it any more; it is destroyed."))
         if not left.names and not lines.names:
             return {"fingerprint": current.fingerprint}
@@ -137,6 +138,75 @@ def _listed(names: Sequence[str]) -> str:
     )
 
 
+def _dropped(run: Run, old: OwnKeyPair) -> bool:
+    """Destroy the pair; False where somebody has come to need it since one looked."""
+    try:
+        with run.fenced():
+            own_keys.drop_old(run.actor, old, run.operation, forced=False)
+    except OwnKeyNeeded:
+        return False
+    return True
+
+
+def _remove_late_lines(run: Run, new: OwnKeyPair) -> None:
+    """From jump hosts whose old line had to stay until a node on the same host was moved as well."""
+    for number, name in own_keys.old_lines(new).jump_hosts:
+        row = _jump_host(number)
+        if row is None or run.data_of(f"jump:{number}").get("waits") is not True:
+            continue
+        note = _Note(run, row, new)
+        target = access.jump_target(row).target
+        try:
+            if not others_on_account(target, row, lacking=new):
+                _remove_lines(access.by_own_key(target, new), new)
+                note(left=False)
+        except HostError as failure:
+            run.log(f"{name}: {failure.message}", "warning", step_code=RETIRE)
+
+
+class _Note:
+    """Writes what was seen of a host into its row, as long as the row still leads there: of a node or jump
+    host that was changed meanwhile nobody has seen a login with the new key."""
+
+    def __init__(self, run: Run, row: Credential | JumpHost, new: OwnKeyPair) -> None:
+        self._run, self._row, self._new = run, row, new
+
+    def __call__(self, *, left: bool, moved: bool = False) -> None:
+        run, row, stamp = self._run, self._row, timezone.now()
+        with run.fenced():
+            seen = type(row).objects.filter(pk=row.pk, updated_at=row.updated_at)
+            if not seen.update(own_key=self._new, old_line_left=left, updated_at=stamp):
+                raise NodeBusy(
+                    _("How %s is reached was changed meanwhile.") % self._name,
+                    remedy=_("Replace the key again: it goes on."),
+                )
+            if moved:
+                self._record()
+        row.updated_at = stamp
+        if not moved:
+            return
+        if isinstance(row, JumpHost):
+            access.drop_jump_host(row)
+        else:
+            access.pool().drop_node(str(row.node.uuid))
+
+    @property
+    def _name(self) -> str:
+        return self._row.name if isinstance(self._row, JumpHost) else self._row.node.name
+
+    def _record(self) -> None:
+        run, row = self._run, self._row
+        text = _("%(name)s lets nodeadmin's key %(key)s in") % {
+            "name": self._name,
+            "key": self._new.fingerprint,
+        }
+        if isinstance(row, JumpHost):
+            target = Target("jump_host", str(row.pk), row.name)
+            record("own_key_moved", text, actor=run.actor, operation=run.operation, target=target)
+        else:
+            record("own_key_moved", text, node=row.node, actor=run.actor, operation=run.operation)
+
+
 def _move_node(run: Run, number: int, new: OwnKeyPair) -> None:
     with run.step(f"node:{number}") as step:
         rows = Credential.objects.filter(node=number, kind=CredentialKind.NODEADMIN_KEY)
@@ -144,44 +214,21 @@ def _move_node(run: Run, number: int, new: OwnKeyPair) -> None:
         if row is None:
             step.skip(_("It does not log in with nodeadmin's key any more."))
             return
-
-        def note(*, left: bool, moved: bool) -> None:
-            with run.fenced():
-                rows.update(own_key=new, old_line_left=left, updated_at=timezone.now())
-                if moved:
-                    text = _("%(name)s lets nodeadmin's key %(key)s in") % {
-                        "name": row.node.name,
-                        "key": new.fingerprint,
-                    }
-                    record("own_key_moved", text, node=row.node, actor=run.actor, operation=run.operation)
-            if moved:
-                access.pool().drop_node(str(row.node.uuid))
-
-        _move(step, access.target_for(row.node), row, new, note)
+        _move(step, access.target_for(row.node), row, new, _Note(run, row, new))
 
 
 def _move_jump_host(run: Run, number: int, new: OwnKeyPair) -> None:
     with run.step(f"jump:{number}") as step:
-        rows = JumpHost.objects.filter(pk=number, credential_kind=CredentialKind.NODEADMIN_KEY)
-        row = rows.select_related("jump_host__jump_host").first()
+        row = _jump_host(number)
         if row is None:
             step.skip(_("It does not log in with nodeadmin's key any more."))
             return
+        _move(step, access.jump_target(row).target, row, new, _Note(run, row, new))
 
-        def note(*, left: bool, moved: bool) -> None:
-            with run.fenced():
-                rows.update(own_key=new, old_line_left=left, updated_at=timezone.now())
-                if moved:
-                    text = _("%(name)s lets nodeadmin's key %(key)s in") % {
-                        "name": row.name,
-                        "key": new.fingerprint,
-                    }
-                    target = Target("jump_host", str(row.pk), row.name)
-                    record("own_key_moved", text, actor=run.actor, operation=run.operation, target=target)
-            if moved:
-                access.drop_jump_host(row)
 
-        _move(step, access.jump_target(row).target, row, new, note)
+def _jump_host(number: int) -> JumpHost | None:
+    rows = JumpHost.objects.filter(pk=number, credential_kind=CredentialKind.NODEADMIN_KEY)
+    return rows.select_related("jump_host__jump_host").first()
 
 
 def _move(
@@ -189,10 +236,10 @@ def _move(
     target: HostTarget,
     row: Credential | JumpHost,
     new: OwnKeyPair,
-    note: Callable[..., None],
+    note: _Note,
 ) -> None:
     """Bring one host from the old key to the new one. Raises HostError; what was there before is then in
-    force."""
+    force. NodeBusy where the row came to lead elsewhere."""
     by_new = access.by_own_key(target, new)
     if row.own_key_id != new.pk:
         _install(step, target, by_new, new)
@@ -200,12 +247,23 @@ def _move(
     elif not row.old_line_left:
         step.report(_("It has the new key already."))
         return
+    owner = row if isinstance(row, JumpHost) else row.node
+    if users := others_on_account(target, owner, lacking=new):
+        words = _(
+            "It lets the new key in. The old one stays as well: %s has not been seen to log in by the new."
+        )
+        step.report(words % ", ".join(users[:10]), data={"waits": True})
+        return
     # A login with the new key: only by that is the old one taken out.
+    _remove_lines(by_new, new)
+    note(left=False)
+    step.report(_("It lets the new key in, and the old one no more."))
+
+
+def _remove_lines(by_new: HostTarget, new: OwnKeyPair) -> None:
     with access.connect_once(by_new) as connection:
         for old in OwnKeyPair.objects.exclude(pk=new.pk):
             revoke_key(connection, old.public_key)
-    note(left=False, moved=False)
-    step.report(_("It lets the new key in, and the old one no more."))
 
 
 def _install(step: StepHandle, target: HostTarget, by_new: HostTarget, new: OwnKeyPair) -> None:

@@ -9,11 +9,11 @@ import pytest
 from guardian.shortcuts import remove_perm
 
 from nodes.models import Event, IdempotencyKey, Node, NodeUserObjectPermission, Operation
-from tests.factories import grant, make_credential, make_node, make_operation, secret_given
+from tests.factories import NOBODYS_KEY, grant, make_credential, make_node, make_operation, secret_given
 
 pytestmark = pytest.mark.django_db
 
-FINGERPRINT = "SHA256:" + "A" * 43
+FINGERPRINT = NOBODYS_KEY.fingerprint
 SSH = "qemu+ssh://root@192.0.2.1/system"
 
 
@@ -71,7 +71,7 @@ def test_the_first_answer_outlives_the_node_it_tells_of(administrator, api):
 
 
 def test_no_hash_that_is_kept_of_a_call_can_be_made_without_the_server_s_key(administrator, api):
-    node = make_node(uri=SSH, host_key_fingerprint=FINGERPRINT)
+    node = make_node(uri=SSH, host_key=NOBODYS_KEY.to_text(), host_key_fingerprint=FINGERPRINT)
     body = {"node": node.name, "credential": {"kind": "password", "password": "hunter2hunter2"}}
     api(administrator)("update-node", body, Idempotency_Key="k1")
     guess = hashlib.sha256(json.dumps(["update_node", body], sort_keys=True).encode()).hexdigest()
@@ -79,7 +79,7 @@ def test_no_hash_that_is_kept_of_a_call_can_be_made_without_the_server_s_key(adm
 
 
 def test_a_stored_password_is_not_sent_to_another_address(operator, api):
-    node = make_node(uri=SSH, host_key_fingerprint=FINGERPRINT)
+    node = make_node(uri=SSH, host_key=NOBODYS_KEY.to_text(), host_key_fingerprint=FINGERPRINT)
     make_credential(node, "password", password="hunter2hunter2")
     grant(operator, node, "view_node", "change_node")
     for uri in ("qemu+ssh://root@192.0.2.66/system", "qemu+ssh://root@192.0.2.1:2222/system"):

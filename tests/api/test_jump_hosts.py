@@ -11,7 +11,7 @@ import pytest
 from nodes import access
 from nodes.hosts.target import HostKey
 from nodes.models import Event, JumpHost, Node, Operation
-from tests.factories import grant, make_credential, make_node
+from tests.factories import NOBODYS_KEY, grant, make_credential, make_node
 from tests.sshd import ME, LoopbackSshd, free_port, make_key
 
 pytestmark = pytest.mark.django_db
@@ -40,8 +40,8 @@ def make_jump_host(name: str = "bastion", **fields: Any) -> JumpHost:
         **{
             "name": name,
             "host": "192.0.2.1",
-            "host_key": "ssh-ed25519 AAAA",
-            "host_key_fingerprint": "SHA256:" + "A" * 43,
+            "host_key": NOBODYS_KEY.to_text(),
+            "host_key_fingerprint": NOBODYS_KEY.fingerprint,
             "credential_kind": "nodeadmin_key",
         }
         | fields
@@ -79,7 +79,7 @@ def test_nothing_is_contacted_without_a_fingerprint(administrator, api, bastion)
 
 
 def test_a_jump_host_that_shows_another_key_or_refuses_the_login_is_not_kept(
-    administrator, api, bastion, tmp_path: Path
+    administrator, api, bastion, settings, tmp_path: Path
 ):
     call = api(administrator)
     wrong = body(bastion, host_key_fingerprint="SHA256:" + "A" * 43)
@@ -87,6 +87,7 @@ def test_a_jump_host_that_shows_another_key_or_refuses_the_login_is_not_kept(
     key = make_key(tmp_path / "stranger").read_text()
     refused = body(bastion, credential={"kind": "ssh_key", "user": ME, "private_key": key})
     assert call("add-jump-host", refused)[1]["code"] == "authentication_failed"
+    settings.NODEADMIN_HOST_TIMEOUT_S = 2.0
     assert call("add-jump-host", body(bastion, port=free_port()))[0] == 502
     assert not JumpHost.objects.exists()
     assert not Event.objects.filter(kind="jump_host_added").exists()

@@ -6,7 +6,8 @@ import pytest
 
 from nodes import access
 from nodes.events import SYSTEM
-from nodes.models import Credential, Event, KeyState, Operation, OwnKeyPair
+from nodes.models import Credential, Event, JumpHost, KeyState, Operation, OwnKeyPair
+from nodes.operations import own_keys
 from nodes.operations.own_keys import make_next
 from tests.api.test_jump_hosts import make_jump_host
 from tests.factories import make_credential, make_node, make_user
@@ -118,3 +119,23 @@ def test_pages_of_holders_take_as_many_queries_however_many_there_are(
     call("describe-own-key")
     with django_assert_max_num_queries(11):
         assert call("describe-own-key")[1]["count"] == 7
+
+
+def test_a_host_that_came_while_the_old_key_was_being_retired_keeps_it(
+    administrator, api, holders, monkeypatch
+):
+    make_next(SYSTEM, None)
+    Credential.objects.all().delete()
+    JumpHost.objects.all().delete()
+    call, drop = api(administrator), own_keys.drop_old
+
+    def somebody_was_faster(*args, **options):
+        Credential.objects.create(node=make_node("kvm-09"), kind="nodeadmin_key", own_key=holders)
+        return drop(*args, **options)
+
+    monkeypatch.setattr(own_keys, "drop_old", somebody_was_faster)
+    for force, code in ((False, "own_key_needed"), (True, "plan_changed")):
+        asked = call("retire-own-key", {"force": force})[1]
+        answer = call("retire-own-key", {"force": force, "confirm_token": asked["confirm_token"]})[1]
+        assert answer["code"] == code
+        assert own_keys.retiring() == holders

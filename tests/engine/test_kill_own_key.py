@@ -6,13 +6,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from nodes import access
+from nodes.engine.own_keys import plan_rotation
 from nodes.engine.submit import submit
+from nodes.errors import OwnKeyNeeded
 from nodes.events import SYSTEM
 from nodes.hosts import authorize
 from nodes.models import (
@@ -27,10 +30,11 @@ from nodes.models import (
 )
 from nodes.models.sealed import SecretFor
 from nodes.operations import key_install, own_keys, rotate_own_key
+from nodes.operations.same_account import others_on_account
 from tests.engine.running import run_queued
 from tests.engine.test_kill import in_a_process, resume
 from tests.factories import make_node
-from tests.sshd import IS_ROOT, LoopbackSshd, TemporaryUser
+from tests.sshd import IS_ROOT, LoopbackSshd, TemporaryUser, free_port
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -269,6 +273,16 @@ def rotate() -> Operation:
     return submit("rotate-own-key", actor=SYSTEM, params=params)
 
 
+def rotate_rest() -> Operation:
+    """Goes on with a replacement as the call does: also where only an old line is left."""
+    _plan, found = plan_rotation()
+    params = {
+        "nodes": [list(row) for row in found.nodes],
+        "jump_hosts": [list(row) for row in found.jump_hosts],
+    }
+    return submit("rotate-own-key", actor=SYSTEM, params=params)
+
+
 def opens(node: Node, pair: OwnKeyPair) -> bool:
     try:
         access.connect_once(access.by_own_key(access.target_for(node), pair)).close()
@@ -369,3 +383,164 @@ def test_a_rotation_that_nobody_needs_any_more_retires_the_key(sshd, users):
     (ended,) = run_queued()
     assert ended.status == OperationStatus.SUCCEEDED
     assert OwnKeyPair.objects.count() == 1
+
+
+# -- a host that others lead to as well, and one that is changed meanwhile ---------------------------
+
+
+def side_way(sshd: LoopbackSshd, user: TemporaryUser, **fields: Any) -> JumpHost:
+    """A jump host that is the same user of the same host, by another name."""
+    host_key = sshd.host_key()
+    return JumpHost.objects.create(
+        **{
+            "name": "side",
+            "host": "localhost",
+            "port": sshd.port,
+            "user": user.name,
+            "host_key": host_key.to_text(),
+            "host_key_fingerprint": host_key.fingerprint,
+            "credential_kind": "nodeadmin_key",
+            "own_key": OwnKeyPair.objects.order_by("pk").first(),
+        }
+        | fields
+    )
+
+
+def test_the_old_line_stays_while_another_way_to_the_host_was_not_seen_with_the_new_key(sshd, users):
+    old, _nodes = fleet(sshd, users)
+    side = side_way(sshd, users[1], port=free_port())  # away: its login with the new key fails
+    rotate()
+    (ended,) = run_queued()
+    new = access.own_key_pair()
+    assert ended.error["lacking"] == ["side"]
+    assert ended.error["old_line_left"] == ["kvm-0"]
+    assert holds(users[1], new) and holds(users[1], old)
+    assert not holds(users[2], old)
+    JumpHost.objects.filter(pk=side.pk).update(port=sshd.port)
+    rotate_rest()
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    assert not holds(users[1], old)
+    assert OwnKeyPair.objects.get() == new
+
+
+def test_a_jump_host_that_is_a_node_as_well_is_moved_in_one_go(sshd, users):
+    old, nodes = fleet(sshd, users)
+    uri = f"qemu+ssh://{users[0].name}@localhost:{sshd.port}/system"
+    twin = make_node("twin", uri=uri, host_key=sshd.host_key().to_text())
+    Credential.objects.create(node=twin, kind="nodeadmin_key", own_key=old)
+    rotate()
+    (ended,) = run_queued()
+    assert ended.status == OperationStatus.SUCCEEDED, ended.error
+    new = OwnKeyPair.objects.get()
+    assert holds(users[0], new) and not holds(users[0], old)
+    assert all(opens(node, new) for node in [*nodes, twin])
+    access.close_pool()
+
+
+def test_a_host_is_known_again_by_a_key_of_another_type(users, tmp_path):
+    with LoopbackSshd(tmp_path, key_types=("ed25519", "rsa")) as server:
+        target = server.target(user=users[0].name)
+        side_way(server, users[0], host_key=server.host_key("rsa").to_text(), own_key=None)
+        assert others_on_account(target) == ["side"]
+        assert others_on_account(replace(target, user=users[1].name)) == []
+
+
+def test_a_host_of_the_same_image_is_another_one(sshd, users):
+    fleet(sshd, users)
+    uri = f"qemu+ssh://{users[1].name}@%s/system"
+    key = sshd.host_key()
+    one, two = (
+        make_node(f"clone-{name}", uri=uri % f"192.0.2.{name}", host_key=key.to_text(), identity=name)
+        for name in "12"
+    )
+    for node in (one, two):
+        Credential.objects.create(node=node, kind="nodeadmin_key")
+    target = access.target_for(one)
+    assert others_on_account(target, one) == ["kvm-0"], "that one is not known to be another"
+    Node.objects.filter(name="kvm-0").update(identity="3")
+    assert others_on_account(target, one) == []
+
+
+def test_a_node_that_comes_while_the_old_key_is_destroyed_keeps_it(sshd, users, monkeypatch):
+    old, _nodes = fleet(sshd, users)
+    old_lines = own_keys.old_lines
+
+    def somebody_was_faster(current: OwnKeyPair) -> own_keys.Lacking:
+        """Once all have been found to have the new key, and before the old one goes."""
+        found = old_lines(current)
+        if own_keys.lacking(current) == own_keys.Lacking() and not found.names:
+            node = make_node("kvm-new", uri=f"qemu+ssh://root@192.0.2.7:{sshd.port}/system")
+            Credential.objects.create(node=node, kind="nodeadmin_key", own_key=old)
+        return found
+
+    monkeypatch.setattr(rotate_own_key, "_remove_late_lines", lambda run, new: None, raising=False)
+    monkeypatch.setattr(own_keys, "old_lines", somebody_was_faster)
+    rotate()
+    (ended,) = run_queued()
+    assert own_keys.retiring() == old
+    assert Credential.objects.get(node__name="kvm-new").own_key == old
+    assert ended.error["lacking"] == ["kvm-new"]
+
+
+def test_a_node_that_is_led_elsewhere_while_its_old_host_gets_the_new_key_counts_as_lacking_it(
+    sshd, users, monkeypatch
+):
+    old, nodes = fleet(sshd, users)
+    authorize_key = rotate_own_key.authorize_key
+
+    def led_elsewhere(connection: Any, *args: Any) -> Any:
+        """As update-node does it, which has logged in there with the old key."""
+        found = authorize_key(connection, *args)
+        if connection.user == users[1].name:
+            uri = f"qemu+ssh://{users[2].name}@127.0.0.1:{sshd.port}/system"
+            Node.objects.filter(pk=nodes[0].pk).update(uri=uri)
+            Credential.objects.get(node=nodes[0]).save()
+        return found
+
+    monkeypatch.setattr(rotate_own_key, "authorize_key", led_elsewhere)
+    Node.objects.filter(pk=nodes[1].pk).delete()
+    rotate()
+    (ended,) = run_queued()
+    assert Credential.objects.get(node=nodes[0]).own_key == old
+    assert own_keys.retiring() == old, "the only key that opens the node"
+    assert ended.error["lacking"] == ["kvm-0"]
+    access.connect_once(access.target_for(nodes[0])).close()
+    access.close_pool()
+
+
+def test_the_key_that_a_running_operation_has_installed_is_not_destroyed_under_it(sshd, users):
+    old, _nodes = fleet(sshd, users)
+    operation = entered_by_key(sshd, users[2], None)
+    rotate()
+    Operation.objects.filter(pk=operation.pk).update(status=OperationStatus.RUNNING)
+    run_queued()
+    assert own_keys.retiring() == old
+    assert own_keys.lacking(access.own_key_pair()).names == ["kvm-01"]
+
+
+def test_a_key_is_not_taken_back_from_a_host_that_is_a_node_by_another_name(sshd, users):
+    user = users[0]
+    entered_by_key(sshd, user, None)
+    uri = f"qemu+ssh://{user.name}@localhost:{sshd.port}/system"
+    node = make_node("twin", uri=uri, host_key=sshd.host_key().to_text())
+    Credential.objects.create(node=node, kind="nodeadmin_key", own_key=access.own_key_pair())
+    run_queued()
+    assert holds(user, access.own_key_pair())
+
+
+def test_a_key_that_a_jump_host_came_to_use_while_it_was_removed_is_put_back(sshd, users, monkeypatch):
+    old, nodes = fleet(sshd, users)
+    before = keys_of(users[1])
+    revoke = key_install.revoke_key
+
+    def somebody_was_faster(*args: Any) -> Any:
+        side_way(sshd, users[1])
+        return revoke(*args)
+
+    monkeypatch.setattr(key_install, "revoke_key", somebody_was_faster)
+    with pytest.raises(OwnKeyNeeded, match="side"):
+        key_install.remove_own_keys(access.target_for(nodes[0]), nodes[0])
+    assert keys_of(users[1]) == before
+    assert holds(users[1], old)
+    access.close_pool()

@@ -19,7 +19,7 @@ from nodes.engine.submit import retry
 from nodes.errors import CredentialNotForTarget, CredentialUnreadable, NodeAdminError
 from nodes.events import Actor
 from nodes.hosts.target import HostKey
-from nodes.models import Bmc, Credential, Node, Operation, OperationStatus, User
+from nodes.models import Bmc, Credential, JumpHost, Node, Operation, OperationStatus, User
 from nodes.models.sealed import SecretFor
 from tests.api.conftest import Api
 from tests.engine.running import run_queued
@@ -150,6 +150,49 @@ def test_who_can_write_to_the_database_moves_no_secret_by_it(node, thief, column
     with pytest.raises(CredentialNotForTarget):
         access.connect(access.target_for(other))
     assert thief.passwords == []
+
+
+def jump_host_at(thief: PasswordThief, **fields: str) -> JumpHost:
+    """A jump host with a stored password, at whose address the thief has come to stand."""
+    row = JumpHost(name="bastion", host="127.0.0.1", port=thief.port, user="root", credential_kind="password")
+    row.host_key, row.host_key_fingerprint = HOST_KEY.to_text(), HOST_KEY.fingerprint
+    row.secret = SecretFor(access.binding_of_jump_host(row), {"password": PASSWORD})
+    row.save()
+    JumpHost.objects.update(**fields)
+    return JumpHost.objects.get()
+
+
+def test_the_secret_of_a_jump_host_goes_to_the_key_that_is_pinned_and_not_to_the_one_that_is_shown(thief):
+    """They are two columns, of which one alone was written."""
+    row = jump_host_at(thief, host_key=thief.host_key.to_text())
+    with pytest.raises(CredentialNotForTarget):
+        access.connect_once(access.jump_target(row).target)
+    assert thief.passwords == []
+
+
+@pytest.mark.parametrize("column", ["host_key", "host_key_fingerprint"])
+def test_a_new_secret_of_a_jump_host_does_not_take_one_column_for_the_confirmed_key(
+    administrator, thief, column
+):
+    values = {"host_key": thief.host_key.to_text(), "host_key_fingerprint": thief.host_key.fingerprint}
+    jump_host_at(thief, **{column: values[column]})
+    given = {"jump_host": "bastion", "credential": {"kind": "password", "password": PASSWORD}}
+    status, answer = Api(administrator)("update-jump-host", given)
+    assert thief.passwords == []
+    assert (status, answer["code"]) == (422, "host_key_required")
+    assert JumpHost.objects.get().host_key != values["host_key"] or column == "host_key"
+
+
+@pytest.mark.parametrize("column", ["host_key", "host_key_fingerprint"])
+def test_a_new_secret_of_a_node_does_not_either(operator, thief, node, column):
+    values = {"host_key": thief.host_key.to_text(), "host_key_fingerprint": thief.host_key.fingerprint}
+    Node.objects.update(uri=thief.uri)
+    Node.objects.update(**{column: values[column]})
+    given = {"node": "kvm-01", "credential": {"kind": "password", "password": PASSWORD}}
+    status, answer = Api(operator)("update-node", given)
+    run_queued()
+    assert thief.passwords == []
+    assert (status, answer["code"]) == (422, "host_key_required")
 
 
 def test_a_secret_in_the_place_of_the_own_key_is_not_offered_to_everybody(node):

@@ -16,18 +16,22 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from nodes import access
+from nodes.engine.waits import waits
 from nodes.errors import HostError
 from nodes.hosts.bmc_target import BmcAddress
 from nodes.hosts.deadlines import Clock
 from nodes.hosts.host_key_scan import scan_host
+from nodes.hosts.jump import jump_hosts
 from nodes.hosts.scan_answer import bmc_told_alike
-from nodes.models import Event, User
+from nodes.models import Event, JumpHost, User
 from tests.api.conftest import Api
+from tests.api.test_jump_hosts import make_jump_host
 from tests.engine.running import run_queued
 from tests.factories import grant, make_node
 from tests.network import ANYWHERE
 from tests.software_bmc import Issuer
-from tests.sshd import free_port
+from tests.sshd import ME, LoopbackSshd, free_port
 
 pytestmark = pytest.mark.django_db
 DEADLINE_S = 0.5
@@ -196,6 +200,82 @@ def test_adding_a_node_says_the_same_of_whatever_is_no_ssh_server(administrator:
             assert ended.status == "failed"
             told.add(plain(f"{ended.error} {ended.message}", port))
     assert len(told) == 1, told
+
+
+@pytest.fixture
+def bastion(tmp_path: Path, administrator: User) -> Iterator[JumpHost]:
+    """A jump host that is entered, and asked for what it sees."""
+    with LoopbackSshd(tmp_path / "bastion", key_types=("ed25519",)) as server:
+        server.authorize(access.own_key_pair().public_key)
+        key = server.host_key()
+        yield JumpHost.objects.create(
+            name="bastion",
+            host="127.0.0.1",
+            port=server.port,
+            user=ME,
+            host_key=key.to_text(),
+            host_key_fingerprint=key.fingerprint,
+            credential_kind="nodeadmin_key",
+        )
+        jump_hosts().close()
+
+
+@pytest.mark.parametrize("way", ["directly", "through a jump host"])
+@pytest.mark.parametrize("call", ["add", "change", "the page", "scan"])
+def test_jump_hosts_are_no_way_to_learn_what_is_at_a_port(
+    administrator: User, settings: Any, bastion: JumpHost, call: str, way: str
+) -> None:
+    """Neither one that is added or changed, nor one from which another address is asked."""
+    settings.NODEADMIN_HOST_TIMEOUT_S = 1.0 + 2 * DEADLINE_S
+    through = way != "directly"
+    access.connect_once(access.jump_target(bastion).target).close()
+    make_jump_host("other")
+    client, told, took = Client(), {}, {}
+    client.force_login(administrator)
+    given = {"host": "127.0.0.1", "host_key_fingerprint": "SHA256:" + "A" * 43}
+    given |= {"through": "bastion"} if through else {}
+
+    def ask(port: int) -> Any:
+        address = {**given, "port": port}
+        credential = {"kind": "nodeadmin_key", "user": ME}
+        match call:
+            case "add":
+                body = {**address, "name": "new", "credential": credential}
+                return Api(administrator).raw("add-jump-host", body)
+            case "change":
+                body = {**address, "jump_host": "other", "credential": credential}
+                return Api(administrator).raw("update-jump-host", body)
+            case "the page":
+                form = {"name": "new", "host": "127.0.0.1", "port": port, "kind": "nodeadmin_key", "user": ME}
+                form |= {"fingerprint": given["host_key_fingerprint"], "through": given.get("through", "")}
+                return client.post(reverse("jump-host-add"), form, headers={"HX-Request": "true"})
+        body = {"uri": f"qemu+ssh://127.0.0.1:{port}/system"} | ({"jump_host": "bastion"} if through else {})
+        return Api(administrator).raw("scan-host-key", body)
+
+    for name in ("closed", "silent", "hangs up", "HTTP"):
+        with listening(SERVICES[name]) as port:
+            started = time.monotonic()
+            raw = ask(port)
+            took[name] = time.monotonic() - started
+            told[name] = (raw.status_code, plain(raw.content.decode(), port))
+    assert len(set(told.values())) == 1, told
+    assert "No SSH server answered" in told["closed"][1]
+    assert min(took.values()) >= 2 * DEADLINE_S, f"who is told earlier knows more: {took}"
+
+
+def test_those_who_add_jump_hosts_wait_within_the_bound_of_all_who_wait(
+    administrator: User, settings: Any
+) -> None:
+    settings.NODEADMIN_WAITS = 0
+    waits.cache_clear()
+    body = {
+        "name": "new",
+        "host": "127.0.0.1",
+        "port": free_port(),
+        "host_key_fingerprint": "SHA256:" + "A" * 43,
+        "credential": {"kind": "nodeadmin_key", "user": ME},
+    }
+    assert Api(administrator)("add-jump-host", body)[0] == 429
 
 
 @contextmanager

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from nodes.errors import HostError, HostTimeout, InsufficientRightsOnHost, LibvirtUnavailable
-from nodes.hosts import eventloop
+from nodes.hosts import eventloop, hypervisor
 from nodes.hosts.connection import HostConnection, connect
+from nodes.hosts.deadlines import Clock
 from nodes.hosts.libvirt_errors import LibvirtCallFailed
 from nodes.hosts.target import HostTarget
 from tests.hosts.conftest import SHORT
 from tests.libvirtd import AVAILABLE, LibvirtHost
 from tests.network import ANYWHERE
-from tests.sshd import TemporaryUser
+from tests.sshd import LoopbackSshd, TemporaryUser
 
 needs_libvirtd = pytest.mark.skipif(not AVAILABLE, reason="needs root, libvirtd and unshare")
 NO_FORWARDING = {"AllowStreamLocalForwarding": "no"}
@@ -157,6 +158,49 @@ def test_a_user_with_sudo_reaches_libvirt_through_the_helper(tmp_path: Path) -> 
         connect(own.sshd.target(user=user.name)) as connection,
     ):
         assert connection.hypervisor().version_text()
+
+
+SUDO_ASKS = pytest.mark.parametrize("tag", ["NOPASSWD: ", ""], ids=["sudo asks for none", "sudo asks"])
+
+
+@needs_libvirtd
+@SUDO_ASKS
+def test_a_stored_sudo_password_goes_to_sudo_and_not_into_libvirts_protocol(tmp_path: Path, tag: str) -> None:
+    tmp_path.chmod(0o755)
+    with (
+        TemporaryUser("na-test-sudo") as user,
+        user.sudoers(f"ALL=(root) {tag}/usr/bin/virt-ssh-helper"),
+        LibvirtHost(tmp_path / "h") as own,
+    ):
+        with connect(own.sshd.target(user=user.name, sudo_password=user.password)) as connection:
+            assert connection.hypervisor(10.0).version_text()
+        with connect(own.sshd.target(user=user.name, sudo_password="wrong")) as connection:
+            if tag:
+                assert connection.hypervisor(10.0).version_text()
+            else:
+                with pytest.raises(InsufficientRightsOnHost, match="sudo password"):
+                    connection.hypervisor(6.0)
+
+
+@SUDO_ASKS
+def test_what_libvirts_helper_reads_begins_with_no_password(
+    sshd: LoopbackSshd, tmp_path: Path, tag: str
+) -> None:
+    """The program is one that writes down what it is given."""
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+    spy, heard = tmp_path / "virt-ssh-helper", tmp_path / "heard"
+    spy.write_text(f"#!/bin/sh\nexec tee -a {heard}\n")
+    spy.chmod(0o755)
+    with (
+        TemporaryUser("na-test-sudo") as user,
+        user.sudoers(f"ALL=(root) {tag}{spy}\nDefaults:{user.name} secure_path={tmp_path}:/usr/bin:/bin"),
+        connect(sshd.target(user=user.name, sudo_password=user.password)) as connection,
+        pytest.raises(HostError),
+    ):
+        hypervisor._open_by_helper(connection, "qemu:///system", Clock(5.0), sudo=True)
+    assert heard.read_bytes()[:4] == b"\0\0\0\x1c", "the length of the first message of libvirt's protocol"
+    assert user.password.encode() not in heard.read_bytes()
 
 
 def _put_socket_in_group(own: LibvirtHost, user: TemporaryUser) -> None:

@@ -17,7 +17,7 @@ import pytest
 from nodes import access
 from nodes.engine.claim import expire_all
 from nodes.errors import CredentialUnreadable, LibvirtUnavailable
-from nodes.models import Credential, Event, Node, Operation, OperationStatus, Snapshot
+from nodes.models import Credential, Event, JumpHost, Node, Operation, OperationStatus, Snapshot
 from nodes.models.credential import CredentialKind
 from nodes.models.sealed import BoundSecret, SecretFor
 from nodes.operations import add_node, refresh_node
@@ -651,6 +651,25 @@ def test_the_key_goes_from_the_host_with_the_node_where_that_is_asked_for(admini
     ended = delete(Api(administrator), remove_key=True)
     assert (ended.status, ended.result) == (OperationStatus.SUCCEEDED, {"node": "kvm-01"}), ended.error
     assert keys.read_text() == "# mine\n"
+
+
+def test_the_key_stays_where_the_host_is_a_jump_host_by_another_name(administrator, password_host):
+    sshd, user = password_host
+    added_by_password(Api(administrator), sshd, user)
+    JumpHost.objects.create(
+        name="side",
+        host="localhost",
+        port=sshd.port,
+        user=user.name,
+        host_key=sshd.host_key().to_text(),
+        host_key_fingerprint=sshd.host_key().fingerprint,
+        credential_kind="nodeadmin_key",
+        own_key=access.own_key_pair(),
+    )
+    ended = delete(Api(administrator), remove_key=True)
+    assert ended.result["key_left_on_host"] == f"{user.name}@127.0.0.1:{sshd.port}"
+    assert access.own_key_pair().public_key in (user.home / ".ssh" / "authorized_keys").read_text()
+    access.connect_once(access.jump_target(JumpHost.objects.get()).target).close()
 
 
 def test_a_host_that_is_gone_keeps_the_key_which_is_said_and_the_node_goes(administrator, password_host):
