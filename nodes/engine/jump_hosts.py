@@ -143,9 +143,8 @@ def add(
                 row.save(force_insert=True)
             text = _("Jump host %s added") % name
             record("jump_host_added", text, actor=actor, target=_target(row), data={"after": told(row)})
-    except IntegrityError:
-        _refuse_taken(name)
-        raise
+    except IntegrityError as error:
+        raise _lost(name) from error
     return row
 
 
@@ -229,9 +228,8 @@ def update(
                     target=_target(draft),
                     data={"before": {name: before.get(name) for name in changed}, "after": changed},
                 )
-    except IntegrityError:
-        _refuse_taken(name)
-        raise
+    except IntegrityError as error:
+        raise _lost(name) from error
     access.drop_jump_host(draft)
     return draft
 
@@ -295,6 +293,15 @@ def _check_name(name: str) -> None:
         name_validator(name)
     except ValidationError as error:
         raise InvalidInput(str(error.messages[0]), field="name") from None
+
+
+def _lost(name: str) -> JumpHostInUse:
+    """The error where somebody else was quicker. Raises JumpHostExists where they have taken the name."""
+    _refuse_taken(name)
+    return JumpHostInUse(
+        _("The key pair or the jump host that it was reached by has been removed meanwhile."),
+        remedy=_("Try again."),
+    )
 
 
 def _refuse_taken(name: str) -> None:

@@ -90,8 +90,17 @@ def test_the_printed_file_alone_is_enough_for_everything_that_is_read_and_asked(
             assert not [
                 one for one in answer["plan"]["blockers"] if one["code"] == "insufficient_rights_on_host"
             ], answer
+    if password is not None:
+        with subtests.test("a reboot is done"):
+            body = {"node": "lab-rich", "vm_policy": "stop"}
+            body["confirm_token"] = api("reboot-node", body)[1]["confirm_token"]
+            boot = lab_rich.boot_id()
+            assert api("reboot-node", body)[0] == 202
+            (ended,) = run_queued()
+            assert ended.status == OperationStatus.SUCCEEDED, ended.error
+            assert lab_rich.wait_for_reboot(boot) != boot
     with subtests.test("nothing else was tried"):
-        log = lab_rich.run("journalctl --no-pager -b _COMM=sudo -o cat").stdout
+        log = lab_rich.run("journalctl --no-pager _COMM=sudo -o cat").stdout
         mine = [line for line in log.splitlines() if name in line]
         assert any("COMMAND=" in line for line in mine)
         assert not [line for line in mine if "not allowed" in line or "incorrect password" in line]
