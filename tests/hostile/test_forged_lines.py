@@ -110,10 +110,13 @@ def own_log(*, as_json: bool) -> Iterator[tuple[logging.Logger, Callable[[], str
     made: Any = formatter.pop("()")(**formatter)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(made)
-    logger = logging.Logger("tests.forged")
+    logger = logging.getLogger("tests.forged")
+    logger.propagate = False
     logger.addHandler(handler)
-    yield logger, lambda: raw.getvalue().decode()
-    handler.close()
+    try:
+        yield logger, lambda: raw.getvalue().decode()
+    finally:
+        logger.removeHandler(handler)
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["for people", "JSON"])
@@ -125,7 +128,7 @@ def test_our_own_log_has_one_line_for_an_event_whatever_it_quotes(
     lost: list[logging.LogRecord] = []
     monkeypatch.setattr(logging.StreamHandler, "handleError", lambda _handler, record: lost.append(record))
     with own_log(as_json=as_json) as (logger, written):
-        logger.warning("the host said " + said)
+        logger.warning(said)
         logger.warning("the host said %s", said)
         logger.warning("with a value", extra={"said": said, "list": [said]})
         logger.warning("with a name", extra={said: "x"})
