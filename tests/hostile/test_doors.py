@@ -12,11 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -44,6 +43,7 @@ from tests.journals import AVAILABLE as HAS_JOURNALS
 from tests.journals import JournalHost, entry
 from tests.libvirtd import AVAILABLE as HAS_LIBVIRT
 from tests.monitor.test_monitor import FAST, until
+from tests.patience import slowness
 from tests.realtime.sockets import OWN, Socket, cookie_of, opened
 from tests.sshd import ME
 
@@ -53,9 +53,9 @@ pytestmark = [
         not (HAS_JOURNALS and HAS_LIBVIRT), reason="needs root, libvirtd, unshare and systemd-journal-remote"
     ),
 ]
-HOST_S = 2.0
+HOST_S = 3.0
 """For one call that reaches out, in place of 15 s."""
-PROBE_S = 2.0
+PROBE_S = 3.0
 """For one inventory, in place of 60 s."""
 MOST_ENEMIES = 9
 THREADS_EACH = 12
@@ -112,7 +112,7 @@ def short_limits(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def no_surprise(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing that a host does is an error that nobody expected: none is logged with a traceback."""
     yield
-    surprises = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    surprises = [record for record in caplog.get_records("call") if record.exc_info]
     assert not [(record.name, record.getMessage()[:2000]) for record in surprises]
 
 
@@ -121,7 +121,8 @@ class Attack:
     """What happens to everybody else while it lasts, and what it costs this process. A context."""
 
     honest: Api
-    nodes: list[Node]
+    keys: list[str]
+    """What names the enemies among budgets."""
     threads: int = 0
     held: dict[str, int] = field(default_factory=dict)
     """Of each resource of a budget, the most that one host had."""
@@ -132,7 +133,7 @@ class Attack:
         self._over = threading.Event()
         self._before = set(threading.enumerate())
         self._memory = Held()
-        self._helpers = [threading.Thread(target=work) for work in (self._watch, self._ask)]
+        self._helpers = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._ask)]
         for helper in self._helpers:
             helper.start()
         return self
@@ -143,20 +144,21 @@ class Attack:
             helper.join()
         if kind is not None:
             return
-        assert self.threads <= THREADS_EACH * (len(self.nodes) + 1), self.threads
+        assert self.threads <= THREADS_EACH * (len(self.keys) + 1), self.threads
         assert self.held["held_bytes"] <= DEFAULT.held_bytes
         assert self.held["sessions"] <= DEFAULT.sessions
         assert self._memory.bytes() < MOST_HELD, self._memory.bytes() >> 20
-        assert self.answers
-        assert {(status, entries) for status, entries, _took in self.answers} == {(200, 5)}, self.answers
-        assert in_time(max(took for *_answer, took in self.answers), 2 * HOST_S), self.answers
+        assert {status for status, _entries, _took in self.answers} == {200}, self.answers
+        assert in_time(max(took for *_answer, took in self.answers), HOST_S + 1), self.answers
+        # Where this machine is slow, its own tools may have no time to read what was written.
+        whole = [entries for _status, entries, _took in self.answers].count(5)
+        assert whole == len(self.answers) or (whole and slowness() > 1.5), self.answers
 
     def _watch(self) -> None:
-        keys = [str(node.uuid) for node in self.nodes]
         while not self._over.wait(0.05):
             self.threads = max(self.threads, len(set(threading.enumerate()) - self._before))
             for resource in ("held_bytes", "sessions", "threads"):
-                most = max((budgets.of(key).taken(resource) for key in keys), default=0)
+                most = max((budgets.of(key).taken(resource) for key in self.keys), default=0)
                 self.held[resource] = max(self.held.get(resource, 0), most)
 
     def _ask(self) -> None:
@@ -169,6 +171,18 @@ class Attack:
                     return
         finally:
             connections.close_all()
+
+
+@contextlib.asynccontextmanager
+async def attacked(honest: Api, keys: list[str]) -> AsyncIterator[Attack]:
+    """The same beside a loop, which is not held up by it."""
+    attack = await sync_to_async(Attack(honest, keys).__enter__)()
+    try:
+        yield attack
+    except BaseException as error:
+        await sync_to_async(attack.__exit__)(type(error))
+        raise
+    await sync_to_async(attack.__exit__)(None)
 
 
 @dataclass
@@ -261,6 +275,14 @@ def known(enemy: EnemyHost, number: int) -> Node:
     return node
 
 
+def keys_of(nodes: Iterable[Node]) -> list[str]:
+    return [str(node.uuid) for node in nodes]
+
+
+def addresses(enemies: list[EnemyHost]) -> list[str]:
+    return [f"127.0.0.1:{enemy.sshd.port}" for enemy in enemies]
+
+
 def run_all(operations: int, limit_s: float) -> list[Operation]:
     """Let the engine run them, all at once; gives them as they ended."""
     begin = time.monotonic()
@@ -285,8 +307,8 @@ ADDED = {
 
 
 def test_adding_an_enemy_ends_at_the_step_that_it_attacks(enemies: list[EnemyHost], doors: Doors) -> None:
-    with EndlessGreeting() as greeting, Attack(doors.api, []):
-        wanted = {}
+    wanted = {}
+    with EndlessGreeting() as greeting, Attack(doors.api, addresses(enemies[: len(ADDED)])):
         for number, (step, attack) in enumerate(ADDED.items()):
             enemy = enemies[number]
             if attack is not None:
@@ -338,7 +360,7 @@ def test_refreshing_an_enemy_ends_and_its_pages_can_be_seen(enemies: list[EnemyH
         enemies[number].probe(kind)
     nodes = [known(enemies[number], number) for number in kinds]
     before = set(threading.enumerate())
-    with Attack(doors.api, nodes):
+    with Attack(doors.api, keys_of(nodes)):
         for node in nodes:
             doors.call("refresh-node", {"node": node.name})
         ended = {one.node_name: one for one in run_all(len(nodes), HOST_S + PROBE_S + 10)}
@@ -395,7 +417,7 @@ def test_the_logs_of_enemies_end_in_time_and_can_be_seen(enemies: list[EnemyHost
         enemies[number].journal(kind)
         nodes[kind] = known(enemies[number], number)
     nodes["never ends"] = nodes["garbage"]
-    with Attack(doors.api, list(nodes.values())) as attack:
+    with Attack(doors.api, keys_of(nodes.values())) as attack:
         for lists, reads in ((LISTED[:3], READ[:5]), (LISTED[3:], READ[5:])):
             if "never ends" in lists:
                 enemies[READ.index("garbage")].journal("never ends")
@@ -407,10 +429,10 @@ def test_the_logs_of_enemies_end_in_time_and_can_be_seen(enemies: list[EnemyHost
 
 def listed(doors: Doors, kind: str, node: Node) -> None:
     found = doors.call("list-log-sources", {"node": node.name})
-    if kind == "odd names":
-        assert found.body["identifiers"] == ["cron", "well"] or "well" in found.body["identifiers"]
-        assert not any("gnp" in name for name in found.body["identifiers"] + found.body["units"])
     if found.status == 200:
+        names = found.body["identifiers"] + found.body["units"]
+        assert all(name.isprintable() for name in names)
+        assert kind != "odd names" or set(names) == {"well", "well.service"}
         assert len(found.body["identifiers"]) <= 2000
         assert len(found.body["units"]) <= 2000
 
@@ -438,10 +460,9 @@ async def test_files_of_enemies_logs_end_in_time_and_say_whether_they_are_whole(
         nodes[kind] = await sync_to_async(known)(enemies[number], number)
     client = AsyncClient(raise_request_exception=False)
     await client.aforce_login(doors.user)
-    attack = await sync_to_async(Attack(doors.api, list(nodes.values())).__enter__)()
     forms = [(kind, form) for kind in SAVED for form in ("text", "json")]
-    await asyncio.gather(*[saved(client, kind, nodes[kind], form) for kind, form in forms])
-    await sync_to_async(attack.__exit__)(None)
+    async with attacked(doors.api, keys_of(nodes.values())):
+        await asyncio.gather(*[saved(client, kind, nodes[kind], form) for kind, form in forms])
 
 
 async def saved(client: AsyncClient, kind: str, node: Node, form: str) -> None:
@@ -481,10 +502,9 @@ async def test_live_logs_of_enemies_begin_or_say_why_not_and_end_with_their_view
         nodes.append(await sync_to_async(known)(enemies[number], number))
     headers = [*OWN, await sync_to_async(cookie_of)(doors.user)]
     before = set(threading.enumerate())
-    attack = await sync_to_async(Attack(doors.api, nodes).__enter__)()
     views = [watched(kind, node, headers) for kind, node in zip(FOLLOWED, nodes, strict=True)]
-    found = dict(zip(FOLLOWED, await asyncio.gather(*views), strict=True))
-    await sync_to_async(attack.__exit__)(None)
+    async with attacked(doors.api, keys_of(nodes)):
+        found = dict(zip(FOLLOWED, await asyncio.gather(*views), strict=True))
     assert "\u202egnp" in json.dumps(found["odd names"], ensure_ascii=False)
     assert found["new entries for ever"][0]["state"] == "live"
     more = await sync_to_async(left_over)(before)
@@ -538,7 +558,7 @@ def test_enemies_heartbeats_are_few_events_and_the_neighbour_beats_on(
     beats = Node.objects.get(name="neighbour")
     before = set(threading.enumerate())
     monitor = Monitor(FAST)
-    with Attack(doors.api, nodes):
+    with Attack(doors.api, keys_of(nodes)):
         monitor.start()
         try:
             until(lambda: heartbeats_of(beats) >= 3, 60)
