@@ -15,6 +15,7 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from django.test import AsyncClient, Client
 from nodes.hosts.host_budget import DEFAULT, budgets
 from nodes.inventory.registry import SECTIONS
 from nodes.models import Event, HostFlood, Node, Operation, OperationStatus, Snapshot
+from nodes.monitor import gate, watch
 from nodes.monitor.loop import Monitor
 from nodes.operations import reaching
 from nodes.web import log_download
@@ -58,10 +60,13 @@ HOST_S = 3.0
 PROBE_S = 3.0
 """For one inventory, in place of 60 s."""
 MOST_ENEMIES = 9
-THREADS_EACH = 12
-"""Of one host, at the worst: its connections, what reads from them, and libvirt's part beside the probe."""
+THREADS_EACH = 20
+"""Of one host, at the worst: its connections, what reads from them, and beside the probe libvirt's part with
+six calls at once. A neighbour and whoever asks have as many."""
 MOST_HELD = 256 << 20
 """Of this process and all doors of a test together; without its bounds a single enemy takes gigabytes."""
+ERRORS = {"timeout", "host_unreachable", "host_budget_exceeded", "journal_unavailable", "cursor_gone"}
+"""What a journal that lies is told to be."""
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 TAG = re.compile(r"<textarea\b.*?</textarea>|<script\b.*?</script>|<[^>]*>", re.DOTALL)
 
@@ -123,7 +128,8 @@ class Attack:
     honest: Api
     keys: list[str]
     """What names the enemies among budgets."""
-    threads: int = 0
+    threads: list[str] = field(default_factory=list)
+    """The names of those that there were at once, at the most."""
     held: dict[str, int] = field(default_factory=dict)
     """Of each resource of a budget, the most that one host had."""
     answers: list[tuple[int, int, float]] = field(default_factory=list)
@@ -144,7 +150,7 @@ class Attack:
             helper.join()
         if kind is not None:
             return
-        assert self.threads <= THREADS_EACH * (len(self.keys) + 1), self.threads
+        assert len(self.threads) <= THREADS_EACH * (len(self.keys) + 1), Counter(self.threads)
         assert self.held["held_bytes"] <= DEFAULT.held_bytes
         assert self.held["sessions"] <= DEFAULT.sessions
         assert self._memory.bytes() < MOST_HELD, self._memory.bytes() >> 20
@@ -156,7 +162,8 @@ class Attack:
 
     def _watch(self) -> None:
         while not self._over.wait(0.05):
-            self.threads = max(self.threads, len(set(threading.enumerate()) - self._before))
+            more = sorted(thread.name for thread in set(threading.enumerate()) - self._before)
+            self.threads = max(self.threads, more, key=len)
             for resource in ("held_bytes", "sessions", "threads"):
                 most = max((budgets.of(key).taken(resource) for key in self.keys), default=0)
                 self.held[resource] = max(self.held.get(resource, 0), most)
@@ -207,15 +214,15 @@ class Doors:
         self.browser = Client(raise_request_exception=False)
         self.browser.force_login(user)
 
-    def call(self, endpoint: str, body: Any, *, limit_s: float = HOST_S) -> Answer:
+    def call(self, endpoint: str, body: Any) -> Answer:
         begin = time.monotonic()
         response = self.api.raw(endpoint, body)
         found = Answer(response.status_code, response.content, time.monotonic() - begin)
-        assert found.status in (200, 202, 422, 502, 504), (endpoint, found.status, found.raw[:2000])
-        assert in_time(found.took_s, 2 * limit_s), (endpoint, found.took_s)
+        assert found.status in (200, 202, 410, 502, 504), (endpoint, found.status, found.raw[:2000])
+        assert in_time(found.took_s, 2 * HOST_S), (endpoint, found.took_s)
         assert_json_is_visible(found.raw)
         if found.status >= 400:
-            assert found.body["code"] != "internal_error"
+            assert found.body["code"] in ERRORS, found.body
             assert 0 < len(found.body["detail"]) < 1500
         return found
 
@@ -519,6 +526,8 @@ async def watched(kind: str, node: Node, headers: Any) -> list[dict[str, Any]]:
         first = await event(socket, 2 * HOST_S + 3)
         assert first is not None, kind
         found.append(first)
+        if first["type"] == "error":
+            assert first["code"] in ERRORS, first
         end = time.monotonic() + 1.5
         while time.monotonic() < end and (more := await event(socket, end - time.monotonic())) is not None:
             found.append(more)
@@ -537,7 +546,7 @@ async def event(socket: Socket, within_s: float) -> dict[str, Any] | None:
             return None
     got = await socket.event()
     if got["type"] != "websocket.send":
-        assert got["code"] in (1000, 4400), got
+        assert got == {"type": "websocket.close", "code": 4500}
         return None
     assert_json_is_visible(got["text"].encode())
     assert len(got["text"]) < 4 << 20
@@ -548,7 +557,7 @@ async def event(socket: Socket, within_s: float) -> dict[str, Any] | None:
 
 
 def test_enemies_heartbeats_are_few_events_and_the_neighbour_beats_on(
-    enemies: list[EnemyHost], doors: Doors
+    enemies: list[EnemyHost], doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every kind: the monitor has one loop for all hosts, and each kind is another way to keep it busy."""
     nodes = []
@@ -558,13 +567,16 @@ def test_enemies_heartbeats_are_few_events_and_the_neighbour_beats_on(
     beats = Node.objects.get(name="neighbour")
     before = set(threading.enumerate())
     monitor = Monitor(FAST)
+    monkeypatch.setattr(gate, "TOLD_EVERY_S", 0.5)
+    monkeypatch.setattr(watch, "TOLD_EVERY_S", 0.5)
     with Attack(doors.api, keys_of(nodes)):
         monitor.start()
         try:
             until(lambda: heartbeats_of(beats) >= 3, 60)
-            so_far = monitor.beats
+            so_far, begin = monitor.beats, time.monotonic()
             time.sleep(2)
-            assert monitor.beats - so_far < 2 * 10 * (len(nodes) + 1)
+            until(lambda: HostFlood.objects.filter(node=nodes[0]).exists(), 60)
+            assert monitor.beats - so_far < 10 * (time.monotonic() - begin) * (len(nodes) + 1)
         finally:
             begin = time.monotonic()
             monitor.stop()
@@ -578,7 +590,6 @@ def test_enemies_heartbeats_are_few_events_and_the_neighbour_beats_on(
         doors.page(f"/nodes/{node.name}/")
     doors.page("/events/")
     doors.page("/")
-    assert HostFlood.objects.filter(node=nodes[0]).exists()
     assert left_over(before) == set()
 
 
