@@ -26,6 +26,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 from django.test import AsyncClient, Client
 
+from nodes import access
 from nodes.hosts.host_budget import DEFAULT, budgets
 from nodes.inventory.registry import SECTIONS
 from nodes.models import Event, HostFlood, Node, Operation, OperationStatus, Snapshot
@@ -39,7 +40,7 @@ from tests.engine.running import in_background
 from tests.factories import make_credential, make_node
 from tests.hostile.host import BEATS, EndlessGreeting, EnemyHost
 from tests.hostile.libvirt_socket import LyingLibvirt
-from tests.hostile.test_host import in_time, left_over
+from tests.hostile.test_host import in_time
 from tests.hostile.test_libvirt import Held
 from tests.journals import AVAILABLE as HAS_JOURNALS
 from tests.journals import JournalHost, entry
@@ -67,7 +68,11 @@ MOST_HELD = 256 << 20
 """Of this process and all doors of a test together; without its bounds a single enemy takes gigabytes."""
 ERRORS = {"timeout", "host_unreachable", "host_budget_exceeded", "journal_unavailable", "cursor_gone"}
 """What a journal that lies is told to be."""
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+KEPT = ("libvirt events", "journal: ", "asyncio", "ThreadPoolExecutor")
+"""Threads of the process, as many as it has: the first of libvirt's library, the others of pools."""
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 TAG = re.compile(r"<textarea\b.*?</textarea>|<script\b.*?</script>|<[^>]*>", re.DOTALL)
 
 
@@ -109,7 +114,7 @@ def short_limits(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.NODEADMIN_WAITS_PER_USER = settings.NODEADMIN_WAITS = 100
     monkeypatch.setattr(reaching, "RIGHTS_S", HOST_S)
     monkeypatch.setattr(log_download, "PAGE_S", HOST_S)
-    monkeypatch.setattr(log_download, "MAX_S", HOST_S)
+    monkeypatch.setattr(log_download, "MAX_S", 2.0)
     monkeypatch.setattr(log_download, "AT_ONCE", 100)
 
 
@@ -262,6 +267,22 @@ def side_by_side(work: Iterable[Callable[[], Any]]) -> list[Any]:
         return list(pool.map(one, tasks))
 
 
+def assert_none_are_left(before: set[threading.Thread]) -> None:
+    """Once the connections that are kept for the next one who asks are closed, no thread is with a host."""
+    access.close_pool()
+    names: set[str] = set()
+
+    def ended() -> bool:
+        names.clear()
+        names.update(thread.name for thread in set(threading.enumerate()) - before)
+        return all(name.startswith(KEPT) for name in names)
+
+    try:
+        until(ended, 15)
+    except AssertionError:
+        raise AssertionError(names) from None
+
+
 @pytest.fixture
 def doors(administrator: Any, neighbour: JournalHost) -> Doors:
     administrator.is_superuser = True
@@ -378,9 +399,12 @@ def test_refreshing_an_enemy_ends_and_its_pages_can_be_seen(enemies: list[EnemyH
         assert Snapshot.objects.filter(node=node).exists() is (kind not in ("endless", "never ends"))
         if operation.status == OperationStatus.FAILED:
             assert operation.error["code"] in ("timeout", "probe_failed"), operation.error
-    side_by_side(lambda node=node: look_at(doors, node) for node in nodes)
-    assert left_over(before) - {"journal: download"} == set()
-    shown = [doors.page(f"/nodes/enemy-5/{slug}/") for slug in ("summary", "pci", "usb", "net", "disks", "vms")]
+    # Of the six two have the same to show: nothing, or problems alone.
+    side_by_side(lambda node=node: look_at(doors, node) for node in (nodes[0], nodes[4], nodes[5]))
+    assert_none_are_left(before)
+    shown = [
+        doors.page(f"/nodes/enemy-5/{slug}/") for slug in ("summary", "pci", "usb", "net", "disks", "vms")
+    ]
     assert all("\\u202egnp" in page for page in shown), [page.count("\\u202egnp") for page in shown]
 
 
@@ -460,7 +484,7 @@ def read(doors: Doors, kind: str, node: Node) -> None:
 async def test_files_of_enemies_logs_end_in_time_and_say_whether_they_are_whole(
     enemies: list[EnemyHost], doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_download, "MAX_ENTRIES", 30_000)
+    monkeypatch.setattr(log_download, "MAX_ENTRIES", 12_000)
     nodes = {}
     for number, kind in enumerate(SAVED):
         enemies[number].journal(kind)
@@ -483,7 +507,7 @@ async def saved(client: AsyncClient, kind: str, node: Node, form: str) -> None:
     assert in_time(time.monotonic() - begin, 2 * (HOST_S + log_download.MAX_S)), (kind, form)
     lines = raw.decode().removesuffix("\n").split("\n")
     assert all(line.replace("\t", "").isprintable() for line in lines)
-    assert len(lines) < 31_000
+    assert len(lines) < 13_000
     if form == "json":
         end = json.loads(lines[-1])
         assert (end["type"], end["complete"]) == ("end", kind == "odd names")
@@ -514,8 +538,7 @@ async def test_live_logs_of_enemies_begin_or_say_why_not_and_end_with_their_view
         found = dict(zip(FOLLOWED, await asyncio.gather(*views), strict=True))
     assert "\u202egnp" in json.dumps(found["odd names"], ensure_ascii=False)
     assert found["new entries for ever"][0]["state"] == "live"
-    more = await sync_to_async(left_over)(before)
-    assert not [name for name in more if name == "journal"], more
+    await sync_to_async(assert_none_are_left)(before)
 
 
 async def watched(kind: str, node: Node, headers: Any) -> list[dict[str, Any]]:
@@ -590,7 +613,7 @@ def test_enemies_heartbeats_are_few_events_and_the_neighbour_beats_on(
         doors.page(f"/nodes/{node.name}/")
     doors.page("/events/")
     doors.page("/")
-    assert left_over(before) == set()
+    assert_none_are_left(before)
 
 
 def heartbeats_of(node: Node) -> int:
