@@ -2,9 +2,9 @@
 
 Templates escape markup. They let through what cannot be seen: controls, and the marks and overrides of
 direction, by which a device or a VM can show another name than it has (Unicode Technical Report 36). Here all
-text between the tags is looked at once more, and in the tags what a person reads or copies of them: a tooltip,
-a label, what a button puts into the clipboard and so into a terminal. What else stands in a tag (an address,
-the value of a field) and in a text area goes back to the server and stays as it is.
+text between the tags is looked at once more, and in the tags what a person reads or copies of them: a
+tooltip, a label, what a button puts into the clipboard and so into a terminal. What else stands in a tag (an
+address, the value of a field) and in a text area goes back to the server and stays as it is.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def test_no_script_of_ours_makes_markup_of_text(script: Path) -> None:
 def test_whatever_template_shows_it_a_page_has_no_override_and_no_control() -> None:
     page = '<a title="a\u202eb" href="/x\u202e">a\u202egnp\x1b[2J\u2029\x9b</a> ❤️ 👩‍💻 \u0645\r\n\t<td>b</td>'
     assert visible_page(page) == (
-        '<a title="a\\u202eb" href="/x\u202e">a\\u202egnp\\x1b[2J\\u2029\\x9b</a> ❤️ 👩‍💻 \u0645\r\n\t<td>b</td>'
+        '<a title="a\\u202eb" href="/x\u202e">'
+        "a\\u202egnp\\x1b[2J\\u2029\\x9b</a> ❤️ 👩‍💻 \u0645\r\n\t<td>b</td>"
     )
 
 
