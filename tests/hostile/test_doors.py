@@ -90,6 +90,14 @@ def libvirt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LyingLibvirt]:
 
 
 @pytest.fixture(scope="module")
+def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LyingLibvirt]:
+    """An honest host, but for its libvirt, which answers whatever it is asked with a long error."""
+    with LyingLibvirt(tmp_path_factory.mktemp("liar")) as host:
+        host.lie("error without end")
+        yield host
+
+
+@pytest.fixture(scope="module")
 def enemies(libvirt: LyingLibvirt, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[EnemyHost]]:
     """Hosts that a test makes enemies of the kinds that it tries."""
     folder = tmp_path_factory.mktemp("enemies")
@@ -327,33 +335,37 @@ def run_all(operations: int, limit_s: float) -> list[Operation]:
 
 # -- operations ---------------------------------------------------------------------------------------
 
-# add-node meets a host at a step each: the greeting, what the user may do (any script), the inventory (the
-# probe alone). The readers of these are few: one that waits for a line, one with a bound on bytes and one
-# with a clock. "odd names" is what ends well, with the enemy's words in the node.
+# add-node meets a host at a step each: the greeting, what the user may do (any script), libvirt (an error of
+# megabytes), the inventory (the probe alone). The readers of these are few: one that waits for a line, one with
+# a bound on bytes and one with a clock. "odd names" is what ends well, with the enemy's words in the node.
 ADDED = {
     "reach": None,
     "rights": ("garbage", True),
     "rights again": ("one byte a second", True),
+    "libvirt": None,
     "inventory": ("endless", False),
     "join": ("odd names", False),
 }
 
 
-def test_adding_an_enemy_ends_at_the_step_that_it_attacks(enemies: list[EnemyHost], doors: Doors) -> None:
+def test_adding_an_enemy_ends_at_the_step_that_it_attacks(
+    enemies: list[EnemyHost], liar: LyingLibvirt, doors: Doors
+) -> None:
     wanted = {}
     with EndlessGreeting() as greeting, Attack(doors.api, addresses(enemies[: len(ADDED)])):
         for number, (step, attack) in enumerate(ADDED.items()):
             enemy = enemies[number]
             if attack is not None:
                 enemy.probe(attack[0], whatever_is_asked=attack[1])
-            port = greeting.port if attack is None else enemy.sshd.port
-            key = enemy.sshd.user_key.read_text()
+            sshd = liar.sshd if step == "libvirt" else enemy.sshd
+            port = greeting.port if step == "reach" else sshd.port
+            key = sshd.user_key.read_text()
             answer = doors.call(
                 "add-node",
                 {
                     "name": f"enemy-{number}",
                     "uri": f"qemu+ssh://{ME}@127.0.0.1:{port}/system",
-                    "host_key_fingerprint": enemy.sshd.host_key().fingerprint,
+                    "host_key_fingerprint": sshd.host_key().fingerprint,
                     "credential": {"kind": "ssh_key", "private_key": key},
                 },
             )
@@ -369,7 +381,7 @@ def test_adding_an_enemy_ends_at_the_step_that_it_attacks(enemies: list[EnemyHos
                 assert Node.objects.get(name=operation.node_name).snapshot is not None
             else:
                 assert operation.status == OperationStatus.FAILED
-                assert operation.error["code"] != "internal_error"
+                assert (operation.error or {})["code"] != "internal_error"
                 assert not Node.objects.filter(name=operation.node_name).exists()
                 assert len(page) < 200_000
         doors.page("/operations/")
@@ -403,7 +415,7 @@ def test_refreshing_an_enemy_ends_and_its_pages_can_be_seen(enemies: list[EnemyH
         doors.page(f"/operations/{operation.pk}/")
         assert Snapshot.objects.filter(node=node).exists() is (kind not in ("endless", "never ends"))
         if operation.status == OperationStatus.FAILED:
-            assert operation.error["code"] in ("timeout", "probe_failed"), operation.error
+            assert (operation.error or {})["code"] in ("timeout", "probe_failed"), operation.error
     # Of the six two have the same to show: nothing, or problems alone.
     side_by_side(partial(look_at, doors, node) for node in (nodes[0], nodes[4], nodes[5]))
     assert_none_are_left(before)
