@@ -336,8 +336,8 @@ def run_all(operations: int, limit_s: float) -> list[Operation]:
 # -- operations ---------------------------------------------------------------------------------------
 
 # add-node meets a host at a step each: the greeting, what the user may do (any script), libvirt (an error of
-# megabytes), the inventory (the probe alone). The readers of these are few: one that waits for a line, one with
-# a bound on bytes and one with a clock. "odd names" is what ends well, with the enemy's words in the node.
+# megabytes), the inventory (the probe alone). The readers of these are few: one that waits for a line, one
+# with a bound on bytes and one with a clock. "odd names" is what ends well, with the enemy's words in the node.
 ADDED = {
     "reach": None,
     "rights": ("garbage", True),
