@@ -327,7 +327,7 @@ def addresses(enemies: list[EnemyHost]) -> list[str]:
 def run_all(operations: int, limit_s: float) -> list[Operation]:
     """Let the engine run them, all at once; gives them as they ended."""
     begin = time.monotonic()
-    ended = [one for running in [in_background() for _ in range(operations)] for one in running.result(300)]
+    ended = [one for running in [in_background() for _ in range(operations)] for one in running.result(120)]
     assert in_time(time.monotonic() - begin, 2 * limit_s), time.monotonic() - begin
     assert len(ended) == operations
     return ended
@@ -337,7 +337,7 @@ def run_all(operations: int, limit_s: float) -> list[Operation]:
 
 # add-node meets a host at a step each: the greeting, what the user may do (any script), libvirt (an error of
 # megabytes), the inventory (the probe alone). The readers of these are few: one that waits for a line, one
-# with a bound on bytes and one with a clock. "odd names" is what ends well, with the enemy's words in the node.
+# with a bound on bytes and one with a clock. "odd names" ends well, with the enemy's words in the node.
 ADDED = {
     "reach": None,
     "rights": ("garbage", True),
@@ -370,7 +370,7 @@ def test_adding_an_enemy_ends_at_the_step_that_it_attacks(
                 },
             )
             wanted[answer.body["id"]] = step
-        for operation in run_all(len(wanted), 2 * HOST_S + PROBE_S + 5):
+        for operation in run_all(len(wanted), HOST_S + PROBE_S + 2):
             step = wanted[str(operation.pk)].removesuffix(" again")
             steps = doors.call("describe-operation", {"operation": str(operation.pk)}).body["steps"]
             assert steps_reached(steps) == step, (step, steps)
@@ -408,7 +408,7 @@ def test_refreshing_an_enemy_ends_and_its_pages_can_be_seen(enemies: list[EnemyH
     with Attack(doors.api, keys_of(nodes)):
         for node in nodes:
             doors.call("refresh-node", {"node": node.name})
-        ended = {one.node_name: one for one in run_all(len(nodes), HOST_S + PROBE_S + 10)}
+        ended = {one.node_name: one for one in run_all(len(nodes), HOST_S + PROBE_S + 2)}
     for node, kind in zip(nodes, REFRESHED, strict=True):
         operation = ended[node.name]
         doors.call("describe-operation", {"operation": str(operation.pk)})
