@@ -39,14 +39,18 @@ _SHARED: list[Any] = [
 
 
 def write_out(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What a host or a request put into a value: written out, so that it neither forges a line nor speaks to
-    the terminal that the log is read on."""
-    for name, value in list(event.items()):
+    """What a host or a request put into a value or its name: written out, so that it neither forges a line
+    nor speaks to the terminal that the log is read on, and no stream refuses the line for what it cannot
+    encode."""
+    written: MutableMapping[str, Any] = {}
+    for name, value in event.items():
+        shown = value
         if isinstance(value, str):
-            event[name] = visible(value)
+            shown = visible(value)
         elif not isinstance(value, int | float | None) and name not in ("exc_info", "exception", "stack"):
-            event[name] = visible(repr(value))
-    return event
+            shown = visible(repr(value))
+        written[visible(name)] = shown
+    return written
 
 
 def _traceback(stream: TextIO, exc_info: Any) -> None:

@@ -9,6 +9,8 @@ import msgspec
 from django.utils.functional import Promise
 from rest_framework.renderers import JSONRenderer
 
+from nodes.inventory.parsing.visible import visible_answer
+
 
 def encode_unknown(value: Any) -> Any:
     """What msgspec does not know: Django's lazy texts, and DRF's str and dict subclasses."""
@@ -22,7 +24,8 @@ def encode_unknown(value: Any) -> Any:
 
 
 class AnswerRenderer(JSONRenderer):
-    """JSON by msgspec: dataclasses, dates and UUIDs need no copy into dicts first."""
+    """JSON by msgspec: dataclasses, dates and UUIDs need no copy into dicts first. What hosts wrote into it
+    and cannot be seen is written as ``\\uNNNN``, which to a program is the same."""
 
     def render(
         self,
@@ -32,4 +35,4 @@ class AnswerRenderer(JSONRenderer):
     ) -> bytes:
         if data is None:
             return b""
-        return msgspec.json.encode(data, enc_hook=encode_unknown)
+        return visible_answer(msgspec.json.encode(data, enc_hook=encode_unknown))

@@ -18,6 +18,7 @@ from nodes.hosts.journal_entries import Entry
 from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_follow import LogFollow, LogSpan
 from nodes.hosts.stop_signal import Unwanted, stopped_by
+from nodes.inventory.parsing.visible import visible_answer
 from nodes.realtime.log_ring import Place, Ring
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,12 @@ Connect = Callable[[], HostConnection]
 
 def entries_message(entries: Sequence[Entry], cursor: str) -> str:
     """A message of entries; ``cursor`` goes on after the last one."""
-    return msgspec.json.encode({"type": "entries", "entries": entries, "cursor": cursor}).decode()
+    return encoded({"type": "entries", "entries": entries, "cursor": cursor})
+
+
+def encoded(message: Any) -> str:
+    """A message as it is sent. What hosts wrote into it and cannot be seen is written as ``\\uNNNN``."""
+    return visible_answer(msgspec.json.encode(message)).decode()
 
 
 def state_message(state: str, code: str = "", message: str = "") -> str:
@@ -47,7 +53,7 @@ def state_message(state: str, code: str = "", message: str = "") -> str:
     body: dict[str, Any] = {"type": "state", "state": state}
     if code:
         body |= {"code": code, "message": message}
-    return msgspec.json.encode(body).decode()
+    return encoded(body)
 
 
 class LogStream:

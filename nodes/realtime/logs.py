@@ -62,7 +62,7 @@ from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node, require_starting
 from nodes.realtime.access import Caller, Recheck
 from nodes.realtime.log_hub import Joined, LogHub, Viewer
-from nodes.realtime.log_stream import entries_message, state_message
+from nodes.realtime.log_stream import encoded, entries_message, state_message
 
 log = structlog.get_logger(__name__)
 
@@ -332,7 +332,7 @@ class LogConsumer(AsyncWebsocketConsumer):
         body = {"type": "error", "code": code, "message": message, "field": field, "retryable": retryable}
         try:
             async with asyncio.timeout(FAREWELL_S):
-                await self.send(text_data=msgspec.json.encode(body).decode())
+                await self.send(text_data=encoded(body))
             await self.close(close)
         except OSError:  # gone, or so slow that it will not be told (TimeoutError)
             pass
@@ -354,7 +354,7 @@ def _first_state(begun: Begun, backlog: int) -> str:
     if begun.page is not None:
         body["earlier"] = begun.page.cursor.encode() if begun.page.more else None
         body["cut"] = begun.page.cut if begun.page.cut != "limit" else ""
-    return msgspec.json.encode(body).decode()
+    return encoded(body)
 
 
 def _read(text: str | None) -> dict[str, Any]:

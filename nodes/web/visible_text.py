@@ -2,8 +2,9 @@
 
 Templates escape markup. They let through what cannot be seen: controls, and the marks and overrides of
 direction, by which a device or a VM can show another name than it has (Unicode Technical Report 36). Here all
-text between the tags is looked at once more. What stands in a tag (an address, the value of a field) and in a
-text area goes back to the server and stays as it is.
+text between the tags is looked at once more, and in the tags what a person reads or copies of them: a
+tooltip, a label, what a button puts into the clipboard and so into a terminal. What else stands in a tag (an
+address, the value of a field) and in a text area goes back to the server and stays as it is.
 """
 
 from __future__ import annotations
@@ -21,12 +22,22 @@ _ANY = re.compile(_UNSEEN)
 _KEPT_OR_UNSEEN = re.compile(
     rf"<textarea\b.*?</textarea>|<script\b.*?</script>|<[^>]*>|({_UNSEEN})", re.DOTALL
 )
+_READ = re.compile(
+    r'(?<=\s)(?:title|aria-label|aria-description|alt|placeholder|data-copy)="[^"]*"', re.IGNORECASE
+)
+"""Attributes whose value is for people; templates put all of them into double quotes."""
 
 
 def visible_page(html: str) -> str:
     if _ANY.search(html) is None:
         return html
-    return _KEPT_OR_UNSEEN.sub(lambda found: shown(found[0]) if found[1] else found[0], html)
+    return _KEPT_OR_UNSEEN.sub(lambda found: shown(found[0]) if found[1] else _visible_tag(found[0]), html)
+
+
+def _visible_tag(tag: str) -> str:
+    if tag.startswith(("<textarea", "<script")) or _ANY.search(tag) is None:
+        return tag
+    return _READ.sub(lambda found: shown(found[0]), tag)
 
 
 class VisibleTextMiddleware:

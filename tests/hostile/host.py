@@ -7,6 +7,8 @@ cannot be had of a real sshd (a greeting without end) is a bare socket.
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from nodes.inventory.registry import all_sources
+from tests.inventory.documents import host_document
 from tests.sshd import LoopbackSshd
 
 ENTRY = (
@@ -23,6 +26,10 @@ ENTRY = (
 """An entry of a journal, for printf(1)."""
 ONE_BYTE = "while :; do printf x || exit; sleep 1; done"
 
+_HEAD = (
+    b"@@nodeadmin-probe 1 bound=8388609 elevate=root uid=0\n@@names %s\n"
+    % " ".join(f"{number}:{source.name}" for number, source in enumerate(all_sources())).encode()
+)
 PROBES = {
     "endless": "exec yes ''",
     "one byte a second": ONE_BYTE,
@@ -68,6 +75,53 @@ BEATS = {
 }
 """What stands in for the heartbeats."""
 
+ODD = "\x1b[2J\x9b1m\x7f\u202egnp\u2066\u200f<script>alert(1)</script>\udcff"
+"""What an enemy adds to names: a terminal's sequences, overrides, markup, and a byte that is no UTF-8."""
+ODD_NAMES = {
+    "odd names": (
+        'case "$*" in *--field=*|*--list-boots*) exec cat {bin}/odd-names;; '
+        "*) exec cat {bin}/odd-entries;; esac"
+    )
+}
+"""A journal whose names and fields all have it. ``{bin}`` is where the host's tools are."""
+_VALUE = re.compile(r"(?m)(?<=[:=\"'\t ])([A-Za-z][\w.-]{3,})$")
+
+
+def odd(text: str) -> str:
+    """``text`` of a source with :data:`ODD` behind what may be a name, and well-formed as it was."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return _VALUE.sub(lambda value: value[1] + ODD, text)
+    return json.dumps(_odd_values(found))
+
+
+def _odd_values(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _odd_values(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_odd_values(one) for one in value]
+    return value + ODD if isinstance(value, str) and re.match("[A-Za-z]{3}", value) else value
+
+
+def odd_probe() -> bytes:
+    """What the probe prints on a host of the lab, with odd names in it."""
+    outputs = host_document("lab-rich").sources
+    frames = []
+    for number, source in enumerate(all_sources()):
+        names = [name for name in outputs if name == source.name or name.startswith(f"{source.name}:")]
+        for name in names:
+            item = name.removeprefix(source.name).removeprefix(":")
+            listed = outputs[source.name].stdout.split("\n")
+            base = f"{number}.{listed.index(item) + 1}" if item else f"{number}"
+            text = outputs[name].stdout
+            # A list of items stays: each has to be found by its name.
+            body = text if source.items and not item else odd(text)
+            frames.append((f"{base}.o", body.encode("utf-8", "surrogateescape")))
+            frames.append((f"{base}.s", b"0 1 2"))
+    table = b"".join(b"%d %s\n" % (len(body), name.encode()) for name, body in frames)
+    return _HEAD + table + b"@@data\n" + b"".join(body for _name, body in frames) + b"@@end\n"
+
 
 class EnemyHost:
     """A host whose probe, journal and heartbeats are of a kind of :data:`PROBES`, :data:`JOURNALS` (or
@@ -98,9 +152,12 @@ class EnemyHost:
         if own_journal is not None:
             self._tool("journalctl", "", f"exec {self._real_journalctl}")
 
-    def probe(self, kind: str) -> None:
-        """From now on the probe is ``kind``."""
-        self._sh["probe"] = f'if [ "$1" = -s ]; then cd {self.bin}; {PROBES[kind]}; fi'
+    def probe(self, kind: str, *, whatever_is_asked: bool = True) -> None:
+        """From now on the probe is ``kind``; and, unless it is alone, whatever else a script asks."""
+        real = 'printf "%s\\n" "$script" | /bin/sh -s; exit'
+        alone = f'script=$(cat); case "$script" in *@@nodeadmin-probe*) ;; *) {real};; esac; '
+        attack = ("" if whatever_is_asked else alone) + f"cd {self.bin}; {_PROBES[kind]}"
+        self._sh["probe"] = f'if [ "$1" = -s ]; then {attack}; fi'
         self._write_sh()
 
     def beats(self, kind: str) -> None:
@@ -112,7 +169,7 @@ class EnemyHost:
         """From now on the journal is ``kind``; what asks what journalctl can do is answered well."""
         version = "printf 'systemd 252 (252)\\n+PCRE2\\n'"
         told = f'case "$*" in *--version*) {version}; exit;; *--lines=0*) exit;; esac'
-        self._tool("journalctl", self._real_journalctl, told, (JOURNALS | FLOODS)[kind])
+        self._tool("journalctl", self._real_journalctl, told, _JOURNALS[kind].replace("{bin}", str(self.bin)))
 
     def _write_sh(self) -> None:
         real = '/bin/sh "$@"'
@@ -125,10 +182,13 @@ class EnemyHost:
         file.chmod(0o755)
 
     def _write_files(self) -> None:
-        names = " ".join(f"{number}:{source.name}" for number, source in enumerate(all_sources()))
-        head = f"@@nodeadmin-probe 1 bound=8388609 elevate=root uid=0\n@@names {names}\n".encode()
+        head = _HEAD
         rows = b"".join(b"0 1.%d.o\n" % (number % 999_999) for number in range(500_000))
         (self.bin / "head").write_bytes(head)
+        raw = ODD.encode("utf-8", "surrogateescape")
+        (self.bin / "odd").write_bytes(odd_probe())
+        (self.bin / "odd-names").write_bytes(b"cron%s\ncron.service%s\nwell\nwell.service\n" % (raw, raw))
+        (self.bin / "odd-entries").write_bytes(_odd_entries(raw))
         (self.bin / "frames").write_bytes(head + rows + b"@@data\n@@end\n")
         sources = range(len(all_sources()))
         for name, body in (("nested", b'[{"children":' * 20_000), ("gigantic", b"/a/b:" + b"9" * 900_000)):
@@ -144,6 +204,22 @@ class EnemyHost:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.sshd.stop()
+
+
+_PROBES = PROBES | {"odd names": "exec cat odd"}
+_JOURNALS = JOURNALS | FLOODS | ODD_NAMES
+
+
+def _odd_entries(raw: bytes) -> bytes:
+    """Entries of a journal, one for each field that is odd."""
+    fields = [line.partition("=") for line in ENTRY.replace("\\n", "\n").split("\n") if line]
+    found = []
+    for number, odd_one in enumerate((b"MESSAGE", b"SYSLOG_IDENTIFIER", b"_BOOT_ID", b"_SYSTEMD_UNIT")):
+        entry = {name.encode(): value.encode() for name, _equals, value in fields}
+        entry[b"__CURSOR"] = b"s=1;i=%x;b=1;m=1;t=1;x=1" % (number + 1)
+        entry[odd_one] = entry.get(odd_one, b"cron.service") + raw
+        found.append(b"".join(b"%s=%s\n" % field for field in entry.items()) + b"\n")
+    return b"".join(found)
 
 
 class EndlessGreeting:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
-import logging.config
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -100,29 +101,50 @@ def test_the_end_of_a_time_is_looked_at_also_in_a_second_that_was_seen_before() 
         assert entry.time is None
 
 
-@pytest.mark.parametrize("attack", [name for name in ATTACKS if name != "surrogates"])
-def test_our_own_log_has_one_line_for_an_event_whatever_it_quotes(attack: str) -> None:
-    out = io.StringIO()
-    config = logging_config(json=False, level="INFO")
-    config["handlers"]["stderr"]["stream"] = out
-    formatter = dict(config["formatters"]["structured"])
+@contextlib.contextmanager
+def own_log(*, as_json: bool) -> Iterator[tuple[logging.Logger, Callable[[], str]]]:
+    """A logger as in production, on a stream in UTF-8 that refuses what it cannot encode, as a file does."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="utf-8", errors="strict", newline="\n", write_through=True)
+    formatter = dict(logging_config(json=as_json, level="INFO")["formatters"]["structured"])
     made: Any = formatter.pop("()")(**formatter)
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(made)
     logger = logging.getLogger("tests.forged")
     logger.propagate = False
     logger.addHandler(handler)
     try:
-        logger.warning("the host said %s", ATTACKS[attack].encode("utf-8", "replace").decode())
-        logger.warning("with a value", extra={"said": ATTACKS[attack], "list": [ATTACKS[attack]]})
-        assert all(line.isprintable() for line in out.getvalue().removesuffix("\n").split("\n"))
-        assert len(out.getvalue().splitlines()) == 2
-        try:
-            raise ValueError(ATTACKS[attack])
-        except ValueError:
-            logger.exception("it failed")
+        yield logger, lambda: raw.getvalue().decode()
     finally:
         logger.removeHandler(handler)
-    lines = out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["for people", "JSON"])
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_our_own_log_has_one_line_for_an_event_whatever_it_quotes(
+    attack: str, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ATTACKS[attack]
+    lost: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.StreamHandler, "handleError", lambda _handler, record: lost.append(record))
+    with own_log(as_json=as_json) as (logger, written):
+        logger.warning(said)
+        logger.warning("the host said %s", said)
+        logger.warning("with a value", extra={"said": said, "list": [said]})
+        logger.warning("with a name", extra={said: "x"})
+        lines = written().removesuffix("\n").split("\n")
+        assert not lost
+        assert len(lines) == len(written().splitlines()) == 4
+        assert all(line.isprintable() for line in lines)
+        try:
+            raise ValueError(said)
+        except ValueError:
+            logger.exception("it failed")
+        assert not lost
+        lines = written().removesuffix("\n").split("\n")
     assert all(line.isprintable() for line in lines)
-    assert not any(line.startswith(("2023", "x")) for line in lines)
+    if as_json:
+        assert [set(json.loads(line)) >= {"event", "timestamp"} for line in lines] == [True] * 5
+    else:
+        assert all(line.startswith(("20", "    ")) for line in lines)
+        assert not any(line.startswith(("2023", "x")) for line in lines)

@@ -39,10 +39,20 @@ def test_no_script_of_ours_makes_markup_of_text(script: Path) -> None:
 
 
 def test_whatever_template_shows_it_a_page_has_no_override_and_no_control() -> None:
-    page = '<a title="a\u202eb" href="/x">a\u202egnp\x1b[2J\u2029\x9b</a> ❤️ 👩‍💻 \u0645\r\n\t<td>b</td>'
+    page = '<a title="a\u202eb" href="/x\u202e">a\u202egnp\x1b[2J\u2029\x9b</a> ❤️ 👩‍💻 \u0645\r\n\t<td>b</td>'
     assert visible_page(page) == (
-        '<a title="a\u202eb" href="/x">a\\u202egnp\\x1b[2J\\u2029\\x9b</a> ❤️ 👩‍💻 \u0645\r\n\t<td>b</td>'
+        '<a title="a\\u202eb" href="/x\u202e">'
+        "a\\u202egnp\\x1b[2J\\u2029\\x9b</a> ❤️ 👩‍💻 \u0645\r\n\t<td>b</td>"
     )
+
+
+def test_tooltips_labels_and_what_is_copied_have_no_override_and_no_control() -> None:
+    name = "a\u202egnp\x1b[2J\x9b"
+    for read in ("title", "aria-label", "alt", "data-copy"):
+        shown = visible_page(f'<p id="{name}" {read}="{name}" data-key="{name}">b</p>')
+        assert shown == f'<p id="{name}" {read}="a\\u202egnp\\x1b[2J\\x9b" data-key="{name}">b</p>'
+    copied = Template("{% mono name copy=True %}").render(Context({"name": f"{name}\nreboot\n"}))
+    assert 'data-copy="a\\u202egnp\\x1b[2J\\x9b\\x0areboot\\x0a"' in copied
 
 
 def test_what_a_form_sends_back_stays_as_it_is() -> None:

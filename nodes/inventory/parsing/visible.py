@@ -38,6 +38,13 @@ def visible_json(encoded: str) -> str:
     return _IN_JSON.sub(_json_escape, encoded)
 
 
+def visible_answer(encoded: bytes) -> bytes:
+    """The same for a whole answer or message. Whoever asks with a command line reads it on a terminal."""
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded  # nearly all: controls before the space are escaped in JSON
+    return visible_json(encoded.decode()).encode()
+
+
 def spreadsheet_cell(text: str) -> str:
     """``text`` for a CSV file: visible, and with a ``'`` before what a spreadsheet would run as a formula."""
     shown = visible(text)

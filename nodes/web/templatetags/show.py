@@ -128,14 +128,15 @@ def text(value: Any, reason: str = "") -> SafeString:
 
 @register.simple_tag
 def mono(value: str | None, copy: bool = False, reason: str = "") -> SafeString:
-    """An address, serial or fingerprint, with a button that copies it where asked for."""
+    """An address, serial or fingerprint, with a button that copies it where asked for: as it is shown, for it
+    may go to a terminal, where a line break is a command."""
     if not value:
         return bars.unknown(reason)
     shown = visible(value)
     if not copy:
         return format_html('<code class="mono">{}</code>', shown)
     return format_html(
-        '<span class="copyable"><code class="mono">{}</code>{}</span>', shown, copy_button(value)
+        '<span class="copyable"><code class="mono">{}</code>{}</span>', shown, copy_button(shown)
     )
 
 
