@@ -1,4 +1,4 @@
-"""Gives memory back to the system once it is free.
+"""How this process handles memory: what is free goes back to the system, and looking for it stops nobody.
 
 glibc hands large blocks back at once only as long as none of their size has been freed before: after that
 they come from its heaps, which have holes ever after (mallopt(3), M_MMAP_THRESHOLD). And it makes eight heaps
@@ -8,6 +8,7 @@ a processor, each with holes of its own. A server that has once held a large doc
 from __future__ import annotations
 
 import ctypes
+import gc
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 LARGE_BYTES = 1 << 20
@@ -23,3 +24,10 @@ def give_back_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
     mallopt(M_ARENA_MAX, HEAPS)
+
+
+def leave_out_what_stays() -> None:
+    """Have Python look for cycles among what is made from now on alone: all threads stand still meanwhile, for
+    most of a second where all of a server's modules are looked through as well."""
+    gc.collect()
+    gc.freeze()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from nodeadmin.memory import give_back_memory
+from nodeadmin.memory import give_back_memory, leave_out_what_stays
 from nodes import access, credential_use
 from nodes.audit.keeper import AuditKeeper
 from nodes.engine.embedded import EmbeddedRunner
@@ -64,6 +64,7 @@ class Services:
         """Raises ImproperlyConfigured where another server holds the data directory."""
         give_back_memory()
         sys.setswitchinterval(TURN_S)
+        leave_out_what_stays()
         if self._runner is not None:
             self._runner.start()
         self._news.start()
