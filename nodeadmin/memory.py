@@ -27,7 +27,7 @@ def give_back_memory() -> None:
 
 
 def leave_out_what_stays() -> None:
-    """Have Python look for cycles among what is made from now on alone: all threads stand still meanwhile, for
-    most of a second where all of a server's modules are looked through as well."""
+    """Have Python look for cycles among what is made from now on alone: all threads stand still meanwhile,
+    for most of a second where all of a server's modules are looked through as well."""
     gc.collect()
     gc.freeze()

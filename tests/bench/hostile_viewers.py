@@ -15,7 +15,7 @@ from websockets.exceptions import WebSocketException
 from tests.bench.hostile_client import FAILURES, HEADERS, next_entries, subscribed
 
 CALL_EVERY_S = 10.0
-"""More often, and the server has no idle time while all hosts are honest: everything would wait for everything."""
+"""More often, and the server has no idle time while all hosts are honest: all would wait for all."""
 AGAIN_S = 1.0
 
 
