@@ -16,6 +16,7 @@ from nodes.errors import RateLimited
 from nodes.hosts.journal_entries import Entry
 from nodes.hosts.journal_filters import JournalFilters
 from nodes.hosts.log_cursor import LogCursor
+from nodes.realtime.log_attempts import LogAttempts
 from nodes.realtime.log_ring import FellBehind, Place
 from nodes.realtime.log_stream import Connect, LogStream, entries_message, state_message
 
@@ -69,6 +70,7 @@ class LogHub:
         self._channels: Counter[str] = Counter()
         self._freed = asyncio.Condition()
         self._viewers: Counter[int] = Counter()
+        self.attempts = LogAttempts()
 
     def admit(self, user_pk: int, limit: int) -> None:
         """Count a viewer of the user. Raises RateLimited where they have as many as they may."""

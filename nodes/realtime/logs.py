@@ -17,8 +17,9 @@ time or a cursor was asked for.)
 
 - ``{"type": "entries", "entries": […], "cursor"}``: oldest first;
 - ``{"type": "state", "state"}`` with ``live``, ``paused``, ``reconnecting`` (the host is lost, why, and it
-  is tried again), ``waiting`` (for a channel to the host), ``gap`` (the place of the cursor has been removed
-  from the journal: something may be missing before the next entries), ``ended``;
+  is tried again), ``waiting`` (for a channel to the host; before all others, where the host failed the last
+  time, and is asked ever more seldom), ``gap`` (the place of the cursor has been removed from the journal:
+  something may be missing before the next entries), ``ended``;
 - ``{"type": "error", "code", "message", "field", "retryable"}``, and the socket is closed.
 
 Entries go straight to the socket: a client that is slow slows down the host's process, and nothing piles up.
@@ -31,6 +32,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -46,7 +48,7 @@ from django.utils.translation import gettext as _
 
 from nodes import access, credential_use
 from nodes.audit.requests import noting_denials, tell_denials, tell_refusal
-from nodes.errors import InvalidInput, NodeAdminError, PermissionDenied, UnknownNode
+from nodes.errors import HostError, InvalidInput, NodeAdminError, PermissionDenied, UnknownNode
 from nodes.events import Actor
 from nodes.hosts.connection import HostConnection
 from nodes.hosts.journal import absolute
@@ -218,8 +220,9 @@ class LogConsumer(AsyncWebsocketConsumer):
             host = str(self._node.uuid)
             joined = hub().join(host, asked.start.filters) if asked.is_new else None
             before = joined.before if joined else None
+            await self._take_turn(host)
             opening = _openers.submit(host, partial(self._open, asked.start, asked.backlog, before))
-            begun = await asyncio.wrap_future(opening)
+            begun = await self._opened(host, opening)
             if self._closed:
                 return
             await self.send(text_data=_first_state(begun, asked.backlog))
@@ -238,6 +241,25 @@ class LogConsumer(AsyncWebsocketConsumer):
         finally:
             if joined is not None:
                 joined.leave()
+
+    async def _take_turn(self, host: str) -> None:
+        """Wait, where the host could not be read the last time."""
+        told = False
+        while (left := hub().attempts.wait_s(host)) > 0:
+            if not told:
+                words = _("The host could not be read the last time; it is tried again soon.")
+                await self.send(text_data=state_message("waiting", "host_failing", words))
+                told = True
+            await asyncio.sleep(left)
+
+    async def _opened(self, host: str, opening: Future[Begun]) -> Begun:
+        try:
+            begun = await asyncio.wrap_future(opening)
+        except HostError:
+            hub().attempts.failed(host)
+            raise
+        hub().attempts.succeeded(host)
+        return begun
 
     async def _pump(self, viewer: Viewer) -> None:
         while True:
