@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +27,14 @@ BOUNDED = {
     "uri.py": "an address that a user gave",
     "smart_attributes.py": "a name of at most 100 characters",
 }
+
+
+@pytest.fixture(autouse=True)
+def _no_search_for_cycles() -> Iterator[None]:
+    """Matches would set it off, and it takes the longer the more this process has loaded."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def is_slow(expression: Expression) -> bool:
