@@ -162,17 +162,19 @@ def _rfc3339(epoch: float) -> str | None:
 
 def _without_secret(found: re.Match[str]) -> str:
     """A parameter of the kernel whose value may be a password, or has one in its address."""
-    name, _, value = found.group().partition("=")
+    parameter = found.group()
+    name, _, value = parameter.partition("=")
     if _SECRET.search(name):
         return f"{name}=…"
     inner, equals, _ = value.rpartition("=")
     if equals and _SECRET.search(inner):
         return f"{name}={inner}=…"
-    source = _SOURCE.search(found.group())
-    if source is None:
-        return found.group()
-    _login, at, rest = found.group()[source.end() :].partition("@")
-    return f"{found.group()[: source.end()]}…@{rest}" if at else found.group()
+    source = _SOURCE.search(parameter)
+    if source is not None:
+        login, at, rest = parameter[source.end() :].partition("@")
+        if login and at:
+            return f"{parameter[: source.end()]}…@{rest}"
+    return parameter
 
 
 def _kernel(files: Files) -> KernelFacts:

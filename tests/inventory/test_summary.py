@@ -238,6 +238,20 @@ def test_packages_that_the_kernel_cannot_tell_are_unknown() -> None:
 AMD_FLAGS = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: lm svm npt avic sev sev_es\n----\n"
 
 
+@pytest.mark.parametrize(
+    ("parameter", "shown"),
+    [
+        ("netroot=iscsi:user:hunter2@10.0.0.5::3260::iqn.x", "netroot=iscsi:…@10.0.0.5::3260::iqn.x"),
+        ("inst.repo=https://user:hunter2@10.0.0.5/x", "inst.repo=https://…@10.0.0.5/x"),
+        ("netroot=iscsi:@10.0.0.5::3260::iqn.x", "netroot=iscsi:@10.0.0.5::3260::iqn.x"),
+        ("netroot=iscsi:10.0.0.5::3260::iqn.x", "netroot=iscsi:10.0.0.5::3260::iqn.x"),
+    ],
+)
+def test_a_login_in_an_address_of_the_command_line_is_left_out(parameter: str, shown: str) -> None:
+    facts = parse(document_of(system=f"/proc/cmdline:ro {parameter} quiet\n")).facts
+    assert facts.system.kernel.command_line == f"ro {shown} quiet"
+
+
 def test_amd_features_that_could_be_on_say_how() -> None:
     system = (
         "/sys/module/kvm_amd/parameters/nested:0\n/sys/module/kvm_amd/parameters/npt:1\n"
