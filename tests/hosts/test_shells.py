@@ -208,10 +208,15 @@ def test_a_silent_local_stream_ends_when_our_process_is_killed() -> None:
         "stream.read()\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        sleeper = Path(f"/proc/{int(process.stdout.readline())}/cmdline")
-        assert b"sleep" in sleeper.read_bytes()
-        process.kill()
+        try:
+            assert process.stdout is not None
+            sleeper = Path(f"/proc/{int(process.stdout.readline())}/cmdline")
+            deadline = time.monotonic() + 5
+            while b"sleep" not in sleeper.read_bytes() and time.monotonic() < deadline:
+                time.sleep(0.02)  # it has said its number, and is about to become sleep(1)
+            assert b"sleep" in sleeper.read_bytes()
+        finally:
+            process.kill()
     deadline = time.monotonic() + 5
     while _is_alive(sleeper) and time.monotonic() < deadline:
         time.sleep(0.02)
