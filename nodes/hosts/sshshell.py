@@ -248,7 +248,7 @@ class SshStream:
         if self._meter.rest(timeout_s, self._closing) and clock is not None and clock.passed:
             raise self._nothing(timeout_s)
         try:
-            chunk = self._receive(n, clock)
+            chunk = _receive(self._channel, n, clock)
         except TimeoutError:
             raise self._nothing(timeout_s) from None
         self._meter.count(chunk)
@@ -258,20 +258,6 @@ class SshStream:
                 lost = CommandResult(None, b"", self.stderr, 0.0)
                 raise ConnectionLost(f"The connection to {self._connection.address} was lost.", lost)
         return chunk
-
-    def _receive(self, n: int, clock: Clock | None) -> bytes:
-        """Raises TimeoutError at the deadline, Unwanted."""
-        left_s = _FOR_EVER_S if clock is None else clock.left
-        while True:
-            within_s = stop_signal.slice_of(left_s)
-            self._channel.settimeout(None if within_s == _FOR_EVER_S else max(within_s, 0.001))
-            try:
-                return self._channel.recv(n)
-            except TimeoutError:
-                stop_signal.check()
-                left_s = _FOR_EVER_S if clock is None else clock.left
-                if not left_s:
-                    raise
 
     def _await_start(self, clock: Clock | None) -> None:
         sooner = clock is not None and clock.left < self._start.left
@@ -360,19 +346,30 @@ def type_line(channel: WireChannel, line: bytes, clock: Clock) -> None:
         channel.sendall(line)
 
 
+def _receive(channel: WireChannel, n: int, clock: Clock | None) -> bytes:
+    """What comes next, up to ``n`` bytes. Raises TimeoutError at the deadline, Unwanted."""
+    left_s = _FOR_EVER_S if clock is None else clock.left
+    while True:
+        within_s = stop_signal.slice_of(left_s)
+        channel.settimeout(None if within_s == _FOR_EVER_S else max(within_s, 0.001))
+        try:
+            return channel.recv(n)
+        except TimeoutError:
+            stop_signal.check()
+            left_s = _FOR_EVER_S if clock is None else clock.left
+            if not left_s:
+                raise
+
+
 def type_where_asked(channel: WireChannel, line: bytes, clock: Clock) -> None:
     """Write a line to the standard input of an announced command (:meth:`Elevation.announced`) once it has
     said that sudo reads it, and nothing where the command itself would. Raises HostTimeout."""
     said = b""
     while len(said) < len(ASKS):
-        channel.settimeout(max(stop_signal.slice_of(clock.left), 0.001))
         try:
-            more = channel.recv(len(ASKS) - len(said))
+            more = _receive(channel, len(ASKS) - len(said), clock)
         except TimeoutError:
-            stop_signal.check()
-            if clock.passed:
-                raise HostTimeout(f"sudo did not begin within {clock.timeout_s:g} s.") from None
-            continue
+            raise HostTimeout(f"sudo did not begin within {clock.timeout_s:g} s.") from None
         if not more:
             return
         said += more
