@@ -16,7 +16,7 @@ from nodes.operations.key_install import remove_own_keys
 from nodes.operations.plan_run import PlanRun, check_step
 from nodes.operations.plans import Plan
 from nodes.operations.run.autostart import put_back_all
-from nodes.operations.same_account import others_on_account
+from nodes.operations.same_account import listed, others_on_account
 from nodes.operations.scheduling import cordon
 from nodes.operations.slots import in_use
 from nodes.operations.vm_steps import vm_step_plans
@@ -90,7 +90,7 @@ class DeleteNode(PlannedKind):
             if users := others_on_account(target, node):
                 step.warn(
                     _("The key stays on %(host)s: %(user)s needs it.")
-                    % {"host": where, "user": ", ".join(users[:10])}
+                    % {"host": where, "user": listed(users)}
                 )
                 return where
             cut_off = bool(step.data.get("removing"))

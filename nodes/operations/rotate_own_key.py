@@ -24,7 +24,7 @@ from nodes.models.credential import CredentialKind
 from nodes.operations import own_keys
 from nodes.operations.base import JsonObject, OperationKind, Run, StepHandle, StepPlan
 from nodes.operations.crew import Job, do_jobs
-from nodes.operations.same_account import others_on_account
+from nodes.operations.same_account import listed, others_on_account
 from nodes.permissions import MANAGE_SSH
 
 AT_ONCE = 8
@@ -111,9 +111,9 @@ class RotateOwnKey(OperationKind):
                 "%(count)d hosts lack the new key: %(names)s.",
                 count,
             )
-            % {"count": count, "names": _listed(left.names)}
+            % {"count": count, "names": listed(left.names)}
             if left.names
-            else _("The old key's line could not be removed from: %s.") % _listed(lines.names)
+            else _("The old key's line could not be removed from: %s.") % listed(lines.names)
         )
         raise OwnKeyNotEverywhere(
             message,
@@ -127,15 +127,6 @@ class RotateOwnKey(OperationKind):
                 "old_line_left": lines.names[:NAMED],
             },
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10])
-    return (
-        shown
-        if len(names) <= 10
-        else _("%(names)s and %(more)d more") % {"names": shown, "more": len(names) - 10}
-    )
 
 
 def _dropped(run: Run, old: OwnKeyPair) -> bool:
@@ -252,7 +243,7 @@ def _move(
         words = _(
             "It lets the new key in. The old one stays as well: %s has not been seen to log in by the new."
         )
-        step.report(words % ", ".join(users[:10]), data={"waits": True})
+        step.report(words % listed(users), data={"waits": True})
         return
     # A login with the new key: only by that is the old one taken out.
     _remove_lines(by_new, new)

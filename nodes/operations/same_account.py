@@ -7,9 +7,10 @@ and addresses. A line is taken out of the file for one of them, and lost for all
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from nodes import access
 from nodes.errors import HostError
@@ -20,6 +21,7 @@ from nodes.models.credential import CredentialKind
 from nodes.operations.own_keys import OWN_JUMP
 
 _SCAN_S = 10.0
+_SHOWN = 10
 
 
 def others_on_account(
@@ -34,6 +36,13 @@ def others_on_account(
     account = _Account(target, but, lacking)
     pinned = {target.host_key.to_text()} if target.host_key is not None else set()
     return account.names(pinned) or (account.names(_shown(target)) if account.may_be_hidden() else [])
+
+
+def listed(names: Sequence[str]) -> str:
+    """For a message: ten of them at most, and how many more there are."""
+    shown = ", ".join(names[:_SHOWN])
+    more = len(names) - _SHOWN
+    return shown if more <= 0 else _("%(names)s and %(more)d more") % {"names": shown, "more": more}
 
 
 class _Account:
