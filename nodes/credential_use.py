@@ -77,11 +77,14 @@ def note(nodes: Collection[Node], kind: str, *, node_name: str = "") -> None:
     if (nodes and not fresh) or (not nodes and (kind, None) in request.noted):
         return
     request.noted |= {(kind, node.pk) for node in fresh} or {(kind, None)}
-    repeated = {node.pk for node in fresh if lately.has(request, actor, kind, node)}
+    in_operation = request.operation is not None
+    repeated = {node.pk for node in fresh if not in_operation and lately.has(request, actor, kind, node)}
     _counts.add(repeated, kind)
     told = [node for node in fresh if node.pk not in repeated]
     if told or not nodes:
         _record(request, actor, told, kind)
+    if told and not in_operation:
+        # One that is rolled back tells nothing.
         transaction.on_commit(lambda: lately.add(request, actor, kind, told))
 
 
@@ -141,15 +144,10 @@ class _Lately:
         self._told: OrderedDict[tuple[object, ...], float] = OrderedDict()
 
     def has(self, request: Request, actor: Actor, kind: str, node: Node) -> bool:
-        if request.operation is not None:
-            return False
         at = self._told.get(self._key(request, actor, kind, node))
         return at is not None and time.monotonic() - at < REPEATED_S
 
     def add(self, request: Request, actor: Actor, kind: str, nodes: Collection[Node]) -> None:
-        """Once the entry is in the database: one that was rolled back tells nothing."""
-        if request.operation is not None:
-            return
         with self._guard:
             for node in nodes:
                 key = self._key(request, actor, kind, node)

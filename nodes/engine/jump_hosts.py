@@ -181,8 +181,9 @@ def update(
         raise _fingerprint_missing(uri.host)
     if fingerprint:
         _check_fingerprint(fingerprint)
-    confirmed = fingerprint or access.confirmed_fingerprint(row)
-    rekeyed = bool(fingerprint) and fingerprint != access.confirmed_fingerprint(row)
+    pinned = access.confirmed_fingerprint(row)
+    confirmed = fingerprint or pinned
+    rekeyed = confirmed != pinned
     kept_secret = credential is None and row.credential_kind != CredentialKind.NODEADMIN_KEY
     if kept_secret and (moved or rekeyed or uri.user != row.user):
         raise InvalidInput(

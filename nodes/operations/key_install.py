@@ -27,7 +27,6 @@ from nodes.operations.own_keys import INSTALL
 from nodes.operations.same_account import others_on_account
 
 T = TypeVar("T")
-STEP = INSTALL
 _WORKS = "key_works"
 TAKE_BACK = "remove_key"
 
@@ -36,7 +35,7 @@ def login_of(run: Run, node: Node | None = None) -> access.Login:
     """The login that the operation tries: what it was given, or nodeadmin's own key, once an earlier run has
     seen that key open the host. What was given is forgotten by then."""
     login = access.Login.from_operation(run.operation, node)
-    data = run.data_of(STEP)
+    data = run.data_of(INSTALL)
     pair = _pair(data)
     return _by_key(login, pair) if pair is not None and data.get(_WORKS) else login
 
@@ -48,7 +47,7 @@ def install_own_key(run: Run, connection: HostConnection, login: access.Login) -
     the password is forgotten: in the database in one transaction with the step's report, whatever becomes of
     the steps that follow, and in ``connection``, whose further SSH connections are entered with the key.
     """
-    with run.step(STEP) as step:
+    with run.step(INSTALL) as step:
         pair = _pair(step.data) or access.own_key_pair()
         by_key = _by_key(login, pair)
         target = access.by_own_key(by_key.target(), pair)
@@ -119,7 +118,7 @@ def taking_key_back(run: Run, work: Callable[[], T]) -> T:
 def take_back(run: Run) -> str:
     """Remove the key from the host where this operation has put it there; gives ``user@host`` where it stays,
     "" otherwise. It stays silently where somebody has come to log in with it."""
-    data = run.data_of(STEP)
+    data = run.data_of(INSTALL)
     pair = _pair(data)
     if pair is None or data.get("before"):
         return ""

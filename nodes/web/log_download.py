@@ -35,7 +35,7 @@ from nodes.hosts.log_cursor import LogCursor
 from nodes.hosts.log_query import LogPage, query
 from nodes.hosts.shared_pool import SharedPool
 from nodes.hosts.stop_signal import stopped_by
-from nodes.inventory.parsing.visible import visible, visible_json
+from nodes.inventory.parsing.visible import visible, visible_answer
 from nodes.models import Node, User
 from nodes.permissions import VIEW_LOGS, get_node
 
@@ -212,7 +212,7 @@ class Download:
 
 
 def _line(value: Any) -> bytes:
-    return visible_json(msgspec.json.encode(value).decode()).encode() + b"\n"
+    return visible_answer(msgspec.json.encode(value)) + b"\n"
 
 
 def begin(user: User, session_key: str, node: Node, start: LogCursor, form: Form) -> Download:
