@@ -7,8 +7,8 @@ beyond the first three waits before reading on, and the host with it, as SSH's w
 who is beyond the others is refused with HostBudgetExceeded.
 
 Processor time is shared. A host that is busy alone may use a core; where several are at once, all of them get
-a small part of one, by equal shares. And while somebody waits for a page or an answer, busy hosts are held
-back to as little: so the server goes on answering, whatever those hosts send.
+a small part of one, by equal shares, and a smaller one while somebody waits for a page or an answer; also one
+that is alone pauses then. So the server goes on answering, whatever those hosts send.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Limits:
     """For a host that is busy alone: journalctl at its fastest is not held back by it."""
     cpu_share_of_several: float = 0.15
     """For all busy hosts together, where there are several."""
-    cpu_share_least: float = 0.01
+    cpu_share_beside_callers: float = 0.04
+    """The same while somebody waits for an answer."""
+    cpu_share_least: float = 0.002
     cpu_burst_s: float = 5.0
     cpu_burst_of_several_s: float = 0.25
     bytes_per_s: float = 64 << 20
@@ -192,22 +194,22 @@ class HostBudget:
             if is_busy or self._cpu.level < 0:
                 busy = self._owner.note_busy(self.key, now)
             share, burst = limits.cpu_share_alone, limits.cpu_burst_s
+            is_free = self._owner.is_free
             if busy > 1:
-                share = max(limits.cpu_share_least, limits.cpu_share_of_several / busy)
+                together = limits.cpu_share_of_several if is_free else limits.cpu_share_beside_callers
+                share = max(limits.cpu_share_least, together / busy)
                 burst = limits.cpu_burst_of_several_s
                 cpu_s = max(cpu_s, min(wall_s, _MOST_WAITING * cpu_s))
             pause = self._cpu.draw(cpu_s, share, burst, now)
-            if busy and not self._owner.is_free:
+            if busy and not is_free:
                 pause = max(pause, min(cpu_s / limits.cpu_share_of_several, PRECEDENCE_S))
             self._cpu.level = max(self._cpu.level, -_MOST_DEBT_S)
-            if size:
-                pause = max(pause, self._bytes.draw(size, limits.bytes_per_s, limits.bytes_burst, now))
-            if lines:
-                pause = max(pause, self._lines.draw(lines, limits.lines_per_s, limits.lines_burst, now))
-            if packets:
-                draw = self._packets.draw
-                pause = max(pause, draw(packets, limits.packets_per_s, limits.packets_burst, now))
-            return pause
+            return max(
+                pause,
+                self._bytes.draw(size, limits.bytes_per_s, limits.bytes_burst, now),
+                self._lines.draw(lines, limits.lines_per_s, limits.lines_burst, now),
+                self._packets.draw(packets, limits.packets_per_s, limits.packets_burst, now),
+            )
 
     def note_pause(self, seconds: float) -> None:
         self.paused_s += seconds
@@ -259,7 +261,8 @@ class Meter:
     def rest(self, timeout_s: float | None, closing: threading.Event) -> float:
         """Pay, and wait where the host is over its budget, no longer than ``timeout_s`` or until ``closing``.
 
-        Gives for how many seconds there was to wait.
+        Gives for how many seconds there was to wait. The host counts as busy for as long; where less was to
+        wait after all, as nobody waits for an answer any more, it ends sooner.
         """
         pause = self.settle()
         if not pause:
@@ -268,6 +271,7 @@ class Meter:
         began = time.monotonic()
         while (more := left - (time.monotonic() - began)) > 0 and not closing.is_set():
             closing.wait(min(more, LONGEST_PAUSE_S))
+            left = min(left, time.monotonic() - began + self.budget.spend(0.0))
         waited = time.monotonic() - began
         self.budget.note_pause(waited)
         return waited

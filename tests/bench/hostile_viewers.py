@@ -7,6 +7,7 @@ viewers and a caller. A line on standard input has all of them begin again.
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 
 import httpx
@@ -36,6 +37,8 @@ async def view(port: int, name: str) -> None:
 
 
 async def call(port: int, name: str, client: httpx.AsyncClient) -> None:
+    # Thirty callers that all ask at once are a burst that no thirty people make.
+    await asyncio.sleep(random.uniform(0, CALL_EVERY_S))
     while True:
         try:
             await client.post("/api/describe-node-logs", json={"node": name})
