@@ -78,14 +78,14 @@ def note(nodes: Collection[Node], kind: str, *, node_name: str = "") -> None:
         return
     request.noted |= {(kind, node.pk) for node in fresh} or {(kind, None)}
     in_operation = request.operation is not None
-    repeated = {node.pk for node in fresh if not in_operation and lately.has(request, actor, kind, node)}
+    repeated = {node.pk for node in fresh if not in_operation and lately.has(request, actor, kind, node.pk)}
     _counts.add(repeated, kind)
     told = [node for node in fresh if node.pk not in repeated]
     if told or not nodes:
         _record(request, actor, told, kind)
     if told and not in_operation:
         # One that is rolled back tells nothing.
-        transaction.on_commit(lambda: lately.add(request, actor, kind, told))
+        transaction.on_commit(lambda: lately.add(request, actor, kind, [node.pk for node in told]))
 
 
 def note_jump_host(row: JumpHost, nodes: Collection[Node]) -> None:
@@ -100,6 +100,10 @@ def note_jump_host(row: JumpHost, nodes: Collection[Node]) -> None:
     if key in request.noted:
         return
     request.noted.add(key)
+    in_operation = request.operation is not None
+    if not in_operation and lately.has(request, actor, *key):
+        _counts.add((node.pk for node in nodes), SecretKind.JUMP_HOST)
+        return
     purpose = request.purpose()
     record(
         "credential_opened",
@@ -110,6 +114,8 @@ def note_jump_host(row: JumpHost, nodes: Collection[Node]) -> None:
         target=Target("jump_host", str(row.pk or ""), row.name),
         data={"kind": row.credential_kind, "purpose": purpose},
     )
+    if row.pk is not None and not in_operation:
+        transaction.on_commit(lambda: lately.add(request, actor, key[0], [row.pk]))
 
 
 def _record(request: Request, actor: Actor, nodes: list[Node], kind: str) -> None:
@@ -143,14 +149,15 @@ class _Lately:
         self._guard = threading.Lock()
         self._told: OrderedDict[tuple[object, ...], float] = OrderedDict()
 
-    def has(self, request: Request, actor: Actor, kind: str, node: Node) -> bool:
-        at = self._told.get(self._key(request, actor, kind, node))
+    def has(self, request: Request, actor: Actor, kind: str, owner: int | None) -> bool:
+        """``owner`` is the node or jump host whose secret it is, by its number."""
+        at = self._told.get(self._key(request, actor, kind, owner))
         return at is not None and time.monotonic() - at < REPEATED_S
 
-    def add(self, request: Request, actor: Actor, kind: str, nodes: Collection[Node]) -> None:
+    def add(self, request: Request, actor: Actor, kind: str, owners: Collection[int]) -> None:
         with self._guard:
-            for node in nodes:
-                key = self._key(request, actor, kind, node)
+            for owner in owners:
+                key = self._key(request, actor, kind, owner)
                 self._told[key] = time.monotonic()
                 self._told.move_to_end(key)
             while len(self._told) > _MOST_LATELY:
@@ -160,10 +167,10 @@ class _Lately:
         with self._guard:
             self._told.clear()
 
-    def _key(self, request: Request, actor: Actor, kind: str, node: Node) -> tuple[object, ...]:
+    def _key(self, request: Request, actor: Actor, kind: str, owner: int | None) -> tuple[object, ...]:
         user = actor.user.pk if actor.user is not None else None
         login = (user, actor.source_ip, actor.via, actor.token_name, actor.session_key)
-        return (*login, request.purpose(), kind, node.pk)
+        return (*login, request.purpose(), kind, owner)
 
 
 lately = _Lately()

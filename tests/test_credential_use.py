@@ -84,6 +84,18 @@ def test_calls_that_repeat_themselves_leave_one_event_and_a_count(administrator,
 
 
 @pytest.mark.django_db(transaction=True)
+def test_the_login_of_a_jump_host_is_told_once_too_and_then_counted_for_the_node(administrator, behind):
+    calls = Api(administrator)
+    for _time in range(3):
+        calls("describe-node-logs", {"node": "kvm-01"})
+    assert [event.data["kind"] for event in openings() if event.target_name == "bastion"] == ["password"]
+    credential_use.flush()
+    assert ("jump_host", 2) in CredentialUse.objects.values_list("kind", "count")
+    calls("list-log-sources", {"node": "kvm-01"})
+    assert len([event for event in openings() if event.target_name == "bastion"]) == 2
+
+
+@pytest.mark.django_db(transaction=True)
 def test_an_event_that_was_rolled_back_counts_for_nothing(administrator):
     node = closed_node("kvm-01")
     actor = Actor(administrator, "192.0.2.1", Via.API, "test")

@@ -27,9 +27,9 @@ class LogAttempts:
     def __init__(self) -> None:
         self._failing: dict[str, _Failing] = {}
 
-    def wait_s(self, host: str) -> float:
-        """For how long to wait before asking again whether to try; 0.0: the caller may try now, while others
-        wait."""
+    def take_turn(self, host: str) -> float:
+        """Take the turn to try the host: 0.0, and others wait while the caller tries it. Or the seconds after
+        which to ask again, where somebody else has it."""
         known = self._failing.get(host)
         now = time.monotonic()
         if known is None or now - known.until > FORGOTTEN_AFTER_S:

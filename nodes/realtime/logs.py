@@ -245,7 +245,7 @@ class LogConsumer(AsyncWebsocketConsumer):
     async def _take_turn(self, host: str) -> None:
         """Wait, where the host could not be read the last time."""
         told = False
-        while (left := hub().attempts.wait_s(host)) > 0:
+        while (left := hub().attempts.take_turn(host)) > 0:
             if not told:
                 words = _("The host could not be read the last time; it is tried again soon.")
                 await self.send(text_data=state_message("waiting", "host_failing", words))
