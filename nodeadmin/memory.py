@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import threading
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-LARGE_BYTES = 1 << 20
+LARGE_BYTES = 256 << 10
 """From here on: below it, what a host sends piece by piece would cost a system call each."""
-HEAPS = 4
+HEAPS = 2
+HOLES_EVERY_S = 15.0
 
 
 def give_back_memory() -> None:
@@ -24,6 +26,14 @@ def give_back_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
     mallopt(M_ARENA_MAX, HEAPS)
+
+
+def give_back_holes(closing: threading.Event) -> None:
+    """Until ``closing``, give back again and again what is free in the middle of the heaps (malloc_trim(3)):
+    of many small things that end between others that stay, nothing else does."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None and not closing.wait(HOLES_EVERY_S):
+        trim(0)
 
 
 def leave_out_what_stays() -> None:

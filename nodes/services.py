@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from nodeadmin.memory import give_back_memory, leave_out_what_stays
+from nodeadmin.memory import give_back_holes, give_back_memory, leave_out_what_stays
 from nodes import access, credential_use
 from nodes.audit.keeper import AuditKeeper
 from nodes.engine.embedded import EmbeddedRunner
@@ -37,6 +37,7 @@ class Services:
         self._runner = runner
         self._monitor = monitor
         self._audit = AuditKeeper(part)
+        self._closing = threading.Event()
         self._stop_guard = threading.Lock()
         self._stopped = False
 
@@ -65,6 +66,7 @@ class Services:
         give_back_memory()
         sys.setswitchinterval(TURN_S)
         leave_out_what_stays()
+        threading.Thread(target=give_back_holes, args=(self._closing,), name="memory", daemon=True).start()
         if self._runner is not None:
             self._runner.start()
         self._news.start()
@@ -80,6 +82,7 @@ class Services:
             if self._stopped:
                 return
             self._stopped = True
+            self._closing.set()
             if self._monitor is not None:
                 self._monitor.stop()
             if self._runner is not None:
