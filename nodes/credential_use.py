@@ -101,7 +101,8 @@ def note_jump_host(row: JumpHost, nodes: Collection[Node]) -> None:
         return
     request.noted.add(key)
     in_operation = request.operation is not None
-    if not in_operation and lately.has(request, actor, *key):
+    # Without a node there is nothing to count it for: such an opening is told always.
+    if nodes and not in_operation and lately.has(request, actor, *key):
         _counts.add((node.pk for node in nodes), SecretKind.JUMP_HOST)
         return
     purpose = request.purpose()
