@@ -18,7 +18,7 @@ from nodes.hosts.shell import Watch
 
 FREE_BYTES = 1 << 20
 """Of one command's output: twice what the probe of a large host prints."""
-ROOM_BYTES = 24 << 20
+ROOM_BYTES = 12 << 20
 """For what all outputs of this process hold beyond it."""
 
 

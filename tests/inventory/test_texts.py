@@ -137,7 +137,7 @@ L 0001  Arabic
 
 
 def test_names_of_devices() -> None:
-    names = parse_ids(IDS)
+    names = parse_ids(IDS.encode())
     assert names.vendor("8086") == "Intel Corporation"
     assert names.device("8086", "1533") == "I210 Gigabit Network Connection"
     assert names.subsystem("8086", "1533", "8086", "0001") == "Ethernet Server Adapter I210-T1"
@@ -147,9 +147,20 @@ def test_names_of_devices() -> None:
     assert (names.vendor("ffff"), names.device("8086", "ffff"), names.class_name("77")) == (None, None, None)
 
 
-@given(st.text(max_size=200))
-def test_a_damaged_database_never_raises(text: str) -> None:
-    parse_ids(text)
+@given(st.binary(max_size=200))
+def test_a_damaged_database_never_raises(text: bytes) -> None:
+    names = parse_ids(b"8086  Intel\n\t1533  I210\n" + text)
+    names.vendor("8086")
+    names.subsystem("8086", "1533", "8086", "0001")
+
+
+@pytest.mark.parametrize("odd", ["", "\n\t1533", "\udcff", "15 33", "١٥٣٣"])
+def test_what_is_no_id_has_no_name(odd: str) -> None:
+    names = parse_ids(IDS.encode())
+    assert names.vendor(odd) is names.device("8086", odd) is names.device(odd, "1533") is None
+    assert names.subsystem("8086", "1533", odd, "0001") is None
+    assert names.subsystem("8086", "1533", "8086", odd) is None
+    assert names.class_name(odd) is None
 
 
 @pytest.mark.skipif(not Path("/usr/share/hwdata/pci.ids").exists(), reason="hwdata is not installed")
