@@ -22,8 +22,8 @@ from nodes.inventory.script import PROBE_SOURCE, build_script, parse_output
 from nodes.inventory.section import Section
 from nodes.inventory.source import Source
 
-MAX_OUTPUT = 12 << 20
-"""Bytes of one probe, twenty times what a large host prints; each source is bounded besides, on the host."""
+MAX_OUTPUT = 8 << 20
+"""Bytes of one probe, fifteen times what a large host prints; each source is bounded besides, on the host."""
 
 
 def collect(

@@ -71,7 +71,7 @@ for file in /sys/class/net/*/bridge/vlan_filtering; do
     break
   fi
 done""",
-    max_bytes=8 << 20,
+    max_bytes=4 << 20,
     form=json_of(list, always=True),
 )
 
