@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _BEGIN = re.compile(rb"\n(?=[^\n\t#])")
 _VENDOR = re.compile(rb"\n([0-9A-Fa-f]{4})  ")
-_CAPITALS = re.compile(rb"\n\t+[0-9a-f]*[A-F][0-9A-Fa-f]*  ")
+_CAPITALS = re.compile(rb"\n\t+(?=[0-9a-f]*(?: [0-9a-f]*)?[A-F])[0-9A-Fa-f]+(?: [0-9A-Fa-f]+)?  ")
 _DEVICE = re.compile(rb"\n\t([0-9a-f]+)  ")
 _OTHER_DEVICE = re.compile(rb"\n\t(?!\t)")
 _DIRECTORIES = ("/usr/share/hwdata", "/usr/share/misc", "/var/lib/pciutils", "/var/lib/usbutils")

@@ -24,8 +24,8 @@ from tests.network import ANYWHERE
 from tests.patience import slowness
 
 PROBE_S = 3.0
-PROBE_BYTES = 64 << 20
-"""At the worst moment: 16 MiB that are read, and the text that is made of them."""
+PROBE_BYTES = 32 << 20
+"""At the worst moment: 8 MiB that are read, and the text that is made of them."""
 JOURNAL_S = 2.0
 JOURNAL_BYTES = 48 << 20
 

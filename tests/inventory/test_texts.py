@@ -147,6 +147,17 @@ def test_names_of_devices() -> None:
     assert (names.vendor("ffff"), names.device("8086", "ffff"), names.class_name("77")) == (None, None, None)
 
 
+def test_a_database_in_capitals_is_read_as_any_other() -> None:
+    names = parse_ids(
+        b"ABCD  Maker\n\t00ff  FACE  A\n\tEF01  Card\n\t\tABCD 00FE  Board\nC 0C  Bus\n\t0A  FireWire\n"
+    )
+    assert names.vendor("abcd") == "Maker"
+    assert names.device("abcd", "ef01") == "Card"
+    assert names.device("abcd", "00ff") == "FACE  A"
+    assert names.subsystem("abcd", "ef01", "abcd", "00fe") == "Board"
+    assert names.class_name("0c", "0a") == "FireWire"
+
+
 @given(st.binary(max_size=200))
 def test_a_damaged_database_never_raises(text: bytes) -> None:
     names = parse_ids(b"8086  Intel\n\t1533  I210\n" + text)
